@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_H
+#define GREEN_H
+/*
+ * libgreen: functions that keep their place.
+ *
+ * A green is a stackful coroutine: a function with a stack of its own.
+ * green_switch() leaves one green and enters another, carrying a value; the one
+ * that was left goes on from there when somebody switches back to it.  Every
+ * green has a parent, which receives its result when it ends.
+ *
+ *     #include <green.h>
+ *     #include <stdio.h>
+ *
+ *     static void *count(void *value)
+ *     {
+ *         for (int i = 1; i <= 3; i++)
+ *             value = green_yield(&i);      // hand &i to the parent, wait
+ *         return NULL;                      // the end: NULL to the parent
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         green_t *g = green_new(count, NULL);
+ *         for (int *i; (i = green_switch(g, NULL)) != NULL; )
+ *             printf("%d\n", *i);           // 1 2 3
+ *         return green_free(g);
+ *     }
+ *
+ * The rules
+ * ---------
+ * The comments below refer to these by number.
+ *
+ *  1. States.  A green is NEW until it is first entered, then RUNNING or
+ *     SUSPENDED, and DEAD when its body has ended.  One green of a thread is
+ *     RUNNING; a started one that waits is SUSPENDED, whomever it waits for.
+ *
+ *  2. Main.  Each thread has a main green: the stack it came with.  It is made
+ *     on first use, has no parent, and is never DEAD while its thread lives.
+ *
+ *  3. Target.  In green_switch(g, v) a DEAD g stands for its parent,
+ *     repeatedly.  A NEW target starts as run(v).  A SUSPENDED one returns v
+ *     from the call it waits in, whichever call that was.  The current green
+ *     itself returns v at once.
+ *
+ *  4. Death.  When run returns v, the green is DEAD before anyone else runs,
+ *     and v goes to its parent, as it is at that moment, by rule 3.  A parent
+ *     that waits in a switch to some other green receives it there.
+ *
+ *  5. Death by error.  A run that returns GREEN_FAILED dies of errno (of
+ *     ECANCELED if that is not positive): the call its parent waits in returns
+ *     GREEN_FAILED with that errno.  A NEW parent given an error never runs:
+ *     it dies of it and passes it on.  ECANCELED is an order obeyed, not an
+ *     error: it reaches the parent as the plain value NULL.
+ *
+ *  6. Throw.  green_throw(g, e): a SUSPENDED g sees GREEN_FAILED and errno e
+ *     from the call it waits in, and may go on living.  A NEW g dies of e
+ *     without running, and rule 5 delivers it to g's parent.  A DEAD g stands
+ *     for its nearest ancestor that is not DEAD, where ECANCELED arrives as
+ *     the value NULL, other errors as errors.  Thrown at oneself, it returns
+ *     GREEN_FAILED and errno e at once.
+ *
+ *  7. Threads.  A green belongs to the thread that made it; once started, for
+ *     ever.  green_set_parent() hands a NEW one over.  Whatever another thread
+ *     asks of it is refused with EPERM, but for green_state() and what rule 14
+ *     allows.
+ *
+ *  8. Parents.  A parent belongs to the same thread, and no green is its own
+ *     ancestor.  If none is named, it is the green that is current at
+ *     creation.
+ *
+ *  9. Free.  green_free() ends a SUSPENDED green by throwing ECANCELED into
+ *     it; until it returns, the caller stands in for that green's parent.
+ *     Children of a freed green stand under its nearest remaining ancestor.
+ *
+ * 10. Exit.  green_exit(v) ends the current green, from any depth, as a return
+ *     of v from its body would.
+ *
+ * 11. Clean-up.  What green_defer() was given runs at the end of the green
+ *     that gave it and on that green, innermost first, then the destructors of
+ *     its keys; then it is DEAD.
+ *
+ * 12. Cascades.  Chains of dead or NEW greens are followed in constant stack
+ *     and linear time, however long.
+ *
+ * 13. Trace.  A thread's hook sees every switch and throw, just before the
+ *     target goes on.
+ *
+ * 14. Thread end.  A thread that ends takes its started greens with it: they
+ *     are DEAD, and nothing of them has run.  green_thread_end() ends them
+ *     properly first.  Handles outlive the thread and may then be freed by any
+ *     other.
+ *
+ * 15. Kept across a switch: all that the platform's ABI calls callee-saved,
+ *     the floating-point control modes included (rounding, exception masks);
+ *     a green starts with its starter's.  In C++ programs also the exceptions
+ *     being handled.  Not kept: errno, the signal mask, thread-local
+ *     variables: these belong to the thread.
+ *
+ * 16. Pointers to a suspended green's locals stay valid, and another green may
+ *     write through them.
+ *
+ * 17. fork() gives the child copies of the forking thread's greens; those of
+ *     other threads are lost to it.  A signal handler may run on any green's
+ *     stack.  In a thread that has used the library it may call
+ *     green_current, green_name, green_data and green_state, and nothing else.
+ *
+ * 18. After green_new() has succeeded, no switch can fail for want of memory.
+ *
+ * 19. No user code runs between choosing a target and arriving in it, save the
+ *     trace hook.
+ *
+ * 20. A stack lent by the caller is the caller's again once its green is
+ *     released.  It has no guard.
+ *
+ * Errors
+ * ------
+ * Functions that return int return 0, or -1 with errno set.  Functions that
+ * return a pointer return NULL or GREEN_FAILED, and errno says why.  errno is
+ * unspecified after success.  A refused call has changed nothing.  Three
+ * refusals are common to all and not repeated below:
+ *
+ *   EINVAL  NULL where a green or a function is asked for, or a key that is
+ *           none
+ *   EBUSY   called from inside a trace hook or from green_each()'s function,
+ *           unless it only looks
+ *   EPERM   the green belongs to another thread (rule 7), or the thread is
+ *           past its end: a thread-specific destructor that runs after
+ *           libgreen's own
+ *
+ * They are looked for in this order, before ELOOP and ENOMEM.  The library
+ * never prints and never aborts, but for green_exit() where it cannot work.
+ *
+ * Every function may be called from any thread; none is async-signal-safe, but
+ * for those of rule 17.  Nothing here is a cancellation point.
+ */
+#include <stddef.h>
+
+#define GREEN_VERSION 0x000100 /* 0xMMmmpp: major, minor, patch */
+
+#ifdef __cplusplus
+#define GREEN_NORETURN [[noreturn]]
+extern "C" {
+#else
+#define GREEN_NORETURN _Noreturn
+#endif
+
+typedef struct green green_t;
+
+/* The body of a green: the first value in, the last value out (rules 3-5). */
+typedef void *green_fn(void *value);
+
+/* Like MAP_FAILED: errno says why.  It is never a value (rule 3). */
+#define GREEN_FAILED ((void *)-1)
+
+typedef enum green_state {
+    GREEN_NEW,       /* made, never entered */
+    GREEN_RUNNING,   /* its thread's current green */
+    GREEN_SUSPENDED, /* started, waits in a call to be entered again */
+    GREEN_DEAD       /* ended; the handle waits to be freed */
+} green_state_t;
+
+/* ---- Make and end ------------------------------------------------------ */
+
+/*
+ * Makes a green of the calling thread that will run `run`.  It does not run
+ * yet: the first green_switch() to it starts it.
+ *
+ * parent  receives its result; NULL means the current green (rule 8).
+ *
+ * Returns the handle, which the caller owes a green_free(); NULL with ENOMEM
+ * if there is no memory or the system grants no guard for its stack.
+ * O(1), whatever the parent.
+ */
+green_t *green_new(green_fn *run, green_t *parent);
+
+#define GREEN_DETACHED 0x1u /* released at its death; the handle is then invalid */
+#define GREEN_NO_GUARD 0x2u /* no guard below its stack: an overflow is silent */
+
+/* All zero, or NULL for the whole, means the defaults. */
+typedef struct green_options {
+    const char *name;  /* for reports; copied, cut at 31 bytes */
+    void *data;        /* a pointer of the user's, see green_data() */
+    size_t stack_size; /* usable bytes; 0 = 256 KiB; raised to 16 KiB, rounded up to pages */
+    void *stack;       /* the caller's memory of stack_size bytes, or NULL */
+    unsigned flags;    /* GREEN_... above; unknown bits: EINVAL */
+    void *reserved[4]; /* not zero: EINVAL */
+} green_options_t;
+
+/*
+ * The same with options, which are copied.
+ *
+ * A stack of the library's is mapped, costs memory only where it is touched,
+ * and has a guard of 64 KiB below it: an overflow that touches it ends in
+ * SIGSEGV.  A frame larger than that can step over it, unless compiled with
+ * -fstack-clash-protection.  16 KiB is a floor for what the kernel may put
+ * there for a signal, not a size to aim for: printf alone takes 3 KiB.
+ *
+ * A stack of the caller's (rule 20) must leave 16 KiB after its ends are
+ * aligned to 16 bytes, else EINVAL; it is used as it is, without a guard.
+ *
+ * EINVAL also for a stack_size that no address space can hold; ENOMEM for one
+ * that this one cannot.
+ */
+green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options);
+
+/*
+ * Ends g if need be and releases it (rule 9).  NULL: nothing, 0.
+ *
+ * NEW: it never runs.  DEAD: released.  SUSPENDED: ECANCELED is thrown into
+ * it.  Returns 0 if it died, of whatever; the handle is gone and what it left
+ * is dropped.  Returns -1 if it lives, the handle being valid: with EBUSY if
+ * control came back with a value (which is dropped), or with the errno of an
+ * error thrown at the caller meanwhile.
+ *
+ * EBUSY, nothing changed: the current green, or one that another call is
+ * freeing.  EINVAL: a main green, of any thread.
+ * Freeing a green before its children is allowed and O(1).
+ */
+int green_free(green_t *g);
+
+/*
+ * Releases g without running it, for one that refuses to die: its deferred
+ * functions and destructors do not run, what it held is lost.  The same EINVAL
+ * and EBUSY as green_free().
+ */
+int green_abandon(green_t *g);
+
+/*
+ * Ends the current green from any depth, as a return of value from its body
+ * would (rule 10): GREEN_FAILED means death by errno.  The frames in between
+ * are left at once, as by longjmp(): no code of theirs runs.
+ * On a main green or inside a trace hook it is a bug of the caller: a sentence
+ * on stderr, and abort().
+ */
+GREEN_NORETURN void green_exit(void *value);
+
+/* ---- Move -------------------------------------------------------------- */
+
+/*
+ * Leaves the current green and enters g with value (rule 3).  Returns what the
+ * current green is entered with next: a value, or GREEN_FAILED with the errno
+ * of an error delivered to it (rules 5, 6).
+ *
+ * A refusal is GREEN_FAILED too, with EINVAL, EBUSY or EPERM: value is
+ * GREEN_FAILED, or one of the common three.
+ */
+void *green_switch(green_t *g, void *value);
+
+/*
+ * The same with an error instead of a value (rule 6).  error is an errno; 0
+ * means ECANCELED: die, please; negative: EINVAL.
+ */
+void *green_throw(green_t *g, int error);
+
+/*
+ * green_switch() to the parent of the current green.  EINVAL on a main green,
+ * which has none.
+ */
+void *green_yield(void *value);
+
+/* ---- Look -------------------------------------------------------------- */
+/* These change nothing and work inside a trace hook. */
+
+/*
+ * The calling thread's current green.  Its first use of the library makes the
+ * main green: NULL with ENOMEM if there is no memory for it; never later.
+ */
+green_t *green_current(void);
+
+/* The calling thread's main green.  Fails as green_current() does. */
+green_t *green_main(void);
+
+/*
+ * The green that would get g's result if g ended now: while green_free() is
+ * ending g, its caller (rule 9).  NULL for a main green, without an error.
+ */
+green_t *green_parent(const green_t *g);
+
+/*
+ * Puts g under parent (rule 8), in any state of either.
+ * ELOOP for a cycle, g == parent included.  EINVAL for a main green.
+ *
+ * A NEW g of another thread is taken over: it belongs to the calling thread
+ * from then on.  The two threads must see to it that nothing else is done with
+ * g meanwhile.  EBUSY if g has children; EPERM if it is not NEW.
+ */
+int green_set_parent(green_t *g, green_t *parent);
+
+/*
+ * g's state; GREEN_DEAD with EINVAL for NULL.  Any thread may ask while the
+ * handle is valid; from another thread the answer is a snapshot.
+ */
+green_state_t green_state(const green_t *g);
+
+/*
+ * g's name: "main" for a main green, NULL if it has none.  Valid until g is
+ * released.
+ */
+const char *green_name(const green_t *g);
+
+/* The user's pointer of g, from its options or green_set_data(); NULL at first. */
+void *green_data(const green_t *g);
+int green_set_data(green_t *g, void *data);
+
+/* ---- Clean up when a green ends ---------------------------------------- */
+
+/*
+ * Has fn(arg) run when the current green ends, by return or green_exit()
+ * (rule 11).  The library keeps the pair.  ENOMEM.
+ *
+ * Deferred functions run innermost first, on the green itself while it still
+ * lives: they may switch, defer more, and end themselves by green_exit(v),
+ * whose v replaces the result.  A failed body's errno is taken before the
+ * first of them.  The main green's run in green_thread_end() only.
+ */
+int green_defer(void (*fn)(void *), void *arg);
+
+/*
+ * Takes back the innermost deferred function of the current green, and runs it
+ * if execute is not 0.  ENOENT if there is none.
+ */
+int green_undefer(int execute);
+
+/* ---- Green-local storage: as pthread_key_create() and friends ---------- */
+
+typedef unsigned green_key_t;
+
+/*
+ * Makes a key, under which every green of the process has a pointer of its
+ * own, NULL at first.  When a green ends with a value that is not NULL, that
+ * is set to NULL and destructor(value) called on the green, after its deferred
+ * functions, in unspecified order, in at most four rounds.  destructor may be
+ * NULL.  At least 128 keys; EAGAIN beyond.
+ */
+int green_key_create(green_key_t *key, void (*destructor)(void *));
+
+/*
+ * Deletes a key: its destructor no longer runs.  A later key of the same
+ * number starts as NULL in every green.
+ */
+int green_key_delete(green_key_t key);
+
+/* The current green's value; NULL with EINVAL if key is none. */
+void *green_getspecific(green_key_t key);
+
+/* Sets it.  ENOMEM. */
+int green_setspecific(green_key_t key, const void *value);
+
+/* ---- Watch ------------------------------------------------------------- */
+
+typedef enum green_trace_event {
+    GREEN_TRACE_SWITCH, /* a value arrives; also a death by ECANCELED */
+    GREEN_TRACE_THROW   /* an error arrives; also at a NEW green, which dies of it unrun */
+} green_trace_event_t;  /* more may come: ignore what you do not know */
+
+typedef void green_trace_fn(green_trace_event_t event, green_t *from, green_t *to, void *data);
+
+/*
+ * Has fn called for every switch and throw of the calling thread, also for
+ * those to oneself; NULL ends it.  Returns the previous hook.
+ *
+ * It is called on the stack of the green that is being left, when to is
+ * already the current one.  A NEW green that dies unrun is a THROW to it; what
+ * it leaves goes on from it.  Inside the hook the functions that look, and
+ * green_set_trace(), work; all else is refused with EBUSY.
+ *
+ * NULL with ENOMEM if this is the thread's first use and there is no memory.
+ */
+green_trace_fn *green_set_trace(green_trace_fn *fn, void *data);
+
+/* The thread's hook, and its data in *data unless data is NULL. */
+green_trace_fn *green_get_trace(void **data);
+
+/*
+ * Calls fn for the thread's main green and then for each of its started living
+ * greens, until one call returns non-zero, and returns that; else 0.  -1 with
+ * errno on error.  fn may only look, as a trace hook.
+ */
+int green_each(int (*fn)(green_t *g, void *arg), void *arg);
+
+/* ---- Stacks ------------------------------------------------------------ */
+
+/*
+ * The usable range of g's stack, without the guard.  NULL, 0 for a main green,
+ * whose stack the library does not know, and for a DEAD one.  Either pointer
+ * may be NULL.
+ */
+void green_stack(const green_t *g, void **low, size_t *size);
+
+/*
+ * Bytes of its stack that g uses now; 0 where green_stack() says 0, and for a
+ * NEW green.
+ */
+size_t green_stack_used(const green_t *g);
+
+/* ---- Threads, version -------------------------------------------------- */
+
+/*
+ * Ends the thread's greens in good order (rule 14): runs the main green's
+ * deferred functions, ends every SUSPENDED green of the thread as green_free()
+ * would, those made meanwhile too, without releasing a handle, and then runs
+ * the destructors of the main green's keys.  -1 with EBUSY if some green
+ * refused to die, or if called on another green than main.
+ *
+ * The library can be used on after it, with the same main green.
+ */
+int green_thread_end(void);
+
+/* GREEN_VERSION of the library that is linked. */
+int green_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

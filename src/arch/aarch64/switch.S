@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The switch for aarch64.  arch.h explains it, frame.h draws the stack.
+ *
+ * Callee-saved: x19-x28, x29 (frame pointer), sp, the low halves of v8-v15
+ * (AAPCS64, 6.1.1 "General-purpose registers", 6.1.2 "SIMD and floating-point
+ * registers"), and the control bits of FPCR (same section).  x30 is where we
+ * return to.
+ *
+ * A stack is resumed by jumping to the address on its top with sp just past it
+ * and the value in x0.  That sp is no multiple of 16; the CPU minds only when
+ * memory is addressed by it, so the resumed side first steps back onto the word.
+ */
+
+/* Stores and loads two callee-saved registers at an offset from sp, where the frame begins. */
+.macro save_pair first, second, offset
+        stp     \first, \second, [sp, #\offset]
+        .cfi_rel_offset \first, \offset
+        .cfi_rel_offset \second, \offset + 8
+.endm
+.macro load_pair first, second, offset
+        ldp     \first, \second, [sp, #\offset]
+        .cfi_restore \first
+        .cfi_restore \second
+.endm
+
+/*
+ * void *green__arch_switch(void **save, void *target, void *value)
+ *
+ *     x0   save: where the stack pointer of the one who leaves is stored
+ *     x1   target: the saved stack pointer of the one who goes on
+ *     x2   value
+ *     x9   where the target goes on
+ *     x10  FPCR
+ *     x11  where we shall go on
+ */
+green_function green__arch_switch
+        green_sign
+        ldr     x9, [x1]
+
+        /* Suspend ourselves. */
+        sub     sp, sp, #GREEN__FRAME_SIZE
+        .cfi_def_cfa_offset GREEN__FRAME_SIZE
+        mrs     x10, fpcr
+        adr     x11, .Lresume
+        stp     x11, x29, [sp, #GREEN__FRAME_RESUME]
+        .cfi_rel_offset x29, GREEN__FRAME_RESUME + 8
+        stp     x30, x10, [sp, #GREEN__FRAME_X30]
+        .cfi_rel_offset x30, GREEN__FRAME_X30
+        save_pair x19, x20, GREEN__FRAME_X19
+        save_pair x21, x22, GREEN__FRAME_X19 + 16
+        save_pair x23, x24, GREEN__FRAME_X19 + 32
+        save_pair x25, x26, GREEN__FRAME_X19 + 48
+        save_pair x27, x28, GREEN__FRAME_X19 + 64
+        save_pair d8, d9, GREEN__FRAME_D8
+        save_pair d10, d11, GREEN__FRAME_D8 + 16
+        save_pair d12, d13, GREEN__FRAME_D8 + 32
+        save_pair d14, d15, GREEN__FRAME_D8 + 48
+        .cfi_remember_state
+        mov     x12, sp
+        str     x12, [x0]
+
+        /* Resume the target. */
+        mov     x0, x2
+        add     sp, x1, #8
+        /*
+         * At this point we stand on the target's stack, about to go on where it
+         * was suspended: its resume address, unsigned, is our return address.
+         */
+        green_flip_signed
+        .cfi_def_cfa sp, 0
+        .cfi_offset x30, -8
+        .cfi_same_value x29
+        .cfi_same_value x19
+        .cfi_same_value x20
+        .cfi_same_value x21
+        .cfi_same_value x22
+        .cfi_same_value x23
+        .cfi_same_value x24
+        .cfi_same_value x25
+        .cfi_same_value x26
+        .cfi_same_value x27
+        .cfi_same_value x28
+        .cfi_same_value d8
+        .cfi_same_value d9
+        .cfi_same_value d10
+        .cfi_same_value d11
+        .cfi_same_value d12
+        .cfi_same_value d13
+        .cfi_same_value d14
+        .cfi_same_value d15
+        br      x9
+        .cfi_restore_state
+        .cfi_def_cfa sp, GREEN__FRAME_SIZE - 8
+        /*
+         * Nobody comes by here.  The trap is there for unwinders that look up
+         * the byte before an address: theirs is the CFI of .Lresume.
+         */
+        brk     #1
+
+        /*
+         * We have been resumed.  At this point x0 holds the value, sp is the
+         * saved stack pointer plus 8, and no other register means anything.
+         */
+.Lresume:
+        green_jump_pad
+        sub     sp, sp, #8
+        .cfi_def_cfa_offset GREEN__FRAME_SIZE
+        ldr     x29, [sp, #GREEN__FRAME_RESUME + 8]
+        .cfi_restore x29
+        load_pair x19, x20, GREEN__FRAME_X19
+        load_pair x21, x22, GREEN__FRAME_X19 + 16
+        load_pair x23, x24, GREEN__FRAME_X19 + 32
+        load_pair x25, x26, GREEN__FRAME_X19 + 48
+        load_pair x27, x28, GREEN__FRAME_X19 + 64
+        load_pair d8, d9, GREEN__FRAME_D8
+        load_pair d10, d11, GREEN__FRAME_D8 + 16
+        load_pair d12, d13, GREEN__FRAME_D8 + 32
+        load_pair d14, d15, GREEN__FRAME_D8 + 48
+        ldp     x30, x10, [sp, #GREEN__FRAME_X30]
+        .cfi_restore x30
+        mrs     x11, fpcr
+        cmp     x10, x11
+        b.ne    .Lfpcr
+.Lfpcr_done:
+        add     sp, sp, #GREEN__FRAME_SIZE
+        .cfi_def_cfa_offset 0
+        .cfi_remember_state
+        green_return
+        brk     #1
+
+        /* Rare: a rounding mode or a trap enable differs. */
+.Lfpcr:
+        .cfi_restore_state
+        .cfi_def_cfa sp, GREEN__FRAME_SIZE
+        msr     fpcr, x10
+        b       .Lfpcr_done
+green_end green__arch_switch
+
+/*
+ * _Noreturn void green__arch_jump(void *target, void *value)
+ *
+ *     x0   target
+ *     x1   value
+ */
+green_function green__arch_jump
+        green_landing_pad
+        ldr     x9, [x0]
+        add     sp, x0, #8
+        .cfi_offset x30, -8             /* as in green__arch_switch */
+        mov     x0, x1
+        br      x9
+        brk     #1
+green_end green__arch_jump
+
+/*
+ * void green__arch_entry(void)
+ *
+ * At this point x0 holds the value, which is also the first argument, and sp
+ * is the saved stack pointer plus 8.  x29 becomes zero, where walkers of frame
+ * pointers stop.  Unwinders stop because the return address is undefined.
+ */
+green_function green__arch_entry
+        .cfi_undefined x30
+        .cfi_def_cfa_offset GREEN__FIRST_SIZE - 8
+        green_jump_pad
+        sub     sp, sp, #8
+        .cfi_def_cfa_offset GREEN__FIRST_SIZE
+        ldp     x29, x9, [sp, #GREEN__FIRST_X29]
+        add     sp, sp, #GREEN__FIRST_SIZE
+        .cfi_def_cfa_offset 0
+        blr     x9
+        brk     #1
+green_end green__arch_entry

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_ARCH_H
+#define GREEN_ARCH_H
+/*
+ * The contract of a port.  This file, asm.h and green_fast.h are the only
+ * places that ask which CPU this is; the rest of libgreen knows no register,
+ * and a port knows no greens: a saved stack pointer, a value, an entry is all.
+ *
+ * How a switch works
+ * ------------------
+ * A switch looks to both sides like a function call that takes its time.  The
+ * compiler has already saved whatever a call may destroy; what is left is what
+ * the ABI calls callee-saved, the stack pointer and the address to go on at.
+ * So the one who leaves pushes these onto the stack it leaves, and the address
+ * of that heap, the saved stack pointer, is all that must be remembered:
+ *
+ *          A's stack                            B's stack
+ *     |  frames of A       |               |  frames of B       |
+ *     |  return address    |               |  return address    |
+ *     |  callee-saved      |               |  callee-saved      |
+ *     |  frame pointer     |               |  frame pointer     |
+ *     |  where to resume   | <- saved      |  where to resume   | <- sp
+ *
+ * The top words of every suspended stack are, in this order (low to high):
+ *
+ *     the address to resume at
+ *     the frame pointer
+ *     on x86_64: rbx
+ *
+ * What lies above is private to whoever suspended; it is reached through the
+ * address to resume at, with
+ *
+ *     the stack pointer just past that word,
+ *     the value in the ABI's register for results,
+ *     nothing else promised.
+ *
+ * Therefore whoever suspends may have a frame of its own, and each kind resumes
+ * every other: the out-of-line switch below, the one inlined into its caller,
+ * the first entry of a new stack.  The call frame information (CFI) at the
+ * address to resume at holds for that stack pointer, so a debugger can walk a
+ * suspended stack knowing only where it was saved.
+ *
+ * What a port provides
+ * --------------------
+ * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame
+ * green__arch_switch() leaves, its offsets, a struct with static asserts that
+ * the two agree, and the inline functions declared at the end of this file.
+ * src/arch/<cpu>/switch.S: the three routines below, each with its register
+ * map, the section of the ABI that says what is callee-saved, CFI on every
+ * instruction, and nothing that asm.h can do for it.
+ *
+ * Kept: the ABI's callee-saved registers and the floating-point control modes.
+ * These are compared where a stack is resumed and written only if they differ:
+ * reading them costs next to nothing, writing them drains the pipeline.  Status
+ * flags belong to the thread and are not kept.
+ *
+ * Leave by an indirect jump, not by a return: return predictors keep a stack
+ * of their own, which a switch of stacks puts out of step, so a return would be
+ * mispredicted every time.
+ *
+ * How to add a port
+ * -----------------
+ *   1. Copy the directory of the nearest CPU; its two files are the port.
+ *   2. Add its row to the table below, its landing pads and property note to
+ *      asm.h.
+ *   3. Run the tests: test_registers (it wants the patterns for your registers
+ *      in test_registers.S), test_kept, then all.
+ *   4. Walk a suspended and a new stack with gdb: its bt must end at
+ *      green__arch_entry.
+ */
+
+#ifndef __ELF__
+#error "libgreen: only ELF platforms are supported; see how to add a port in src/arch/arch.h"
+#endif
+
+/* The table of ports: which CPU, which directory. */
+#if defined(__x86_64__) && defined(__LP64__)
+#define GREEN__ARCH_FRAME "x86_64/frame.h"
+#define GREEN__ARCH_SWITCH "x86_64/switch.S"
+#elif defined(__aarch64__) && defined(__LP64__) && !defined(__AARCH64EB__)
+#define GREEN__ARCH_FRAME "aarch64/frame.h"
+#define GREEN__ARCH_SWITCH "aarch64/switch.S"
+#else
+#error "libgreen: no port to this CPU yet; src/arch/arch.h says how to add one"
+#endif
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+/*
+ * Suspends the running stack, stores its stack pointer in *save, and resumes
+ * the stack saved as target with value.  Returns the value it is resumed with.
+ */
+void *green__arch_switch(void **save, void *target, void *value);
+
+/* Resumes the stack saved as target; the running one is never resumed. */
+_Noreturn void green__arch_jump(void *target, void *value);
+
+/*
+ * Where a new stack is first resumed: calls the function that
+ * green__arch_first() was given with the value.  Not to be called.
+ */
+void green__arch_entry(void);
+
+/*
+ * Prepares a stack that ends at top (a multiple of 16) so that resuming it
+ * calls entry(value), and returns its saved stack pointer.  The floating-point
+ * control modes are then those of whoever resumes it.  entry must not return.
+ */
+static inline void *green__arch_first(void *top, void (*entry)(void *value));
+
+/*
+ * A client request to Valgrind: its code and two arguments.  Returns Valgrind's
+ * answer, 0 when not running under it.
+ */
+static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintptr_t b);
+#endif
+
+#include GREEN__ARCH_FRAME
+#endif

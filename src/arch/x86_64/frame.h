@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x86_64, System V ABI (Linux and other ELF systems).
+ *
+ * What green__arch_switch() leaves on the stack of the one it suspends:
+ *
+ *     high  |  return address   |  64
+ *           |  x87 control word |  60
+ *           |  MXCSR            |  56
+ *           |  r15              |  48
+ *           |  r14              |  40
+ *           |  r13              |  32
+ *           |  r12              |  24
+ *           |  rbx              |  16
+ *           |  rbp              |   8
+ *     low   |  where to resume  |   0   <- saved stack pointer
+ *
+ * and what green__arch_first() puts at the top of a new stack:
+ *
+ *     high  |  zero, zero       |  24   <- top is the next address
+ *           |  rbx: entry       |  16
+ *           |  rbp: zero        |   8
+ *     low   |  where to resume  |   0   <- saved stack pointer
+ */
+#define GREEN__FRAME_MXCSR 56
+#define GREEN__FRAME_X87 60
+#define GREEN__FRAME_SIZE 72
+
+#ifndef __ASSEMBLER__
+#include <stddef.h>
+
+struct green__frame {
+    void *resume;
+    uint64_t rbp, rbx, r12, r13, r14, r15;
+    uint32_t mxcsr;
+    uint16_t x87, unused;
+    void *return_address;
+};
+_Static_assert(offsetof(struct green__frame, resume) == 0, "arch.h: first the address to resume at");
+_Static_assert(offsetof(struct green__frame, rbp) == 8, "arch.h: then the frame pointer");
+_Static_assert(offsetof(struct green__frame, rbx) == 16, "arch.h: then rbx");
+_Static_assert(offsetof(struct green__frame, mxcsr) == GREEN__FRAME_MXCSR, "");
+_Static_assert(offsetof(struct green__frame, x87) == GREEN__FRAME_X87, "");
+_Static_assert(sizeof(struct green__frame) == GREEN__FRAME_SIZE, "");
+
+struct green__first_frame {
+    void (*resume)(void);
+    void *rbp;
+    void (*rbx)(void *);
+    void *zero[2];
+};
+_Static_assert(sizeof(struct green__first_frame) % 16 == 8,
+               "the entry calls with an aligned stack, three words up");
+
+static inline void *green__arch_first(void *top, void (*entry)(void *value))
+{
+    struct green__first_frame *frame = (struct green__first_frame *)top - 1;
+    *frame = (struct green__first_frame){.resume = green__arch_entry, .rbx = entry};
+    return frame;
+}
+
+/* valgrind.h, "amd64": four rotations that add up to nothing, and a marker. */
+static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintptr_t b)
+{
+    volatile uintptr_t request[6] = {code, a, b};
+    uintptr_t answer = 0;
+    __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi\n\t"
+                     "xchgq %%rbx, %%rbx"
+                     : "+d"(answer)
+                     : "a"(&request[0])
+                     : "cc", "memory");
+    return answer;
+}
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The switch for x86_64.  arch.h explains it, frame.h draws the stack.
+ *
+ * Callee-saved: rbx, rbp, rsp, r12-r15, the control bits of MXCSR and the x87
+ * control word (System V ABI, AMD64 supplement, 3.2.1 "Registers" and figure
+ * 3.4).  The ABI also wants the direction flag clear and the x87 unit in x87
+ * mode at every call, so neither needs saving.
+ *
+ * A stack is resumed by jumping to the address on its top with rsp just past
+ * it and the value in rax.
+ */
+
+/* The control bits of MXCSR: masks, rounding, flush to zero.  The rest is status. */
+#define MXCSR_CONTROL 0xffc0
+
+/* A push and a pop of a callee-saved register; cfa: bytes from rsp to the CFA afterwards. */
+.macro push_saved register, cfa
+        pushq   \register
+        .cfi_def_cfa_offset \cfa
+        .cfi_offset \register, -(\cfa)
+.endm
+.macro pop_saved register, cfa
+        popq    \register
+        .cfi_def_cfa_offset \cfa
+        .cfi_restore \register
+.endm
+
+/*
+ * void *green__arch_switch(void **save, void *target, void *value)
+ *
+ *     rdi  save: where the stack pointer of the one who leaves is stored
+ *     rsi  target: the saved stack pointer of the one who goes on
+ *     rdx  value
+ *     rcx  where the target goes on
+ *     r8   where we shall go on
+ */
+green_function green__arch_switch
+        green_landing_pad
+        movq    (%rsi), %rcx            /* early: the jump below waits for it */
+        leaq    .Lresume(%rip), %r8
+
+        /*
+         * Suspend ourselves.  The floating-point words go first: they take
+         * longest to store, and the pushes hide it.
+         */
+        subq    $8, %rsp
+        .cfi_def_cfa_offset 16
+        stmxcsr (%rsp)
+        fnstcw  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
+        push_saved %r15, 24
+        push_saved %r14, 32
+        push_saved %r13, 40
+        push_saved %r12, 48
+        push_saved %rbx, 56
+        push_saved %rbp, 64
+        .cfi_remember_state             /* this is how we shall be resumed */
+        pushq   %r8
+        .cfi_def_cfa_offset GREEN__FRAME_SIZE
+        movq    %rsp, (%rdi)
+
+        /* Resume the target. */
+        movq    %rdx, %rax
+        leaq    8(%rsi), %rsp
+        /*
+         * At this point we stand on the target's stack, about to go on where it
+         * was suspended: its resume address is our return address.
+         */
+        .cfi_def_cfa %rsp, 0
+        .cfi_offset %rip, -8
+        .cfi_same_value %rbx
+        .cfi_same_value %rbp
+        .cfi_same_value %r12
+        .cfi_same_value %r13
+        .cfi_same_value %r14
+        .cfi_same_value %r15
+        green_jump %rcx
+        .cfi_restore_state
+        .cfi_def_cfa %rsp, 64
+        /*
+         * Nobody comes by here.  The trap is there for unwinders that look up
+         * the byte before an address: theirs is the CFI of .Lresume.
+         */
+        ud2
+
+        /*
+         * We have been resumed.  At this point rax holds the value, rsp points
+         * at the saved rbp, and no other register means anything.
+         */
+.Lresume:
+        pop_saved %rbp, 56
+        pop_saved %rbx, 48
+        pop_saved %r12, 40
+        pop_saved %r13, 32
+        pop_saved %r14, 24
+        pop_saved %r15, 16
+        /*
+         * Now rsp points at the floating-point words.  The present ones are
+         * read into the red zone, where our r15 and r14 were.
+         */
+        stmxcsr -8(%rsp)
+        fnstcw  -16(%rsp)
+        movl    -8(%rsp), %ecx
+        xorl    (%rsp), %ecx
+        testl   $MXCSR_CONTROL, %ecx
+        jnz     .Lmxcsr
+.Lmxcsr_done:
+        movzwl  -16(%rsp), %ecx
+        cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
+        jne     .Lx87
+.Lx87_done:
+        .cfi_remember_state
+        addq    $8, %rsp
+        .cfi_def_cfa_offset 8
+        popq    %rcx
+        .cfi_def_cfa_offset 0
+        .cfi_register %rip, %rcx
+        green_jump %rcx
+        ud2
+
+        /* Rare: a rounding mode or a mask differs.  Status bits stay. */
+.Lmxcsr:
+        .cfi_restore_state
+        .cfi_def_cfa %rsp, 16
+        andl    $MXCSR_CONTROL, %ecx
+        xorl    %ecx, -8(%rsp)
+        ldmxcsr -8(%rsp)
+        jmp     .Lmxcsr_done
+        /*
+         * The x87 unit raises pending exceptions when they are unmasked: what
+         * another green has left there must not strike this one.
+         */
+.Lx87:
+        fnclex
+        fldcw   GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
+        jmp     .Lx87_done
+green_end green__arch_switch
+
+/*
+ * _Noreturn void green__arch_jump(void *target, void *value)
+ *
+ *     rdi  target
+ *     rsi  value
+ */
+green_function green__arch_jump
+        green_landing_pad
+        movq    (%rdi), %rcx
+        movq    %rsi, %rax
+        leaq    8(%rdi), %rsp
+        .cfi_def_cfa %rsp, 0            /* as in green__arch_switch */
+        green_jump %rcx
+        ud2
+green_end green__arch_jump
+
+/*
+ * void green__arch_entry(void)
+ *
+ * At this point rax holds the value, and rsp points at the first frame's rbp:
+ * zero, where walkers of frame pointers stop.  Unwinders stop because the
+ * return address is undefined.  The call leaves rsp a multiple of 16, as the
+ * ABI wants it (3.2.2 "The Stack Frame").
+ */
+green_function green__arch_entry
+        .cfi_def_cfa_offset 32
+        .cfi_undefined %rip
+        popq    %rbp
+        .cfi_def_cfa_offset 24
+        popq    %rbx
+        .cfi_def_cfa_offset 16
+        movq    %rax, %rdi
+        call    *%rbx
+        ud2
+green_end green__arch_entry
