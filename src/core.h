@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_CORE_H
+#define GREEN_CORE_H
+/*
+ * What the files of libgreen share: struct green, struct green__thread, their
+ * states and invariants.  The rules meant by number are those of green.h.
+ *
+ * Who reads what from another thread: of a green its life, enter, owner and
+ * thread; of a thread its id and current.  These are atomic, always relaxed
+ * unless noted, and cost what plain ones do.  All else is touched only by the
+ * thread that owns it, or under the lock once that thread has ended.
+ *
+ * Memory that is reachable from a handle stays readable: a struct
+ * green__thread is never unmapped but used again by a later thread, under a
+ * new id.  A pair (thread, owner) in which owner is no longer the thread's id
+ * therefore means: the owner has ended.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What green.h declares is visible; all else is hidden, as the build says. */
+#pragma GCC visibility push(default)
+#include <green.h>
+#pragma GCC visibility pop
+
+#include "stack.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define load(object) atomic_load_explicit(&(object), memory_order_relaxed)
+#define store(object, value) atomic_store_explicit(&(object), (value), memory_order_relaxed)
+
+/*
+ * Numbers of threads are used once and never again.  Two are never given out:
+ * the number that no green carries in `enter`, and the one no thread compares
+ * it with.
+ */
+#define GREEN__TAG_SLOW 0u   /* a thread's tag while every move must go the slow way */
+#define GREEN__TAG_CLOSED 1u /* a green's enter while it cannot be entered */
+#define GREEN__TAG_FIRST 2u
+
+/* How far a green has come; green_state() tells RUNNING from SUSPENDED. */
+enum green__life {
+    GREEN__NEW,     /* not entered yet: has a stack with nothing on it */
+    GREEN__STARTED, /* has frames on its stack, is in its thread's list */
+    GREEN__DEAD     /* has no stack, deferred functions or key values any more */
+};
+
+/* A call of green_free() or green_thread_end() that waits for a green's end. */
+struct green__freeing {
+    green_t *green; /* whose parent the caller stands in for; NULL: no longer */
+    bool died;      /* it has; it may be released already */
+};
+
+struct green {
+    /* What a switch touches. */
+    void *sp;                 /* saved stack pointer; valid while SUSPENDED */
+    _Atomic(uint64_t) enter;  /* owner's id while STARTED, else GREEN__TAG_CLOSED */
+    uintptr_t exceptions[2];  /* __cxa_eh_globals while SUSPENDED, in C++ programs */
+
+    _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
+    unsigned char is_main;
+    unsigned char detached;
+    unsigned char released;   /* the handle is gone; kept for its children only */
+    unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
+    int error;                /* at its end: errno if result is GREEN_FAILED */
+
+    /* Whose it is: changes only when a NEW green is taken over. */
+    _Atomic(uint64_t) owner;  /* that thread's id */
+    _Atomic(struct green__thread *) thread;
+
+    /*
+     * The family.  parent may be a released green; green__parent() is who
+     * counts.  children counts the greens whose parent field points here, main
+     * greens excepted, which count nothing.
+     */
+    green_t *parent;
+    size_t children;
+    size_t gone;              /* of these, taken over by other threads; under the lock */
+    green_t *next_bereaved;   /* in the thread's list of greens with gone != 0; under the lock */
+
+    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
+    struct green__freeing *freeing; /* while it frees another: that call, on its stack */
+
+    green_t *next, *prev;     /* the thread's STARTED greens, round from main */
+
+    green_fn *run;
+    void *result;             /* at its end: what run returned or green_exit() got */
+    struct green__stack stack;
+    void *data;
+    char *name;               /* malloc'ed, or NULL */
+    struct green__deferred *deferred; /* innermost first */
+    struct green__locals *locals;     /* or NULL: no key has a value */
+};
+
+struct green__thread {
+    /* What a switch touches. */
+    _Atomic(green_t *) current;
+    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW while traced; by green__thread_set_tag() alone */
+    void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
+
+    _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
+    green_t main;
+    struct green__stack_cache stacks;
+
+    green_trace_fn *trace;
+    void *trace_data;
+    unsigned looking;         /* inside a trace hook or green_each(): only look */
+    unsigned end_rounds;      /* how often its thread-specific destructor has run */
+    bool ending;              /* inside green_thread_end() ... */
+    green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
+
+    _Atomic(green_t *) bereaved; /* greens with gone != 0; written under the lock */
+    struct green__thread *next;  /* among those to be used again; under the lock */
+};
+
+/* ---- thread.c ----------------------------------------------------------- */
+
+/*
+ * The calling thread's state; never NULL.  Before the first use and after the
+ * end it is one that owns nothing (id 0, current NULL).
+ */
+extern _Thread_local struct green__thread *green__self
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
+struct green__thread *green__thread_need(void);
+
+/* Sets tag from what is traced and looked at. */
+void green__thread_set_tag(struct green__thread *self);
+
+/* The one lock of the process: ended threads' greens, take-overs, keys. */
+void green__lock(void);
+void green__unlock(void);
+
+static inline bool green__is_mine(const struct green__thread *self, const green_t *g)
+{
+    return load(g->owner) == load(self->id);
+}
+
+/* Whether g's thread has ended; then g is the lock's. */
+static inline bool green__is_orphan(const green_t *g)
+{
+    struct green__thread *thread = load(g->thread);
+    return atomic_load_explicit(&thread->id, memory_order_acquire) != load(g->owner);
+}
+
+/*
+ * The checks of a call on g that only looks, and of one that changes or moves
+ * something: false with errno.
+ */
+static inline bool green__may_look(const struct green__thread *self, const green_t *g)
+{
+    if (LIKELY(g != NULL && green__is_mine(self, g)))
+        return true;
+    errno = g == NULL ? EINVAL : EPERM;
+    return false;
+}
+
+static inline bool green__may_change(const struct green__thread *self, const green_t *g)
+{
+    if (LIKELY(g != NULL && self->looking == 0 && green__is_mine(self, g)))
+        return true;
+    errno = g == NULL ? EINVAL : self->looking != 0 ? EBUSY : EPERM;
+    return false;
+}
+
+/* ---- green.c ------------------------------------------------------------ */
+
+/* Makes a main green of zeroed memory. */
+void green__init_main(green_t *main, struct green__thread *thread);
+
+/* Changes life, and with it enter and the thread's list. */
+void green__set_life(green_t *g, enum green__life life);
+
+/* The nearest ancestor whose handle is not released. */
+green_t *green__real_parent(green_t *g);
+
+/* Who gets what g leaves: a stand-in, else the real parent. */
+static inline green_t *green__parent(green_t *g)
+{
+    return g->stand_in != NULL ? g->stand_in : green__real_parent(g);
+}
+
+/* Makes g DEAD without running it, its stack given back to the thread self or the system. */
+void green__bury(struct green__thread *self, green_t *g);
+
+/* Gives up the handle of a DEAD green.  By its thread, or under the lock if that has ended. */
+void green__release(green_t *g);
+
+/* Ends the stand-in of a green that frees another and will not come back to it. */
+void green__stop_freeing(green_t *g);
+
+/* Lets the thread's greens know of children that other threads have taken over; under the lock. */
+void green__settle(struct green__thread *thread);
+
+/* ---- switch.c ----------------------------------------------------------- */
+
+/*
+ * Throws ECANCELED into a SUSPENDED green with the current one standing in for
+ * its parent (rule 9).  0 if it died; it is then released, if asked for.
+ */
+int green__cancel(struct green__thread *self, green_t *g, bool release);
+
+/* ---- defer.c, local.c, trace.c ------------------------------------------ */
+
+/* Takes the innermost deferred function of the current green and runs it; false if there is none. */
+bool green__defer_run_one(green_t *g);
+void green__defer_drop(green_t *g); /* forgets them all */
+
+/*
+ * Takes a value of the current green that a destructor waits for and runs it;
+ * false if there is none or the rounds are over.
+ */
+bool green__local_run_one(green_t *g);
+void green__local_drop(green_t *g); /* forgets all values */
+void green__local_rewind(green_t *g); /* lets the rounds begin anew, for a main green */
+
+/* Calls the thread's hook, if it has one. */
+void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* Deferred functions: what a green wants done when it ends (rule 11). */
+#include <stdlib.h>
+
+#include "core.h"
+
+struct green__deferred {
+    struct green__deferred *outer;
+    void (*fn)(void *);
+    void *arg;
+};
+
+int green_defer(void (*fn)(void *), void *arg)
+{
+    if (fn == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct green__thread *self = green__thread_need();
+    if (self == NULL || !green__may_change(self, load(self->current)))
+        return -1;
+    struct green__deferred *deferred = malloc(sizeof *deferred);
+    if (deferred == NULL) {
+        errno = ENOMEM;
+        return -1;
+    }
+    green_t *me = load(self->current);
+    *deferred = (struct green__deferred){.outer = me->deferred, .fn = fn, .arg = arg};
+    me->deferred = deferred;
+    return 0;
+}
+
+/* Takes the innermost out; false if there is none. */
+static bool take(green_t *g, struct green__deferred *taken)
+{
+    struct green__deferred *innermost = g->deferred;
+    if (innermost == NULL)
+        return false;
+    *taken = *innermost;
+    g->deferred = innermost->outer;
+    free(innermost);
+    return true;
+}
+
+int green_undefer(int execute)
+{
+    struct green__thread *self = green__thread_need();
+    struct green__deferred taken;
+    if (self == NULL || !green__may_change(self, load(self->current)))
+        return -1;
+    if (!take(load(self->current), &taken)) {
+        errno = ENOENT;
+        return -1;
+    }
+    if (execute)
+        taken.fn(taken.arg);
+    return 0;
+}
+
+bool green__defer_run_one(green_t *g)
+{
+    struct green__deferred taken;
+    if (!take(g, &taken))
+        return false;
+    taken.fn(taken.arg);
+    return true;
+}
+
+void green__defer_drop(green_t *g)
+{
+    struct green__deferred taken;
+    while (take(g, &taken)) {
+    }
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A green's life but for its moves: made, looked at, put under a parent,
+ * released.  switch.c starts it and lets it die.
+ */
+#define _POSIX_C_SOURCE 200809L /* strndup */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+
+#define NAME_MAX_BYTES 31
+
+/* ---- State ----------------------------------------------------------------- */
+
+void green__set_life(green_t *g, enum green__life life)
+{
+    green_t *main = &load(g->thread)->main;
+    if (load(g->life) == GREEN__STARTED) {
+        g->prev->next = g->next;
+        g->next->prev = g->prev;
+    }
+    store(g->life, (unsigned char)life);
+    store(g->enter, life == GREEN__STARTED ? load(g->owner) : GREEN__TAG_CLOSED);
+    if (life == GREEN__STARTED) {
+        g->next = main;
+        g->prev = main->prev;
+        main->prev->next = g;
+        main->prev = g;
+    }
+}
+
+void green__init_main(green_t *main, struct green__thread *thread)
+{
+    main->is_main = true;
+    store(main->thread, thread);
+    store(main->owner, load(thread->id));
+    store(main->life, GREEN__STARTED);
+    store(main->enter, load(thread->id));
+    main->next = main->prev = main;
+    main->data = NULL;
+}
+
+green_state_t green_state(const green_t *g)
+{
+    if (g == NULL) {
+        errno = EINVAL;
+        return GREEN_DEAD;
+    }
+    struct green__thread *thread = load(g->thread);
+    if (load(g->life) == GREEN__DEAD)
+        return GREEN_DEAD;
+    if (load(thread->current) == g && load(thread->id) == load(g->owner))
+        return GREEN_RUNNING;
+    return load(g->life) == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
+}
+
+/* ---- Family ---------------------------------------------------------------- */
+
+static void gain_child(green_t *parent)
+{
+    if (!parent->is_main)
+        parent->children++;
+}
+
+/*
+ * Takes a child from parent.  A released green goes with its last child, which
+ * takes a child from its own parent, and so on.  Returns the first that stays.
+ */
+static green_t *lose_child(green_t *parent)
+{
+    while (!parent->is_main && --parent->children == 0 && parent->released) {
+        green_t *next = parent->parent;
+        free(parent);
+        parent = next;
+    }
+    return parent;
+}
+
+/*
+ * Shortens the way while it goes: g, and every released green above it that
+ * others still stand under, is put under the ancestor that is found.
+ */
+green_t *green__real_parent(green_t *g)
+{
+    green_t *ancestor = g->parent;
+    while (ancestor != NULL && ancestor->released)
+        ancestor = ancestor->parent;
+    while (g != ancestor && g->parent != ancestor) {
+        green_t *old = g->parent;
+        g->parent = ancestor;
+        gain_child(ancestor);
+        g = lose_child(old);
+    }
+    return ancestor;
+}
+
+green_t *green_parent(const green_t *g)
+{
+    if (!green__may_look(green__self, g))
+        return NULL;
+    return green__parent((green_t *)g);
+}
+
+static bool is_above(const green_t *g, green_t *from)
+{
+    while (from != NULL && from != g)
+        from = green__real_parent(from);
+    return from != NULL;
+}
+
+/*
+ * Children that other threads have taken over are first counted in gone, and
+ * taken from children when the thread comes by here: so its own counting needs
+ * no atomic operations.
+ */
+void green__settle(struct green__thread *thread)
+{
+    green_t *g = load(thread->bereaved);
+    store(thread->bereaved, NULL);
+    while (g != NULL) {
+        green_t *next = g->next_bereaved;
+        g->children -= g->gone - 1;
+        g->gone = 0;
+        lose_child(g);
+        g = next;
+    }
+}
+
+static void settle_if_bereaved(struct green__thread *self)
+{
+    if (UNLIKELY(load(self->bereaved) != NULL)) {
+        green__lock();
+        green__settle(self);
+        green__unlock();
+    }
+}
+
+/* g, taken over itself, leaves the list of those whose children were. */
+static void forget_bereaved(green_t *g)
+{
+    struct green__thread *thread = load(g->thread);
+    green_t *previous = load(thread->bereaved);
+    if (previous == g) {
+        store(thread->bereaved, g->next_bereaved);
+    } else {
+        while (previous->next_bereaved != g)
+            previous = previous->next_bereaved;
+        previous->next_bereaved = g->next_bereaved;
+    }
+    g->children -= g->gone;
+    g->gone = 0;
+}
+
+/* Rule 7: makes a NEW green of another thread, or of none any more, one of ours. */
+static int take_over(struct green__thread *self, green_t *g, green_t *parent)
+{
+    int error = 0;
+    green__lock();
+    if (load(g->life) != GREEN__NEW) {
+        error = EPERM;
+    } else if (g->children != g->gone) {
+        error = EBUSY;
+    } else {
+        if (g->gone != 0)
+            forget_bereaved(g);
+        green_t *old = g->parent;
+        if (green__is_orphan(g)) {
+            lose_child(old);
+        } else if (!old->is_main && old->gone++ == 0) {
+            struct green__thread *thread = load(g->thread);
+            old->next_bereaved = load(thread->bereaved);
+            store(thread->bereaved, old);
+        }
+        store(g->thread, self);
+        store(g->owner, load(self->id));
+        g->parent = parent;
+        gain_child(parent);
+    }
+    green__unlock();
+    if (error == 0)
+        return 0;
+    errno = error;
+    return -1;
+}
+
+int green_set_parent(green_t *g, green_t *parent)
+{
+    struct green__thread *self = green__self;
+    if (g == NULL || g->is_main || parent == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!green__may_change(self, parent))
+        return -1;
+    if (!green__is_mine(self, g))
+        return take_over(self, g, parent);
+    if (is_above(g, parent)) {
+        errno = ELOOP;
+        return -1;
+    }
+    settle_if_bereaved(self);
+    green_t *old = g->parent;
+    g->parent = parent;
+    gain_child(parent);
+    lose_child(old);
+    return 0;
+}
+
+/* ---- Make ------------------------------------------------------------------ */
+
+green_t *green_new(green_fn *run, green_t *parent)
+{
+    return green_new_with(run, parent, NULL);
+}
+
+static bool is_valid(const green_options_t *options)
+{
+    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
+        if (options->reserved[i] != NULL)
+            return false;
+    return (options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0 &&
+           green__stack_valid(options->stack, options->stack_size);
+}
+
+/* A green with nothing but its name and its stack, both of which may be missing. */
+static green_t *allocate(struct green__thread *self, const green_options_t *options)
+{
+    green_t *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return NULL;
+    if (options->name != NULL && (g->name = strndup(options->name, NAME_MAX_BYTES)) == NULL)
+        goto no_name;
+    if (options->stack != NULL)
+        green__stack_lend(options->stack, options->stack_size, &g->stack);
+    else if (green__stack_get(&self->stacks, options->stack_size,
+                              (options->flags & GREEN_NO_GUARD) == 0, &g->stack) != 0)
+        goto no_stack;
+    return g;
+
+no_stack:
+    free(g->name);
+no_name:
+    free(g);
+    errno = ENOMEM;
+    return NULL;
+}
+
+green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
+{
+    static const green_options_t defaults;
+    if (options == NULL)
+        options = &defaults;
+    if (run == NULL || !is_valid(options)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    struct green__thread *self = green__thread_need();
+    if (self == NULL)
+        return NULL;
+    if (parent == NULL)
+        parent = load(self->current);
+    if (!green__may_change(self, parent))
+        return NULL;
+    settle_if_bereaved(self);
+
+    green_t *g = allocate(self, options);
+    if (g == NULL)
+        return NULL;
+    store(g->enter, GREEN__TAG_CLOSED);
+    store(g->owner, load(self->id));
+    store(g->thread, self);
+    g->detached = (options->flags & GREEN_DETACHED) != 0;
+    g->parent = parent;
+    gain_child(parent);
+    g->run = run;
+    g->data = options->data;
+    return g;
+}
+
+/* ---- Release --------------------------------------------------------------- */
+
+void green__stop_freeing(green_t *g)
+{
+    if (g->freeing != NULL && g->freeing->green != NULL) {
+        g->freeing->green->stand_in = NULL;
+        g->freeing->green = NULL;
+    }
+}
+
+void green__bury(struct green__thread *self, green_t *g)
+{
+    green__stop_freeing(g);
+    g->stand_in = NULL;
+    green__set_life(g, GREEN__DEAD);
+    green__defer_drop(g);
+    green__local_drop(g);
+    green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack);
+}
+
+void green__release(green_t *g)
+{
+    free(g->name);
+    g->name = NULL;
+    g->released = true;
+    if (g->children == 0) {
+        green_t *parent = g->parent;
+        free(g);
+        lose_child(parent);
+    }
+}
+
+/* What green_free() and green_abandon() refuse alike. */
+static bool may_free(struct green__thread *self, green_t *g)
+{
+    if (g->is_main) {
+        errno = EINVAL;
+        return false;
+    }
+    if (self->looking == 0 && green__is_orphan(g))
+        return true;
+    if (!green__may_change(self, g))
+        return false;
+    if (load(self->current) == g || g->stand_in != NULL) {
+        errno = EBUSY;
+        return false;
+    }
+    return true;
+}
+
+/* A NEW or DEAD green, or one to be abandoned. */
+static void dispose(struct green__thread *self, green_t *g)
+{
+    bool orphan = green__is_orphan(g);
+    if (orphan)
+        green__lock();
+    else
+        settle_if_bereaved(self);
+    if (load(g->life) != GREEN__DEAD)
+        green__bury(load(self->id) != 0 ? self : NULL, g);
+    green__release(g);
+    if (orphan)
+        green__unlock();
+}
+
+int green_abandon(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (g == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!may_free(self, g))
+        return -1;
+    dispose(self, g);
+    return 0;
+}
+
+int green_free(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (g == NULL)
+        return 0;
+    if (!may_free(self, g))
+        return -1;
+    if (load(g->life) == GREEN__STARTED)
+        return green__cancel(self, g, true);
+    dispose(self, g);
+    return 0;
+}
+
+/* ---- Look ------------------------------------------------------------------ */
+
+const char *green_name(const green_t *g)
+{
+    if (!green__may_look(green__self, g))
+        return NULL;
+    return g->is_main ? "main" : g->name;
+}
+
+void *green_data(const green_t *g)
+{
+    return green__may_look(green__self, g) ? g->data : NULL;
+}
+
+int green_set_data(green_t *g, void *data)
+{
+    if (!green__may_change(green__self, g))
+        return -1;
+    g->data = data;
+    return 0;
+}
+
+void green_stack(const green_t *g, void **low, size_t *size)
+{
+    bool known = green__may_look(green__self, g);
+    if (low != NULL)
+        *low = known ? g->stack.low : NULL;
+    if (size != NULL)
+        *size = known ? g->stack.size : 0;
+}
+
+size_t green_stack_used(const green_t *g)
+{
+    if (!green__may_look(green__self, g) || g->is_main || load(g->life) != GREEN__STARTED)
+        return 0;
+    /* Inside a trace hook the current green is not the one that runs. */
+    uintptr_t end = (uintptr_t)g->stack.low + g->stack.size;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    bool runs = here - (uintptr_t)g->stack.low < g->stack.size;
+    return end - (runs ? here : (uintptr_t)g->sp);
+}
+
+int green_version(void)
+{
+    return GREEN_VERSION;
+}

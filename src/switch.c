@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The transfer of control: switch, throw, start, death (rules 3 to 6, 9 to 13).
+ * Only this file moves it, and says who is current.
+ *
+ * Every move is one of two.  The fast path of green_switch() enters a green
+ * that is known to be started, living and ours, with a value.  Everything else
+ * goes by deliver(), which finds who is to be entered, and then by the same
+ * green__arch_switch().
+ *
+ * An error travels as GREEN_FAILED in place of the value and in errno, which
+ * both sides share, being of one thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arch/arch.h"
+#include "core.h"
+
+/* What a green is entered with: an errno if that is not 0, else a value. */
+struct parcel {
+    void *value;
+    int error;
+};
+
+/* ---- Entering ---------------------------------------------------------------- */
+
+/* Gives each green exceptions of its own: those being handled, in C++ programs. */
+static void change_exceptions(struct green__thread *self, green_t *from, green_t *to)
+{
+    memcpy(from->exceptions, self->exceptions, sizeof from->exceptions);
+    memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
+}
+
+/* Leaves me for to, which is current already; returns what me is entered with. */
+static inline void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
+{
+    if (UNLIKELY(self->exceptions != NULL))
+        change_exceptions(self, me, to);
+    return green__arch_switch(&me->sp, to->sp, value);
+}
+
+static void *unpack(struct parcel parcel)
+{
+    if (parcel.error == 0)
+        return parcel.value;
+    errno = parcel.error;
+    return GREEN_FAILED;
+}
+
+static _Noreturn void body(void *value);
+
+static void start(green_t *g)
+{
+    green__set_life(g, GREEN__STARTED);
+    g->sp = green__arch_first(green__stack_top(&g->stack), body);
+}
+
+/*
+ * Finds who is to be entered with a parcel for to, and makes it current.  A DEAD
+ * green stands for its parent; a NEW one starts, or, given an error, dies of it
+ * unrun and passes it on.  from is who the parcel comes from, for the hook.
+ */
+static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
+                        struct parcel *parcel)
+{
+    green_t *unrun = NULL; /* the last that died here, if the handle goes with it */
+    for (;;) {
+        while (load(to->life) == GREEN__DEAD)
+            to = green__parent(to);
+        bool is_new = load(to->life) == GREEN__NEW;
+        if (is_new && parcel->error == 0)
+            start(to);
+        store(self->current, to);
+        green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from, to);
+        if (unrun != NULL)
+            green__release(unrun);
+        if (!is_new || parcel->error == 0)
+            return to;
+
+        green__bury(self, to);
+        unrun = to->detached ? to : NULL;
+        if (parcel->error == ECANCELED)
+            *parcel = (struct parcel){0};
+        from = to;
+        to = green__parent(to);
+    }
+}
+
+/* Leaves me, the current green, with a parcel for to. */
+static void *move(struct green__thread *self, green_t *me, green_t *to, struct parcel parcel)
+{
+    to = deliver(self, me, to, &parcel);
+    void *value = unpack(parcel);
+    return to == me ? value : enter(self, me, to, value);
+}
+
+/* ---- The calls ------------------------------------------------------------------ */
+
+static __attribute__((noinline)) void *switch_slowly(green_t *g, void *value)
+{
+    struct green__thread *self = green__self;
+    if (value == GREEN_FAILED) {
+        errno = EINVAL;
+        return GREEN_FAILED;
+    }
+    if (!green__may_change(self, g))
+        return GREEN_FAILED;
+    return move(self, load(self->current), g, (struct parcel){.value = value});
+}
+
+void *green_switch(green_t *g, void *value)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    if (LIKELY(g != NULL && value != GREEN_FAILED && g != me &&
+               load(g->enter) == load(self->tag))) {
+        store(self->current, g);
+        return enter(self, me, g, value);
+    }
+    return switch_slowly(g, value);
+}
+
+void *green_yield(void *value)
+{
+    green_t *me = load(green__self->current);
+    if (me == NULL || me->is_main) {
+        errno = EINVAL;
+        return GREEN_FAILED;
+    }
+    return green_switch(green__parent(me), value);
+}
+
+void *green_throw(green_t *g, int error)
+{
+    struct green__thread *self = green__self;
+    if (error < 0) {
+        errno = EINVAL;
+        return GREEN_FAILED;
+    }
+    if (!green__may_change(self, g))
+        return GREEN_FAILED;
+    struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
+    if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
+        parcel = (struct parcel){0};
+    return move(self, load(self->current), g, parcel);
+}
+
+int green__cancel(struct green__thread *self, green_t *g, bool release)
+{
+    green_t *me = load(self->current);
+    struct green__freeing call = {.green = g};
+    bool detached = g->detached;
+
+    green__stop_freeing(g); /* that call of g's is about to end; and no circle of stand-ins */
+    g->stand_in = me;
+    me->freeing = &call;
+    void *value = move(self, me, g, (struct parcel){.error = ECANCELED});
+    int error = value == GREEN_FAILED ? errno : EBUSY;
+    me->freeing = NULL;
+
+    if (call.green != NULL && !(call.died && detached))
+        g->stand_in = NULL;
+    if (call.died) {
+        if (release && !detached)
+            green__release(g);
+        return 0;
+    }
+    errno = error;
+    return -1;
+}
+
+/* ---- Death ---------------------------------------------------------------------- */
+
+static _Noreturn void die(struct green__thread *self, green_t *me)
+{
+    struct parcel parcel = {me->result, me->error};
+    if (parcel.error == ECANCELED)
+        parcel = (struct parcel){0};
+    green_t *to = green__parent(me);
+    if (me->stand_in != NULL)
+        me->stand_in->freeing->died = true;
+    green__set_life(me, GREEN__DEAD);
+    green__local_drop(me);
+    to = deliver(self, me, to, &parcel);
+
+    /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
+    green__stack_put(&self->stacks, &me->stack);
+    if (me->detached)
+        green__release(me);
+    if (UNLIKELY(self->exceptions != NULL))
+        memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
+    green__arch_jump(to->sp, unpack(parcel));
+}
+
+/*
+ * Runs what is to run at the end of the current green, and ends it.  Entered
+ * anew when one of these calls green_exit().
+ */
+static _Noreturn void wind_up(void *unused)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    (void)unused;
+    do {
+        while (green__defer_run_one(me)) {
+        }
+    } while (green__local_run_one(me));
+    die(self, me);
+}
+
+static void set_result(green_t *me, void *value)
+{
+    me->result = value;
+    me->error = value != GREEN_FAILED ? 0 : errno > 0 ? errno : ECANCELED;
+}
+
+static _Noreturn void body(void *value)
+{
+    green_t *me = load(green__self->current);
+    set_result(me, me->run(value));
+    wind_up(NULL);
+}
+
+/*
+ * The frames in between are left by starting the stack anew, at its top, with
+ * the function that winds up.
+ */
+void green_exit(void *value)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    if (me == NULL || me->is_main || self->looking != 0) {
+        static const char sentence[] =
+            "libgreen: green_exit() called on a main green or inside a trace hook\n";
+        if (write(STDERR_FILENO, sentence, sizeof sentence - 1) < 0) {
+            /* then without */
+        }
+        abort();
+    }
+    set_result(me, value);
+    green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up), NULL);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A thread's state: made on first use, ended by a thread-specific destructor,
+ * used again by a later thread.  Also the lock of the process, and fork.
+ *
+ * A thread that ends runs no code of its greens (rule 14): they become DEAD
+ * where they stand.  That is why their owner must call green_thread_end() if
+ * they hold anything.
+ */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "core.h"
+
+/* What a thread has before its first use and after its end. */
+static struct green__thread unused_thread, ended_thread;
+
+_Thread_local struct green__thread *green__self
+    __attribute__((tls_model("initial-exec"), visibility("hidden"))) = &unused_thread;
+
+/* Present in C++ programs: struct __cxa_eh_globals of the calling thread (Itanium C++ ABI, 2.2.2). */
+__attribute__((weak)) void *__cxa_get_globals(void);
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_key_t end_key;                  /* under the lock while it is made */
+static struct green__thread *spare;            /* of ended threads; under the lock */
+static uint64_t last_id = GREEN__TAG_FIRST - 1; /* under the lock */
+
+void green__lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void green__unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+/* ---- The end of a thread ------------------------------------------------- */
+
+static void drop_greens(struct green__thread *self)
+{
+    green_t *main = &self->main;
+    while (main->next != main) {
+        green_t *g = main->next;
+        green__bury(self, g);
+        if (g->detached)
+            green__release(g);
+    }
+    green__defer_drop(main);
+    green__local_drop(main);
+    free(main->name);
+}
+
+/*
+ * The thread-specific destructor.  Others' destructors may still want their
+ * greens, so it has itself called again for as many rounds as POSIX promises;
+ * but not if the thread ends in a green by pthread_exit(): nothing can be
+ * switched to any more, as main's frames are being overwritten.
+ */
+static void end_thread(void *value)
+{
+    struct green__thread *self = value;
+    if (load(self->current) == &self->main &&
+        ++self->end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+        pthread_setspecific(end_key, self) == 0)
+        return;
+
+    green__lock();
+    drop_greens(self);
+    green__settle(self);
+    green__stack_drop(&self->stacks);
+    atomic_store_explicit(&self->id, 0, memory_order_release);
+    store(self->current, NULL);
+    store(self->tag, GREEN__TAG_SLOW);
+    self->trace = NULL;
+    self->looking = 0;
+    self->end_rounds = 0;
+    self->ending = false;
+    self->next = spare;
+    spare = self;
+    green__self = &ended_thread;
+    green__unlock();
+}
+
+/* ---- The first use -------------------------------------------------------- */
+
+/* What the process needs once: a thread's end noticed, the lock held over fork. */
+static bool set_up_process(void)
+{
+    static bool key_made, fork_handled;
+    if (!key_made)
+        key_made = pthread_key_create(&end_key, end_thread) == 0;
+    if (!fork_handled)
+        fork_handled = pthread_atfork(green__lock, green__unlock, green__unlock) == 0;
+    return key_made && fork_handled;
+}
+
+struct green__thread *green__thread_need(void)
+{
+    struct green__thread *self = green__self;
+    if (LIKELY(load(self->id) != 0))
+        return self;
+    if (self == &ended_thread) {
+        errno = EPERM;
+        return NULL;
+    }
+    void *exceptions = __cxa_get_globals != NULL ? __cxa_get_globals() : NULL;
+    bool made = false;
+
+    green__lock();
+    if (set_up_process()) {
+        if (spare == NULL)
+            spare = calloc(1, sizeof *spare);
+        self = spare;
+        if (self != NULL && pthread_setspecific(end_key, self) == 0) {
+            spare = self->next;
+            self->exceptions = exceptions;
+            atomic_store_explicit(&self->id, ++last_id, memory_order_release);
+            made = true;
+        }
+    }
+    green__unlock();
+    if (!made) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    green__init_main(&self->main, self);
+    store(self->current, &self->main);
+    green__self = self;
+    green__thread_set_tag(self);
+    return self;
+}
+
+void green__thread_set_tag(struct green__thread *self)
+{
+    bool watched = self->trace != NULL || self->looking != 0;
+    store(self->tag, watched ? GREEN__TAG_SLOW : load(self->id));
+}
+
+green_t *green_current(void)
+{
+    green_t *current = load(green__self->current);
+    if (LIKELY(current != NULL))
+        return current;
+    struct green__thread *self = green__thread_need();
+    return self != NULL ? &self->main : NULL;
+}
+
+green_t *green_main(void)
+{
+    struct green__thread *self = green__thread_need();
+    return self != NULL ? &self->main : NULL;
+}
+
+/* ---- green_thread_end() ---------------------------------------------------- */
+
+/* Moves g, a green of the list or the mark, before another. */
+static void move_before(green_t *g, green_t *before)
+{
+    g->prev->next = g->next;
+    g->next->prev = g->prev;
+    g->next = before;
+    g->prev = before->prev;
+    g->prev->next = g;
+    before->prev = g;
+}
+
+/*
+ * Ends the started greens, oldest first, each tried once.  A mark in their list
+ * parts those that were tried and still live from the others; whatever is
+ * started meanwhile joins the others.  False if one refused.
+ */
+static bool end_greens(struct green__thread *self)
+{
+    green_t *main = &self->main;
+    green_t *mark = &self->mark;
+    bool all_died = true;
+
+    mark->next = mark->prev = mark;
+    move_before(mark, main->next);
+    while (mark->next != main) {
+        green_t *g = mark->next;
+        while (g->stand_in != NULL && !g->stand_in->tried)
+            g = g->stand_in; /* it is waiting for the others: it goes first */
+        g->tried = true;
+        move_before(g, mark);
+        if (g->stand_in != NULL || green__cancel(self, g, false) != 0)
+            all_died = false;
+    }
+    mark->prev->next = mark->next;
+    mark->next->prev = mark->prev;
+    for (green_t *g = main->next; g != main; g = g->next)
+        g->tried = false;
+    return all_died;
+}
+
+int green_thread_end(void)
+{
+    struct green__thread *self = green__self;
+    if (self->looking != 0) {
+        errno = EBUSY;
+        return -1;
+    }
+    if (self == &unused_thread)
+        return 0;
+    if (self == &ended_thread) {
+        errno = EPERM;
+        return -1;
+    }
+    green_t *main = &self->main;
+    if (load(self->current) != main || self->ending) {
+        errno = EBUSY;
+        return -1;
+    }
+    self->ending = true;
+    while (green__defer_run_one(main)) {
+    }
+    bool all_died = end_greens(self);
+    while (green__local_run_one(main)) {
+        while (green__defer_run_one(main)) {
+        }
+    }
+    green__local_rewind(main);
+    self->ending = false;
+    if (all_died)
+        return 0;
+    errno = EBUSY;
+    return -1;
+}

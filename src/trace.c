@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* What may watch a thread's greens: the trace hook (rule 13), and a walk over them. */
+#include "core.h"
+
+void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to)
+{
+    if (LIKELY(self->trace == NULL))
+        return;
+    self->looking++;
+    self->trace(event, from, to, self->trace_data);
+    self->looking--;
+}
+
+green_trace_fn *green_set_trace(green_trace_fn *fn, void *data)
+{
+    struct green__thread *self = green__thread_need();
+    if (self == NULL)
+        return NULL;
+    green_trace_fn *previous = self->trace;
+    self->trace = fn;
+    self->trace_data = data;
+    green__thread_set_tag(self);
+    return previous;
+}
+
+green_trace_fn *green_get_trace(void **data)
+{
+    struct green__thread *self = green__self;
+    if (data != NULL)
+        *data = self->trace_data;
+    return self->trace;
+}
+
+int green_each(int (*fn)(green_t *g, void *arg), void *arg)
+{
+    if (fn == NULL) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct green__thread *self = green__thread_need();
+    if (self == NULL)
+        return -1;
+    self->looking++;
+    green__thread_set_tag(self);
+    int result = fn(&self->main, arg);
+    for (green_t *g = self->main.next; result == 0 && g != &self->main; g = g->next)
+        if (g != &self->mark)
+            result = fn(g, arg);
+    self->looking--;
+    green__thread_set_tag(self);
+    return result;
+}
