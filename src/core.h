@@ -105,6 +105,9 @@ struct green__thread {
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
     green_t main;
     struct green__stack_cache stacks;
+    green_t *spare;           /* freed blocks for the next greens, by their parent field */
+    unsigned spare_count;
+    bool watched;             /* under a tool that wants to see every free(): keep none */
 
     green_trace_fn *trace;
     void *trace_data;
@@ -172,6 +175,9 @@ static inline bool green__may_change(const struct green__thread *self, const gre
 
 /* Makes a main green of zeroed memory. */
 void green__init_main(green_t *main, struct green__thread *thread);
+
+/* Frees the blocks that wait in a thread. */
+void green__drop_blocks(struct green__thread *self);
 
 /* Changes life, and with it enter and the thread's list. */
 void green__set_life(green_t *g, enum green__life life);

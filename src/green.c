@@ -11,6 +11,43 @@
 
 #define NAME_MAX_BYTES 31
 
+/* ---- Blocks ---------------------------------------------------------------- */
+
+/*
+ * A few freed blocks wait in their thread for the next green: they cost less
+ * than malloc() there.  Not where a tool looks for what is used after its end.
+ */
+#define SPARE_BLOCKS 1024
+
+static green_t *take_block(struct green__thread *self)
+{
+    green_t *g = self->spare;
+    if (g == NULL)
+        return calloc(1, sizeof *g);
+    self->spare = g->parent;
+    self->spare_count--;
+    memset(g, 0, sizeof *g);
+    return g;
+}
+
+static void put_block(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (load(self->id) == 0 || self->spare_count >= SPARE_BLOCKS || self->watched) {
+        free(g);
+        return;
+    }
+    g->parent = self->spare;
+    self->spare = g;
+    self->spare_count++;
+}
+
+void green__drop_blocks(struct green__thread *self)
+{
+    while (self->spare != NULL)
+        free(take_block(self));
+}
+
 /* ---- State ----------------------------------------------------------------- */
 
 void green__set_life(green_t *g, enum green__life life)
@@ -71,7 +108,7 @@ static green_t *lose_child(green_t *parent)
 {
     while (!parent->is_main && --parent->children == 0 && parent->released) {
         green_t *next = parent->parent;
-        free(parent);
+        put_block(parent);
         parent = next;
     }
     return parent;
@@ -226,7 +263,7 @@ static bool is_valid(const green_options_t *options)
 /* A green with nothing but its name and its stack, both of which may be missing. */
 static green_t *allocate(struct green__thread *self, const green_options_t *options)
 {
-    green_t *g = calloc(1, sizeof *g);
+    green_t *g = take_block(self);
     if (g == NULL)
         return NULL;
     if (options->name != NULL && (g->name = strndup(options->name, NAME_MAX_BYTES)) == NULL)
@@ -241,7 +278,7 @@ static green_t *allocate(struct green__thread *self, const green_options_t *opti
 no_stack:
     free(g->name);
 no_name:
-    free(g);
+    put_block(g);
     errno = ENOMEM;
     return NULL;
 }
@@ -305,7 +342,7 @@ void green__release(green_t *g)
     g->released = true;
     if (g->children == 0) {
         green_t *parent = g->parent;
-        free(g);
+        put_block(g);
         lose_child(parent);
     }
 }
@@ -393,7 +430,7 @@ int green_set_data(green_t *g, void *data)
 
 void green_stack(const green_t *g, void **low, size_t *size)
 {
-    bool known = green__may_look(green__self, g);
+    bool known = green__may_look(green__self, g) && load(g->life) != GREEN__DEAD;
     if (low != NULL)
         *low = known ? g->stack.low : NULL;
     if (size != NULL)

@@ -91,8 +91,10 @@ int green_key_delete(green_key_t key)
 void *green_getspecific(green_key_t key)
 {
     uint64_t serial = serial_of(key);
-    green_t *me = load(green__self->current);
-    if (serial == 0 || me == NULL)
+    if (serial == 0)
+        return NULL;
+    green_t *me = green_current();
+    if (me == NULL)
         return NULL;
     const struct green__locals *locals = me->locals;
     if (locals == NULL || key >= locals->count || locals->values[key].serial != serial)

@@ -9,8 +9,11 @@
  * are none.  A request costs four rotations when it is not there, so there is
  * no build option.  The codes are valgrind.h's.
  */
+#include <stdbool.h>
+
 #include "arch/arch.h"
 
+#define GREEN__VALGRIND_RUNNING 0x1001
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501
 #define GREEN__VALGRIND_STACK_DEREGISTER 0x1502
 
@@ -24,6 +27,16 @@ static inline unsigned green__valgrind_register(const void *low, const void *end
 static inline void green__valgrind_deregister(unsigned number)
 {
     green__arch_valgrind(GREEN__VALGRIND_STACK_DEREGISTER, number, 0);
+}
+
+/* Whether a tool runs that reports what is used after it was freed. */
+static inline bool green__is_watched(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#else
+    return green__arch_valgrind(GREEN__VALGRIND_RUNNING, 0, 0) != 0;
+#endif
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "core.h"
+#include "sanitize.h"
 
 /* What a thread has before its first use and after its end. */
 static struct green__thread unused_thread, ended_thread;
@@ -38,11 +39,22 @@ void green__unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* The mark of end_greens(), taken out of the list. */
+static void unlink_mark(struct green__thread *self)
+{
+    green_t *mark = &self->mark;
+    mark->prev->next = mark->next;
+    mark->next->prev = mark->prev;
+    mark->next = mark->prev = NULL;
+}
+
 /* ---- The end of a thread ------------------------------------------------- */
 
 static void drop_greens(struct green__thread *self)
 {
     green_t *main = &self->main;
+    if (self->mark.next != NULL)
+        unlink_mark(self); /* the thread has ended inside green_thread_end() */
     while (main->next != main) {
         green_t *g = main->next;
         green__bury(self, g);
@@ -71,6 +83,7 @@ static void end_thread(void *value)
     green__lock();
     drop_greens(self);
     green__settle(self);
+    green__drop_blocks(self);
     green__stack_drop(&self->stacks);
     atomic_store_explicit(&self->id, 0, memory_order_release);
     store(self->current, NULL);
@@ -118,6 +131,7 @@ struct green__thread *green__thread_need(void)
         if (self != NULL && pthread_setspecific(end_key, self) == 0) {
             spare = self->next;
             self->exceptions = exceptions;
+            self->watched = green__is_watched();
             atomic_store_explicit(&self->id, ++last_id, memory_order_release);
             made = true;
         }
@@ -190,8 +204,7 @@ static bool end_greens(struct green__thread *self)
         if (g->stand_in != NULL || green__cancel(self, g, false) != 0)
             all_died = false;
     }
-    mark->prev->next = mark->next;
-    mark->next->prev = mark->prev;
+    unlink_mark(self);
     for (green_t *g = main->next; g != main; g = g->next)
         g->tried = false;
     return all_died;

@@ -25,10 +25,10 @@ green_trace_fn *green_set_trace(green_trace_fn *fn, void *data)
 
 green_trace_fn *green_get_trace(void **data)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__thread_need();
     if (data != NULL)
-        *data = self->trace_data;
-    return self->trace;
+        *data = self != NULL ? self->trace_data : NULL;
+    return self != NULL ? self->trace : NULL;
 }
 
 int green_each(int (*fn)(green_t *g, void *arg), void *arg)

@@ -32,7 +32,7 @@
  *
  *     the stack pointer just past that word,
  *     the value in the ABI's register for results,
- *     nothing else promised.
+ *     nothing else promised, but for what the port's switch.S adds.
  *
  * Therefore whoever suspends may have a frame of its own, and each kind resumes
  * every other: the out-of-line switch below, the one inlined into its caller,

@@ -8,7 +8,8 @@
  * mode at every call, so neither needs saving.
  *
  * A stack is resumed by jumping to the address on its top with rsp just past
- * it and the value in rax.
+ * it, the value in rax, and in edx the present MXCSR or GREEN__MXCSR_UNKNOWN:
+ * reading MXCSR is slow on some CPUs, and the one who leaves has just done it.
  */
 
 /* The control bits of MXCSR: masks, rounding, flush to zero.  The rest is status. */
@@ -31,7 +32,7 @@
  *
  *     rdi  save: where the stack pointer of the one who leaves is stored
  *     rsi  target: the saved stack pointer of the one who goes on
- *     rdx  value
+ *     rdx  value, then MXCSR for the one who goes on
  *     rcx  where the target goes on
  *     r8   where we shall go on
  */
@@ -61,6 +62,7 @@ green_function green__arch_switch
 
         /* Resume the target. */
         movq    %rdx, %rax
+        movl    GREEN__FRAME_MXCSR(%rsp), %edx
         leaq    8(%rsi), %rsp
         /*
          * At this point we stand on the target's stack, about to go on where it
@@ -84,8 +86,8 @@ green_function green__arch_switch
         ud2
 
         /*
-         * We have been resumed.  At this point rax holds the value, rsp points
-         * at the saved rbp, and no other register means anything.
+         * We have been resumed.  At this point rax holds the value, edx MXCSR,
+         * rsp points at the saved rbp, and no other register means anything.
          */
 .Lresume:
         pop_saved %rbp, 56
@@ -95,17 +97,15 @@ green_function green__arch_switch
         pop_saved %r14, 24
         pop_saved %r15, 16
         /*
-         * Now rsp points at the floating-point words.  The present ones are
-         * read into the red zone, where our r15 and r14 were.
+         * Now rsp points at our floating-point words.  They are compared with
+         * the present ones; the x87 word is read into the red zone.
          */
-        stmxcsr -8(%rsp)
-        fnstcw  -16(%rsp)
-        movl    -8(%rsp), %ecx
-        xorl    (%rsp), %ecx
-        testl   $MXCSR_CONTROL, %ecx
+        fnstcw  -8(%rsp)
+        xorl    (%rsp), %edx
+        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %edx
         jnz     .Lmxcsr
 .Lmxcsr_done:
-        movzwl  -16(%rsp), %ecx
+        movzwl  -8(%rsp), %ecx
         cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
         jne     .Lx87
 .Lx87_done:
@@ -118,13 +118,20 @@ green_function green__arch_switch
         green_jump %rcx
         ud2
 
-        /* Rare: a rounding mode or a mask differs.  Status bits stay. */
+        /*
+         * Rare: a rounding mode or a mask differs, or nobody knows.  Only the
+         * control bits change; the status bits are the thread's.
+         */
 .Lmxcsr:
         .cfi_restore_state
         .cfi_def_cfa %rsp, 16
-        andl    $MXCSR_CONTROL, %ecx
-        xorl    %ecx, -8(%rsp)
-        ldmxcsr -8(%rsp)
+        stmxcsr -16(%rsp)
+        movl    -16(%rsp), %edx
+        xorl    (%rsp), %edx
+        andl    $MXCSR_CONTROL, %edx
+        jz      .Lmxcsr_done
+        xorl    %edx, -16(%rsp)
+        ldmxcsr -16(%rsp)
         jmp     .Lmxcsr_done
         /*
          * The x87 unit raises pending exceptions when they are unmasked: what
@@ -146,6 +153,7 @@ green_function green__arch_jump
         green_landing_pad
         movq    (%rdi), %rcx
         movq    %rsi, %rax
+        movl    $GREEN__MXCSR_UNKNOWN, %edx
         leaq    8(%rdi), %rsp
         .cfi_def_cfa %rsp, 0            /* as in green__arch_switch */
         green_jump %rcx
