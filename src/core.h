@@ -112,6 +112,7 @@ struct green__thread {
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
+    bool ended;               /* what a thread has past its end */
     unsigned end_rounds;      /* how often its thread-specific destructor has run */
     bool ending;              /* inside green_thread_end() ... */
     green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
@@ -160,6 +161,15 @@ static inline bool green__may_look(const struct green__thread *self, const green
     if (LIKELY(g != NULL && green__is_mine(self, g)))
         return true;
     errno = g == NULL ? EINVAL : EPERM;
+    return false;
+}
+
+/* The check of a call on no green: false with errno. */
+static inline bool green__may_act(const struct green__thread *self)
+{
+    if (LIKELY(self->looking == 0 && !self->ended))
+        return true;
+    errno = self->looking != 0 ? EBUSY : EPERM;
     return false;
 }
 

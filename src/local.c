@@ -39,10 +39,8 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
         errno = EINVAL;
         return -1;
     }
-    if (green__self->looking != 0) {
-        errno = EBUSY;
+    if (!green__may_act(green__self))
         return -1;
-    }
     green__lock();
     unsigned i = 0;
     while (i < KEYS && load(keys[i].serial) % 2 != 0)
@@ -74,10 +72,8 @@ int green_key_delete(green_key_t key)
 {
     if (serial_of(key) == 0)
         return -1;
-    if (green__self->looking != 0) {
-        errno = EBUSY;
+    if (!green__may_act(green__self))
         return -1;
-    }
     green__lock();
     uint64_t serial = serial_of(key); /* another thread may have been faster */
     if (serial != 0) {

@@ -16,7 +16,7 @@
 #include "sanitize.h"
 
 /* What a thread has before its first use and after its end. */
-static struct green__thread unused_thread, ended_thread;
+static struct green__thread unused_thread, ended_thread = {.ended = true};
 
 _Thread_local struct green__thread *green__self
     __attribute__((tls_model("initial-exec"), visibility("hidden"))) = &unused_thread;
@@ -116,7 +116,7 @@ struct green__thread *green__thread_need(void)
     struct green__thread *self = green__self;
     if (LIKELY(load(self->id) != 0))
         return self;
-    if (self == &ended_thread) {
+    if (self->ended) {
         errno = EPERM;
         return NULL;
     }
@@ -213,16 +213,10 @@ static bool end_greens(struct green__thread *self)
 int green_thread_end(void)
 {
     struct green__thread *self = green__self;
-    if (self->looking != 0) {
-        errno = EBUSY;
+    if (!green__may_act(self))
         return -1;
-    }
     if (self == &unused_thread)
         return 0;
-    if (self == &ended_thread) {
-        errno = EPERM;
-        return -1;
-    }
     green_t *main = &self->main;
     if (load(self->current) != main || self->ending) {
         errno = EBUSY;
