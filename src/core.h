@@ -25,6 +25,7 @@
 #include <green.h>
 #pragma GCC visibility pop
 
+#include "sanitize.h"
 #include "stack.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
@@ -90,6 +91,7 @@ struct green {
     green_fn *run;
     void *result;             /* at its end: what run returned or green_exit() got */
     struct green__stack stack;
+    struct green__fiber fiber; /* what sanitizers have of it */
     void *data;
     char *name;               /* malloc'ed, or NULL */
     struct green__deferred *deferred; /* innermost first */
@@ -99,7 +101,7 @@ struct green {
 struct green__thread {
     /* What a switch touches. */
     _Atomic(green_t *) current;
-    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW while traced; by green__thread_set_tag() alone */
+    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW while watched; by green__thread_set_tag() alone */
     void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
 
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
@@ -108,6 +110,11 @@ struct green__thread {
     green_t *spare;           /* freed blocks for the next greens, by their parent field */
     unsigned spare_count;
     bool watched;             /* under a tool that wants to see every free(): keep none */
+    bool sanitized;           /* under ASan or TSan, which are told of every switch: */
+    const void *main_low;     /* where main's stack is, as ASan says when it is left */
+    size_t main_size;
+    bool left_main;           /* main is what was left last */
+    struct green__fiber dead; /* of a green that has died and was not left behind yet */
 
     green_trace_fn *trace;
     void *trace_data;
@@ -220,6 +227,12 @@ void green__settle(struct green__thread *thread);
  * its parent (rule 9).  0 if it died; it is then released, if asked for.
  */
 int green__cancel(struct green__thread *self, green_t *g, bool release);
+
+/* Has the sanitizers forget a SUSPENDED green that will not be entered again. */
+void green__forget(struct green__thread *self, green_t *g);
+
+/* The thread ends: it runs on its own stack again, whatever green it was in. */
+void green__return_to_main(struct green__thread *self);
 
 /* ---- defer.c, local.c, trace.c ------------------------------------------ */
 

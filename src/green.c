@@ -329,6 +329,8 @@ void green__bury(struct green__thread *self, green_t *g)
 {
     green__stop_freeing(g);
     g->stand_in = NULL;
+    if (load(g->life) == GREEN__STARTED)
+        green__forget(self, g);
     green__set_life(g, GREEN__DEAD);
     green__defer_drop(g);
     green__local_drop(g);

@@ -2,22 +2,53 @@
 #ifndef GREEN_SANITIZE_H
 #define GREEN_SANITIZE_H
 /*
- * What checking tools must be told of stacks.
+ * What checking tools must be told of stacks and of switches.
  *
- * Valgrind takes a large change of the stack pointer for a change of stacks
- * only if it knows both: without being told it reports thousands of errors that
- * are none.  A request costs four rotations when it is not there, so there is
- * no build option.  The codes are valgrind.h's.
+ * They are found at run time, by weak symbols of the sanitizers' interfaces
+ * (sanitizer/common_interface_defs.h, asan_interface.h, lsan_interface.h,
+ * tsan_interface.h) and by a request to Valgrind: so it does not matter whether
+ * the library, the program or both are built with them, and no header of theirs
+ * is needed.  A thread under ASan or TSan goes the slow way in every move, so
+ * the fast path pays nothing.  Knows no greens: switch.c says when and stack.c
+ * where.
  */
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "arch/arch.h"
 
+#if defined(__has_feature)
+#if __has_feature(safe_stack)
+#error "libgreen: SafeStack is not supported: its second stack would not be switched"
+#endif
+#if __has_feature(shadow_call_stack)
+#error "libgreen: ShadowCallStack is not supported: its second stack would not be switched"
+#endif
+#endif
+
+#define GREEN__WEAK __attribute__((weak))
+
+GREEN__WEAK void __sanitizer_start_switch_fiber(void **fake_stack, const void *low, size_t size);
+GREEN__WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **low, size_t *size);
+GREEN__WEAK void __asan_unpoison_memory_region(const volatile void *low, size_t size);
+GREEN__WEAK void __lsan_register_root_region(const void *low, size_t size);
+GREEN__WEAK void __lsan_unregister_root_region(const void *low, size_t size);
+GREEN__WEAK void *__tsan_get_current_fiber(void);
+GREEN__WEAK void *__tsan_create_fiber(unsigned flags);
+GREEN__WEAK void __tsan_destroy_fiber(void *fiber);
+GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+
+/* For functions that are entered before, or left after, the sanitizer knows where it is. */
+#define GREEN__NO_ASAN __attribute__((no_sanitize("address")))
+
+/* The codes of valgrind.h. */
 #define GREEN__VALGRIND_RUNNING 0x1001
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501
 #define GREEN__VALGRIND_STACK_DEREGISTER 0x1502
 
-/* Returns the stack's number there. */
+/* ---- Stacks ------------------------------------------------------------------ */
+
+/* Valgrind must know both stacks to take a change for a switch.  Returns its number there. */
 static inline unsigned green__valgrind_register(const void *low, const void *end)
 {
     return (unsigned)green__arch_valgrind(GREEN__VALGRIND_STACK_REGISTER, (uintptr_t)low,
@@ -29,14 +60,109 @@ static inline void green__valgrind_deregister(unsigned number)
     green__arch_valgrind(GREEN__VALGRIND_STACK_DEREGISTER, number, 0);
 }
 
+/*
+ * A stack is about to be used: ASan forgets what frames that were never left
+ * have poisoned, and LSan finds pointers there, which must not include a guard.
+ */
+static inline void green__stack_begins(const void *low, size_t size)
+{
+    if (__asan_unpoison_memory_region != NULL)
+        __asan_unpoison_memory_region(low, size);
+    if (__lsan_register_root_region != NULL)
+        __lsan_register_root_region(low, size);
+}
+
+/* Its frames have been left all at once. */
+static inline void green__stack_left(const void *low, size_t size)
+{
+    if (__asan_unpoison_memory_region != NULL)
+        __asan_unpoison_memory_region(low, size);
+}
+
+/* It is no longer: what only it points to is lost. */
+static inline void green__stack_ends(const void *low, size_t size)
+{
+    if (__lsan_unregister_root_region != NULL)
+        __lsan_unregister_root_region(low, size);
+}
+
+/* ---- Switches ---------------------------------------------------------------- */
+
+/* Whether a sanitizer must be told of switches. */
+static inline bool green__is_sanitized(void)
+{
+    return __sanitizer_start_switch_fiber != NULL || __tsan_switch_to_fiber != NULL;
+}
+
 /* Whether a tool runs that reports what is used after it was freed. */
 static inline bool green__is_watched(void)
 {
-#if defined(__SANITIZE_ADDRESS__)
-    return true;
-#else
-    return green__arch_valgrind(GREEN__VALGRIND_RUNNING, 0, 0) != 0;
-#endif
+    return green__is_sanitized() || green__arch_valgrind(GREEN__VALGRIND_RUNNING, 0, 0) != 0;
+}
+
+/*
+ * What a sanitizer has of a stack: for ASan the fake stack of one that is
+ * suspended, for TSan its fiber.  Its place, low and size, matters to ASan.
+ */
+struct green__fiber {
+    void *sanitizers;
+};
+
+/* TSan wants a fiber for every stack before it is entered; the thread's own it has. */
+static inline void green__fiber_begin(struct green__fiber *fiber, bool is_thread)
+{
+    if (__tsan_create_fiber != NULL)
+        fiber->sanitizers = is_thread ? __tsan_get_current_fiber() : __tsan_create_fiber(0);
+}
+
+/*
+ * Right before a switch, in the same function.  from is NULL if it ends; then
+ * green__fiber_end() follows on another stack.
+ */
+static inline __attribute__((always_inline)) void
+green__fiber_leave(struct green__fiber *from, const struct green__fiber *to, const void *low,
+                   size_t size)
+{
+    if (__sanitizer_start_switch_fiber != NULL)
+        __sanitizer_start_switch_fiber(from != NULL ? &from->sanitizers : NULL, low, size);
+    if (__tsan_switch_to_fiber != NULL)
+        __tsan_switch_to_fiber(to->sanitizers, 0);
+}
+
+/* Right after it.  Says where the stack is that was left. */
+static inline __attribute__((always_inline)) void
+green__fiber_arrive(const struct green__fiber *here, const void **low, size_t *size)
+{
+    if (__sanitizer_finish_switch_fiber != NULL)
+        __sanitizer_finish_switch_fiber(here->sanitizers, low, size);
+}
+
+/* Of a stack that has been left for good. */
+static inline void green__fiber_end(struct green__fiber *fiber)
+{
+    if (fiber->sanitizers != NULL && __tsan_destroy_fiber != NULL)
+        __tsan_destroy_fiber(fiber->sanitizers);
+    fiber->sanitizers = NULL;
+}
+
+/*
+ * Lets go of what the sanitizers have of a suspended stack that is dropped.
+ * ASan frees a fake stack only when its stack is left for good, so it is made
+ * believe that: we visit it and come back.  low, size: the running stack.
+ */
+static inline GREEN__NO_ASAN void green__fiber_drop(struct green__fiber *fiber, const void *low,
+                                                    size_t size)
+{
+    if (fiber->sanitizers != NULL && __sanitizer_start_switch_fiber != NULL) {
+        void *ours;
+        const void *unused_low;
+        size_t unused_size;
+        __sanitizer_start_switch_fiber(&ours, low, size);
+        __sanitizer_finish_switch_fiber(fiber->sanitizers, &unused_low, &unused_size);
+        __sanitizer_start_switch_fiber(NULL, low, size);
+        __sanitizer_finish_switch_fiber(ours, &unused_low, &unused_size);
+    }
+    green__fiber_end(fiber);
 }
 
 #endif

@@ -196,10 +196,14 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
         if (kept->stack.size == size && kept->stack.guard == guard) {
             *stack = kept->stack;
             take_out(cache, kept);
+            green__stack_begins(stack->low, stack->size);
             return 0;
         }
     }
-    return map(size, guard, stack);
+    if (map(size, guard, stack) != 0)
+        return -1;
+    green__stack_begins(stack->low, stack->size);
+    return 0;
 }
 
 void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
@@ -208,10 +212,13 @@ void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
     align(memory, size, &low, &end);
     *stack = (struct green__stack){.low = (char *)low, .size = end - low, .lent = true};
     stack->valgrind = green__valgrind_register((void *)low, (void *)end);
+    green__stack_begins(stack->low, stack->size);
 }
 
 void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
 {
+    if (stack->low != NULL)
+        green__stack_ends(stack->low, stack->size);
     if (stack->lent) {
         green__valgrind_deregister(stack->valgrind);
     } else if (stack->low != NULL && cache == NULL) {

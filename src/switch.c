@@ -41,6 +41,59 @@ static inline void *enter(struct green__thread *self, green_t *me, green_t *to, 
     return green__arch_switch(&me->sp, to->sp, value);
 }
 
+/* ---- Sanitizers: told before and after every switch ------------------------------- */
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* from is NULL if that green ends. */
+static ALWAYS_INLINE void leave(struct green__thread *self, green_t *from, green_t *to)
+{
+    if (LIKELY(!self->sanitized))
+        return;
+    self->left_main = from != NULL && from->is_main;
+    if (to->is_main)
+        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, self->main_low,
+                           self->main_size);
+    else
+        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, to->stack.low,
+                           to->stack.size);
+}
+
+static ALWAYS_INLINE void arrive(struct green__thread *self, green_t *me)
+{
+    if (LIKELY(!self->sanitized))
+        return;
+    int error = errno;
+    const void *low = NULL;
+    size_t size = 0;
+    green__fiber_arrive(&me->fiber, &low, &size);
+    if (self->left_main) {
+        self->main_low = low;
+        self->main_size = size;
+    }
+    green__fiber_end(&self->dead);
+    errno = error;
+}
+
+void green__forget(struct green__thread *self, green_t *g)
+{
+    green_t *me = load(self->current);
+    green__fiber_drop(&g->fiber, me->is_main ? self->main_low : me->stack.low,
+                      me->is_main ? self->main_size : me->stack.size);
+}
+
+void green__return_to_main(struct green__thread *self)
+{
+    green_t *me = load(self->current);
+    if (me == &self->main)
+        return;
+    leave(self, me, &self->main);
+    store(self->current, &self->main);
+    arrive(self, &self->main);
+}
+
+/* ---- Delivering --------------------------------------------------------------------- */
+
 static void *unpack(struct parcel parcel)
 {
     if (parcel.error == 0)
@@ -55,6 +108,7 @@ static void start(green_t *g)
 {
     green__set_life(g, GREEN__STARTED);
     g->sp = green__arch_first(green__stack_top(&g->stack), body);
+    green__fiber_begin(&g->fiber, false);
 }
 
 /*
@@ -92,8 +146,12 @@ static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
 static void *move(struct green__thread *self, green_t *me, green_t *to, struct parcel parcel)
 {
     to = deliver(self, me, to, &parcel);
-    void *value = unpack(parcel);
-    return to == me ? value : enter(self, me, to, value);
+    if (to == me)
+        return unpack(parcel);
+    leave(self, me, to);
+    void *value = enter(self, me, to, unpack(parcel));
+    arrive(self, me);
+    return value;
 }
 
 /* ---- The calls ------------------------------------------------------------------ */
@@ -187,8 +245,10 @@ static _Noreturn void die(struct green__thread *self, green_t *me)
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
     green__stack_put(&self->stacks, &me->stack);
+    self->dead = me->fiber;
     if (me->detached)
         green__release(me);
+    leave(self, NULL, to);
     if (UNLIKELY(self->exceptions != NULL))
         memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
     green__arch_jump(to->sp, unpack(parcel));
@@ -216,9 +276,11 @@ static void set_result(green_t *me, void *value)
     me->error = value != GREEN_FAILED ? 0 : errno > 0 ? errno : ECANCELED;
 }
 
-static _Noreturn void body(void *value)
+static _Noreturn GREEN__NO_ASAN void body(void *value)
 {
-    green_t *me = load(green__self->current);
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    arrive(self, me);
     set_result(me, me->run(value));
     wind_up(NULL);
 }
@@ -240,5 +302,6 @@ void green_exit(void *value)
         abort();
     }
     set_result(me, value);
+    green__stack_left(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up), NULL);
 }

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #include "core.h"
-#include "sanitize.h"
 
 /* What a thread has before its first use and after its end. */
 static struct green__thread unused_thread, ended_thread = {.ended = true};
@@ -68,19 +67,20 @@ static void drop_greens(struct green__thread *self)
 
 /*
  * The thread-specific destructor.  Others' destructors may still want their
- * greens, so it has itself called again for as many rounds as POSIX promises;
- * but not if the thread ends in a green by pthread_exit(): nothing can be
+ * greens, so it has itself called again for all the rounds that POSIX promises
+ * but the last, which is that of the sanitizers' run-time libraries; but not if the thread ends in a green by pthread_exit(): nothing can be
  * switched to any more, as main's frames are being overwritten.
  */
 static void end_thread(void *value)
 {
     struct green__thread *self = value;
     if (load(self->current) == &self->main &&
-        ++self->end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+        ++self->end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
         pthread_setspecific(end_key, self) == 0)
         return;
 
     green__lock();
+    green__return_to_main(self);
     drop_greens(self);
     green__settle(self);
     green__drop_blocks(self);
@@ -132,6 +132,7 @@ struct green__thread *green__thread_need(void)
             spare = self->next;
             self->exceptions = exceptions;
             self->watched = green__is_watched();
+            self->sanitized = green__is_sanitized();
             atomic_store_explicit(&self->id, ++last_id, memory_order_release);
             made = true;
         }
@@ -142,6 +143,7 @@ struct green__thread *green__thread_need(void)
         return NULL;
     }
     green__init_main(&self->main, self);
+    green__fiber_begin(&self->main.fiber, true);
     store(self->current, &self->main);
     green__self = self;
     green__thread_set_tag(self);
@@ -150,8 +152,8 @@ struct green__thread *green__thread_need(void)
 
 void green__thread_set_tag(struct green__thread *self)
 {
-    bool watched = self->trace != NULL || self->looking != 0;
-    store(self->tag, watched ? GREEN__TAG_SLOW : load(self->id));
+    bool slow = self->trace != NULL || self->looking != 0 || self->sanitized;
+    store(self->tag, slow ? GREEN__TAG_SLOW : load(self->id));
 }
 
 green_t *green_current(void)
