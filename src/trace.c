@@ -9,6 +9,7 @@ void green__trace(struct green__thread *self, green_trace_event_t event, green_t
     self->looking++;
     self->trace(event, from, to, self->trace_data);
     self->looking--;
+    green__thread_set_tag(self); /* the hook may have ended itself */
 }
 
 green_trace_fn *green_set_trace(green_trace_fn *fn, void *data)
