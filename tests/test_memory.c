@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What needs memory, and what comes of it when there is none (rule 18).  The
+ * program puts itself between the library and malloc(), mmap() and their
+ * kin: it counts them, and makes the n-th fail.
+ */
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "testing.h"
+
+/* ---- In between ----------------------------------------------------------------------- */
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+static _Thread_local int failing; /* from this one on, counted by `asked`; 0: none */
+static _Thread_local int only_one;
+static _Thread_local int asked;
+static atomic_long asked_in_all, live_blocks, live_bytes;
+
+static int refused(void)
+{
+    atomic_fetch_add(&asked_in_all, 1);
+    if (failing == 0 || ++asked < failing || (only_one && asked > failing))
+        return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+/* From now on the n-th request of this thread fails, and those after it. */
+static void fail_from(int n)
+{
+    asked = 0;
+    failing = n;
+    only_one = 0;
+}
+
+static void fail_at(int n)
+{
+    fail_from(n);
+    only_one = 1;
+}
+
+static void fail_no_more(void)
+{
+    failing = 0;
+}
+
+static long length_in_pages(size_t length)
+{
+    return (long)((length + 4095) & ~(size_t)4095);
+}
+
+static atomic_int refuse_guards, lie_about_guards, guards_by_mprotect; /* see the end */
+#define MADV_GUARD 102
+
+#ifndef SANITIZED
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *block);
+
+static void *counted(void *block)
+{
+    if (block != NULL)
+        atomic_fetch_add(&live_blocks, 1);
+    return block;
+}
+
+void *malloc(size_t size)
+{
+    return refused() ? NULL : counted(__libc_malloc(size));
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return refused() ? NULL : counted(__libc_calloc(count, size));
+}
+
+void *realloc(void *old, size_t size)
+{
+    if (old == NULL)
+        return malloc(size);
+    return refused() ? NULL : __libc_realloc(old, size);
+}
+
+void *memalign(size_t alignment, size_t size)
+{
+    return refused() ? NULL : counted(__libc_memalign(alignment, size));
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    return memalign(alignment, size);
+}
+
+int posix_memalign(void **block, size_t alignment, size_t size)
+{
+    *block = memalign(alignment, size);
+    return *block == NULL ? ENOMEM : 0;
+}
+
+void free(void *block)
+{
+    if (block != NULL)
+        atomic_fetch_sub(&live_blocks, 1);
+    __libc_free(block);
+}
+
+void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+    if (refused())
+        return MAP_FAILED;
+    if (!(flags & MAP_FIXED))
+        atomic_fetch_add(&live_bytes, length_in_pages(length));
+    return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
+}
+
+void *mmap64(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+    return mmap(address, length, protection, flags, fd, offset);
+}
+
+int munmap(void *address, size_t length)
+{
+    atomic_fetch_sub(&live_bytes, length_in_pages(length));
+    return (int)syscall(SYS_munmap, address, length);
+}
+
+int mprotect(void *address, size_t length, int protection)
+{
+    if (protection == PROT_NONE) {
+        if (atomic_load(&refuse_guards) || (failing != 0 && refused())) {
+            errno = ENOMEM;
+            return -1;
+        }
+        atomic_fetch_add(&guards_by_mprotect, 1);
+    }
+    return (int)syscall(SYS_mprotect, address, length, protection);
+}
+
+int madvise(void *address, size_t length, int advice)
+{
+    if (advice == MADV_GUARD && atomic_load(&lie_about_guards))
+        return 0;
+    if (advice == MADV_GUARD && (atomic_load(&refuse_guards) || (failing != 0 && refused()))) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_madvise, address, length, advice);
+}
+
+#endif
+
+/* Whether the library comes here for its blocks; Valgrind keeps it from doing so. */
+static int in_between(void)
+{
+    long before = atomic_load(&asked_in_all);
+    void *(*volatile ask)(size_t) = malloc;
+    free(ask(1));
+    return atomic_load(&asked_in_all) > before;
+}
+
+static const green_options_t odd = { .stack_size = 300000 }; /* no such stack is cached */
+
+/* ---- The first use of a thread ----------------------------------------------------------- */
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void look_away(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    (void)event;
+    (void)from;
+    (void)to;
+    (void)data;
+}
+
+static int see(green_t *g, void *arg)
+{
+    (void)arg;
+    return g == green_main();
+}
+
+/* First uses: 0, or the errno they fail with. */
+static int use_current(void)
+{
+    return green_current() == NULL ? errno : 0;
+}
+
+static int use_main(void)
+{
+    return green_main() == NULL ? errno : 0;
+}
+
+static int use_new(void)
+{
+    green_t *g = green_new(give_back, NULL);
+    int error = g == NULL ? errno : 0;
+    fail_no_more();
+    must(green_free(g) == 0);
+    return error;
+}
+
+static int use_set_trace(void)
+{
+    errno = 0; /* there is no previous hook: NULL is what it returns anyway */
+    green_set_trace(look_away, NULL);
+    int error = errno;
+    fail_no_more();
+    int set = green_get_trace(NULL) == look_away;
+    must(set || error == ENOMEM);
+    return set ? 0 : error;
+}
+
+static int use_defer(void)
+{
+    return green_defer(nothing, NULL) == -1 ? errno : 0;
+}
+
+static int use_each(void)
+{
+    int result = green_each(see, NULL);
+    must(result == 1 || result == -1);
+    return result == -1 ? errno : 0;
+}
+
+static int (*const first_uses[])(void) = {
+    use_current, use_main, use_new, use_set_trace, use_defer, use_each,
+};
+enum { FIRST_USES = sizeof first_uses / sizeof *first_uses };
+
+struct attempt {
+    int which, n;
+};
+
+/* Whether it worked although the n-th request failed; if not, whether the next call does. */
+static void *use_first(void *arg)
+{
+    const struct attempt *attempt = arg;
+    fail_from(attempt->n);
+    int error = first_uses[attempt->which]();
+    fail_no_more();
+    must(error == 0 || error == ENOMEM);
+    must(green_current() != NULL && green_current() == green_main());
+    must(first_uses[attempt->which]() == 0);
+    green_t *g = green_new(echo, NULL);
+    must(green_switch(g, V(1)) == V(1) && green_free(g) == 0);
+    must(green_set_trace(NULL, NULL) == NULL || attempt->which == 3);
+    must(green_thread_end() == 0);
+    return V(error == 0);
+}
+
+static void the_first_use_of_a_thread_may_fail_and_the_next_call_works(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FIRST_USES; i++) {
+        struct attempt attempt = { i, 1 };
+        while (in_thread(use_first, &attempt) == NULL)
+            assert_true(++attempt.n < 100);
+    }
+}
+
+static int use_first_in_a_process(void *attempt)
+{
+    return use_first(attempt) != NULL ? 0 : 1;
+}
+
+static void so_may_that_of_a_process(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FIRST_USES; i++)
+        for (struct attempt attempt = { i, 1 };; attempt.n++) {
+            struct child child = run_child(use_first_in_a_process, &attempt);
+            assert_true(WIFEXITED(child.status));
+            if (WEXITSTATUS(child.status) == 0)
+                break;
+            assert_true(attempt.n < 100);
+        }
+}
+
+/* ---- green_new() ------------------------------------------------------------------------------ */
+
+static void green_new_without_memory_changes_nothing(void **state)
+{
+    (void)state;
+    int failures = 0;
+    green_t *parent = green_new(echo, NULL);
+    for (int n = 1;; n++) {
+        assert_true(n < 100);
+        long blocks = 0, bytes = 0;
+        green_t *g = NULL;
+        for (int i = 0; g == NULL && i < 50; i++) { /* the second time it is as rich as the first */
+            fail_from(n);
+            errno = 0;
+            g = green_new_with(echo, parent, &odd);
+            int error = errno;
+            fail_no_more();
+            if (g != NULL)
+                break;
+            assert_int_equal(error, ENOMEM);
+            failures++;
+            if (i == 0) {
+                blocks = atomic_load(&live_blocks);
+                bytes = atomic_load(&live_bytes);
+            }
+            assert_int_equal(atomic_load(&live_blocks), blocks);
+            assert_int_equal(atomic_load(&live_bytes), bytes);
+            assert_ptr_equal(green_current(), green_main());
+            assert_int_equal(green_state(parent), GREEN_NEW);
+        }
+        if (g != NULL) {
+            assert_int_equal(green_free(g), 0);
+            break;
+        }
+        g = green_new_with(echo, NULL, &(green_options_t){ .stack_size = 20000 });
+        assert_ptr_equal(green_switch(g, V(1)), V(1)); /* the next one works */
+        assert_int_equal(green_free(g), 0);
+    }
+    assert_true(failures > 0);
+    assert_int_equal(green_free(parent), 0);
+}
+
+static void a_single_failure_is_enomem_or_got_over(void **state)
+{
+    (void)state;
+    for (int n = 1; n < 20; n++) {
+        green_options_t options = { .stack_size = (size_t)(400000 + 8192 * n) };
+        fail_at(n);
+        errno = 0;
+        green_t *g = green_new_with(echo, NULL, &options);
+        int error = errno;
+        fail_no_more();
+        assert_true(g != NULL || error == ENOMEM);
+        if (g == NULL)
+            g = green_new_with(echo, NULL, &options);
+        assert_ptr_equal(green_switch(g, V(1)), V(1));
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+static void on_a_lent_stack_it_needs_little_and_may_fail_too(void **state)
+{
+    (void)state;
+    static char room[40000];
+    green_options_t options = { .stack = room, .stack_size = sizeof room };
+    for (int n = 1;; n++) {
+        assert_true(n < 100);
+        fail_from(n);
+        errno = 0;
+        green_t *g = green_new_with(echo, NULL, &options);
+        int error = errno;
+        fail_no_more();
+        if (g != NULL) {
+            assert_ptr_equal(green_switch(g, V(1)), V(1));
+            assert_int_equal(green_free(g), 0);
+            break;
+        }
+        assert_int_equal(error, ENOMEM);
+    }
+}
+
+/* ---- Everything that follows -------------------------------------------------------------------- */
+
+static void *die_of_e1(void *value)
+{
+    (void)value;
+    errno = E1;
+    return GREEN_FAILED;
+}
+
+static void *exit_at_once(void *value)
+{
+    green_exit(value);
+}
+
+static void no_switch_fails_for_want_of_memory(void **state)
+{
+    (void)state;
+    enum { N = 300 };
+    const green_options_t detached = { .flags = GREEN_DETACHED };
+    const green_options_t small = { .stack_size = 16384, .flags = GREEN_NO_GUARD };
+    static green_t *chain[N];
+    green_t *g = green_new_with(echo, NULL, &odd), *h = green_new(die_of_e1, NULL);
+    green_t *e = green_new(exit_at_once, NULL), *d = green_new_with(echo, NULL, &detached);
+    green_t *r = green_new(give_back, NULL);
+    for (int i = 0; i < N; i++)
+        chain[i] = green_new_with(give_back, i > 0 ? chain[i - 1] : NULL, &small);
+    green_t *last = green_new(echo, NULL);
+    fail_from(1);
+    must(green_switch(g, V(1)) == V(1));
+    must(green_switch(d, V(2)) == V(2));
+    for (int i = 0; i < 100; i++)
+        must(green_switch(g, V(i)) == V(i) && green_switch(d, V(i)) == V(i));
+    must(green_set_trace(look_away, NULL) == NULL);
+    must(green_switch(h, NULL) == GREEN_FAILED && errno == E1);
+    must(green_switch(e, V(3)) == V(3));
+    must(green_throw(d, 0) == NULL);
+    must(green_set_trace(NULL, NULL) == look_away);
+    must(green_set_parent(r, g) == 0 && green_parent(r) == g);
+    must(green_switch(r, V(4)) == V(4)); /* through g */
+    must(green_switch(chain[N - 1], V(5)) == V(5));
+    must(green_switch(last, V(6)) == V(6));
+    must(green_each(see, NULL) == 1);
+    must(green_free(g) == 0 && green_free(h) == 0 && green_free(e) == 0 && green_free(r) == 0);
+    for (int i = 0; i < N; i++)
+        must(green_free(chain[i]) == 0);
+    must(green_thread_end() == 0);
+    must(green_state(last) == GREEN_DEAD && green_abandon(last) == 0);
+    fail_no_more();
+}
+
+static void hand_overs_ask_for_nothing(void **state)
+{
+    (void)state;
+    if (!in_between())
+        skip(); /* nothing is counted here */
+    green_t *g = green_new(echo, NULL), *h = green_new(echo, NULL);
+    green_switch(g, V(1));
+    green_switch(h, V(1));
+    long before = atomic_load(&asked_in_all);
+    for (int i = 0, n = times(1000000, 1000); i < n; i++) {
+        must(green_switch(g, V(1)) == V(1));
+        must(green_switch(h, V(2)) == V(2));
+    }
+    assert_int_equal(atomic_load(&asked_in_all), before);
+    assert_int_equal(green_free(g), 0);
+    assert_int_equal(green_free(h), 0);
+}
+
+/* ---- green_defer(), green_setspecific() ----------------------------------------------------------- */
+
+static int deferred, ran, in_order;
+
+static void count_run(void *number)
+{
+    in_order += (int)(intptr_t)number == deferred - ++ran;
+}
+
+static void *defer_until_enomem(void *enough)
+{
+    fail_from(1);
+    errno = 0;
+    while (deferred < (int)(intptr_t)enough && green_defer(count_run, V(deferred)) == 0)
+        deferred++;
+    fail_no_more();
+    must(deferred == (int)(intptr_t)enough || errno == ENOMEM);
+    must(green_defer(count_run, V(deferred)) == 0); /* the next one works */
+    deferred++;
+    return green_yield(V(deferred));
+}
+
+static void green_defer_without_memory_changes_nothing(void **state)
+{
+    (void)state;
+    enum { ENOUGH = 100000 };
+    deferred = ran = in_order = 0;
+    green_t *g = green_new(defer_until_enomem, NULL);
+    green_switch(g, V(ENOUGH));
+    if (in_between())
+        assert_true(deferred < ENOUGH);
+    fail_from(1); /* to run them needs none */
+    assert_null(green_switch(g, NULL));
+    fail_no_more();
+    assert_int_equal(ran, deferred);
+    assert_int_equal(in_order, deferred);
+    assert_int_equal(green_free(g), 0);
+}
+
+enum { KEYS = 100 };
+static green_key_t keys[KEYS];
+
+static void *set_keys_without_memory(void *value)
+{
+    for (int i = 0; i < KEYS; i++) {
+        must(green_setspecific(keys[i], NULL) == 0 || errno == ENOMEM);
+        fail_from(1);
+        errno = 0;
+        int result = green_setspecific(keys[i], V(i + 1));
+        int error = errno;
+        must(green_getspecific(keys[i]) == (result == 0 ? V(i + 1) : NULL));
+        must(result == 0 || (result == -1 && error == ENOMEM));
+        fail_no_more();
+        must(green_setspecific(keys[i], V(i + 1)) == 0);
+        fail_from(1);
+        must(green_setspecific(keys[i], V(i + 2)) == 0); /* it has its place now */
+        fail_no_more();
+    }
+    for (int i = 0; i < KEYS; i++)
+        must(green_getspecific(keys[i]) == V(i + 2));
+    return value;
+}
+
+static void green_setspecific_without_memory_changes_nothing(void **state)
+{
+    (void)state;
+    for (int i = 0; i < KEYS; i++)
+        assert_int_equal(green_key_create(&keys[i], NULL), 0);
+    green_t *g = green_new(set_keys_without_memory, NULL);
+    assert_ptr_equal(green_switch(g, V(7)), V(7));
+    assert_int_equal(green_free(g), 0);
+    in_thread(set_keys_without_memory, NULL);
+    for (int i = 0; i < KEYS; i++)
+        assert_int_equal(green_key_delete(keys[i]), 0);
+}
+
+/* ---- Guards --------------------------------------------------------------------------------------- */
+
+/* Whether the kernel can read there. */
+static int readable(const char *address)
+{
+    int fds[2];
+    must(pipe(fds) == 0);
+    int result = write(fds[1], address, 1) == 1;
+    close(fds[0]);
+    close(fds[1]);
+    return result;
+}
+
+static int guarded(green_t *g)
+{
+    void *low;
+    green_stack(g, &low, NULL);
+    return readable(low) && !readable((char *)low - 1) && !readable((char *)low - 65536);
+}
+
+enum { LIE = 1, REFUSE = 2, REFUSE_LATER = 4 };
+
+static int make_one(void *how)
+{
+    int flags = (int)(intptr_t)how;
+    atomic_store(&lie_about_guards, flags & LIE);
+    atomic_store(&refuse_guards, flags & REFUSE);
+    green_t *g[20];
+    for (int i = 0; i < 20; i++) {
+        if (i == 10 && (flags & REFUSE_LATER))
+            atomic_store(&refuse_guards, 1);
+        const green_options_t options = { .stack_size = 65536 };
+        errno = 0;
+        g[i] = green_new_with(echo, NULL, &options);
+        must(g[i] != NULL ? guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
+    }
+    const green_options_t unguarded = { .flags = GREEN_NO_GUARD };
+    green_t *n = green_new_with(echo, NULL, &unguarded); /* what needs none is granted */
+    must(n != NULL && green_switch(n, V(1)) == V(1) && green_free(n) == 0);
+    atomic_store(&refuse_guards, 0);
+    for (int i = 0; i < 20; i++) {
+        if (g[i] == NULL)
+            must((g[i] = green_new(echo, NULL)) != NULL && guarded(g[i]));
+        must(green_switch(g[i], V(2)) == V(2));
+    }
+    for (int i = 0; i < 20; i++)
+        must(green_free(g[i]) == 0);
+    return 0;
+}
+
+static void a_green_has_its_guard_or_is_not_made(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    for (int how = 0; how <= (LIE | REFUSE | REFUSE_LATER); how++) {
+        struct child child = run_child(make_one, V(how));
+        if (child.status != 0)
+            print_message("way %d: %s", how, child.err);
+        assert_int_equal(child.status, 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(so_may_that_of_a_process), /* before any use of it here */
+        cmocka_unit_test(a_green_has_its_guard_or_is_not_made),
+        cmocka_unit_test(the_first_use_of_a_thread_may_fail_and_the_next_call_works),
+        cmocka_unit_test(green_new_without_memory_changes_nothing),
+        cmocka_unit_test(a_single_failure_is_enomem_or_got_over),
+        cmocka_unit_test(on_a_lent_stack_it_needs_little_and_may_fail_too),
+        cmocka_unit_test(no_switch_fails_for_want_of_memory),
+        cmocka_unit_test(hand_overs_ask_for_nothing),
+        cmocka_unit_test(green_defer_without_memory_changes_nothing),
+        cmocka_unit_test(green_setspecific_without_memory_changes_nothing),
+    };
+#ifdef SANITIZED
+    print_message("a sanitizer stands between: nothing can be made to fail\n");
+    (void)tests;
+    return 0;
+#else
+    return cmocka_run_group_tests(tests, NULL, NULL);
+#endif
+}

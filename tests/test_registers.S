@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What test_registers.c needs in assembly: a call with a pattern in every
+ * callee-saved register, and a body that notes what it is entered with.
+ *
+ *     void *registers_call(void (*fn)(void), void *a, void *b,
+ *                          const uint64_t *in, uint64_t *out);
+ *
+ * returns fn(a, b), which was called with in[] in the registers and left out[]
+ * in them.  All are restored for the caller.
+ *
+ *     void *registers_entry(void *words);
+ *
+ * a body: words[0] = the stack pointer, words[1] and on = the control words.
+ *
+ * registers_count: how many words, of which from registers_control on are
+ * floating-point control; registers_mask[i]: the bits of in[i] to vary and of
+ * out[i] to look at; registers_base[i]: bits to have set.
+ */
+#if defined __x86_64__
+
+/* rbx rbp r12 r13 r14 r15, MXCSR, x87 control word */
+
+        .text
+        .globl registers_call
+        .type registers_call, %function
+        .p2align 4
+registers_call:
+        .cfi_startproc
+        endbr64
+        push    %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbp, 0
+        push    %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbx, 0
+        push    %r12
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r12, 0
+        push    %r13
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r13, 0
+        push    %r14
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r14, 0
+        push    %r15
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r15, 0
+        sub     $24, %rsp
+        .cfi_adjust_cfa_offset 24
+        fnclex                          /* nothing may be pending when unmasked */
+        stmxcsr 8(%rsp)
+        fnstcw  12(%rsp)
+        mov     %r8, (%rsp)
+
+        mov     (%rcx), %rbx
+        mov     8(%rcx), %rbp
+        mov     16(%rcx), %r12
+        mov     24(%rcx), %r13
+        mov     32(%rcx), %r14
+        mov     40(%rcx), %r15
+        ldmxcsr 48(%rcx)
+        fldcw   56(%rcx)
+        mov     %rdi, %rax
+        mov     %rsi, %rdi
+        mov     %rdx, %rsi
+        call    *%rax
+
+        mov     (%rsp), %rcx
+        mov     %rbx, (%rcx)
+        mov     %rbp, 8(%rcx)
+        mov     %r12, 16(%rcx)
+        mov     %r13, 24(%rcx)
+        mov     %r14, 32(%rcx)
+        mov     %r15, 40(%rcx)
+        movq    $0, 48(%rcx)
+        movq    $0, 56(%rcx)
+        stmxcsr 48(%rcx)
+        fnstcw  56(%rcx)
+        ldmxcsr 8(%rsp)
+        fldcw   12(%rsp)
+
+        add     $24, %rsp
+        .cfi_adjust_cfa_offset -24
+        pop     %r15
+        .cfi_adjust_cfa_offset -8
+        pop     %r14
+        .cfi_adjust_cfa_offset -8
+        pop     %r13
+        .cfi_adjust_cfa_offset -8
+        pop     %r12
+        .cfi_adjust_cfa_offset -8
+        pop     %rbx
+        .cfi_adjust_cfa_offset -8
+        pop     %rbp
+        .cfi_adjust_cfa_offset -8
+        ret
+        .cfi_endproc
+        .size registers_call, . - registers_call
+
+        .globl registers_entry
+        .type registers_entry, %function
+        .p2align 4
+registers_entry:
+        .cfi_startproc
+        endbr64
+        lea     8(%rsp), %rax           /* as it was before the call */
+        mov     %rax, (%rdi)
+        movq    $0, 8(%rdi)
+        movq    $0, 16(%rdi)
+        stmxcsr 8(%rdi)
+        fnstcw  16(%rdi)
+        mov     %rdi, %rax
+        ret
+        .cfi_endproc
+        .size registers_entry, . - registers_entry
+
+        .section .rodata
+        .globl registers_count, registers_control, registers_mask, registers_base
+        .type registers_count, %object
+        .size registers_count, 4
+        .type registers_control, %object
+        .size registers_control, 4
+        .type registers_mask, %object
+        .size registers_mask, 64
+        .type registers_base, %object
+        .size registers_base, 64
+        .p2align 3
+registers_count:
+        .long   8
+registers_control:
+        .long   6
+registers_mask: /* MXCSR but for its status; masks, precision, rounding of the x87 */
+        .quad   -1, -1, -1, -1, -1, -1, 0xffc0, 0x0d3f
+registers_base:
+        .quad   0, 0, 0, 0, 0, 0, 0, 0x0240
+
+        .section .note.gnu.property, "a"        /* IBT, never shadow stacks */
+        .p2align 3
+        .long   4, 16, 5
+        .asciz  "GNU"
+        .long   0xc0000002, 4, 1, 0
+
+#elif defined __aarch64__
+
+/* x19 to x28, x29, d8 to d15, FPCR */
+
+        .text
+        .globl registers_call
+        .type registers_call, %function
+        .p2align 4
+registers_call:
+        .cfi_startproc
+        hint    #34                     /* bti c */
+        stp     x29, x30, [sp, #-192]!
+        .cfi_def_cfa_offset 192
+        .cfi_offset x29, -192
+        .cfi_offset x30, -184
+        stp     x19, x20, [sp, #16]
+        .cfi_offset x19, -176
+        .cfi_offset x20, -168
+        stp     x21, x22, [sp, #32]
+        .cfi_offset x21, -160
+        .cfi_offset x22, -152
+        stp     x23, x24, [sp, #48]
+        .cfi_offset x23, -144
+        .cfi_offset x24, -136
+        stp     x25, x26, [sp, #64]
+        .cfi_offset x25, -128
+        .cfi_offset x26, -120
+        stp     x27, x28, [sp, #80]
+        .cfi_offset x27, -112
+        .cfi_offset x28, -104
+        stp     d8, d9, [sp, #96]
+        stp     d10, d11, [sp, #112]
+        stp     d12, d13, [sp, #128]
+        stp     d14, d15, [sp, #144]
+        mrs     x9, fpcr
+        stp     x4, x9, [sp, #160]
+
+        ldp     x19, x20, [x3]
+        ldp     x21, x22, [x3, #16]
+        ldp     x23, x24, [x3, #32]
+        ldp     x25, x26, [x3, #48]
+        ldp     x27, x28, [x3, #64]
+        ldr     x29, [x3, #80]
+        ldp     d8, d9, [x3, #88]
+        ldp     d10, d11, [x3, #104]
+        ldp     d12, d13, [x3, #120]
+        ldp     d14, d15, [x3, #136]
+        ldr     x9, [x3, #152]
+        msr     fpcr, x9
+        mov     x9, x0
+        mov     x0, x1
+        mov     x1, x2
+        blr     x9
+
+        ldp     x9, x10, [sp, #160]
+        stp     x19, x20, [x9]
+        stp     x21, x22, [x9, #16]
+        stp     x23, x24, [x9, #32]
+        stp     x25, x26, [x9, #48]
+        stp     x27, x28, [x9, #64]
+        str     x29, [x9, #80]
+        stp     d8, d9, [x9, #88]
+        stp     d10, d11, [x9, #104]
+        stp     d12, d13, [x9, #120]
+        stp     d14, d15, [x9, #136]
+        mrs     x11, fpcr
+        str     x11, [x9, #152]
+        msr     fpcr, x10
+
+        ldp     d14, d15, [sp, #144]
+        ldp     d12, d13, [sp, #128]
+        ldp     d10, d11, [sp, #112]
+        ldp     d8, d9, [sp, #96]
+        ldp     x27, x28, [sp, #80]
+        ldp     x25, x26, [sp, #64]
+        ldp     x23, x24, [sp, #48]
+        ldp     x21, x22, [sp, #32]
+        ldp     x19, x20, [sp, #16]
+        ldp     x29, x30, [sp], #192
+        .cfi_def_cfa_offset 0
+        ret
+        .cfi_endproc
+        .size registers_call, . - registers_call
+
+        .globl registers_entry
+        .type registers_entry, %function
+        .p2align 4
+registers_entry:
+        .cfi_startproc
+        hint    #34                     /* bti c */
+        mov     x1, sp
+        mrs     x2, fpcr
+        stp     x1, x2, [x0]
+        ret
+        .cfi_endproc
+        .size registers_entry, . - registers_entry
+
+        .section .rodata
+        .globl registers_count, registers_control, registers_mask, registers_base
+        .type registers_count, %object
+        .size registers_count, 4
+        .type registers_control, %object
+        .size registers_control, 4
+        .type registers_mask, %object
+        .size registers_mask, 160
+        .type registers_base, %object
+        .size registers_base, 160
+        .p2align 3
+registers_count:
+        .long   20
+registers_control:
+        .long   19
+registers_mask: /* of FPCR: the traps, stride and length left out, rounding, FZ, DN, AHP */
+        .quad   -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1
+        .quad   -1, -1, -1, -1, -1, -1, -1, -1
+        .quad   0x07c09f00
+registers_base:
+        .quad   0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+        .quad   0, 0, 0, 0, 0, 0, 0, 0
+        .quad   0
+
+        .section .note.gnu.property, "a"        /* BTI and PAC */
+        .p2align 3
+        .long   4, 16, 5
+        .asciz  "GNU"
+        .long   0xc0000000, 4, 3, 0
+
+#else
+#error "no test_registers.S for this CPU: write the two routines and four tables above"
+#endif
+
+        .section .note.GNU-stack, "", %progbits

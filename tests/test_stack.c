@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Options and stacks (rule 20): what green_new_with() takes, the guard, the
+ * caller's own memory, green_stack(), green_stack_used(), name and data.
+ */
+#define _GNU_SOURCE 1 /* pipe2() */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "testing.h"
+
+enum { FLOOR = 16384, GUARD = 65536 };
+
+static int fds[2]; /* a pipe that tells what memory can be read */
+
+static int open_pipe(void **state)
+{
+    (void)state;
+    return pipe2(fds, O_NONBLOCK);
+}
+
+static int close_pipe(void **state)
+{
+    (void)state;
+    return close(fds[0]) + close(fds[1]);
+}
+
+/* 0 if a byte can be read there, else the errno that the kernel gives. */
+static int probe(const char *address)
+{
+    char byte;
+    if (write(fds[1], address, 1) != 1)
+        return errno;
+    return read(fds[0], &byte, 1) == 1 ? 0 : EIO;
+}
+
+static green_t *with_size(size_t size)
+{
+    green_options_t options = { .stack_size = size };
+    return green_new_with(echo, NULL, &options);
+}
+
+static size_t size_of(const green_t *g)
+{
+    size_t size = 1;
+    green_stack(g, NULL, &size);
+    return size;
+}
+
+static char *low_of(const green_t *g)
+{
+    void *low = V(1);
+    green_stack(g, &low, NULL);
+    return low;
+}
+
+/* ---- Options --------------------------------------------------------------------------- */
+
+static void no_options_are_the_defaults(void **state)
+{
+    (void)state;
+    green_t *g[3] = { green_new(echo, NULL), green_new_with(echo, NULL, NULL), with_size(0) };
+    for (int i = 0; i < 3; i++) {
+        assert_non_null(g[i]);
+        assert_int_equal(size_of(g[i]), 256 * 1024);
+        assert_null(green_name(g[i]));
+        assert_null(green_data(g[i]));
+        assert_ptr_equal(green_switch(g[i], V(1)), V(1));
+        assert_int_equal(green_free(g[i]), 0);
+    }
+}
+
+static void what_is_not_known_is_einval(void **state)
+{
+    (void)state;
+    for (int bit = 2; bit < 32; bit++) {
+        green_options_t options = { .flags = 1u << bit };
+        assert_null_errno(green_new_with(echo, NULL, &options), EINVAL);
+        options.flags |= GREEN_DETACHED | GREEN_NO_GUARD;
+        assert_null_errno(green_new_with(echo, NULL, &options), EINVAL);
+    }
+    for (int i = 0; i < 4; i++) {
+        green_options_t options = { .name = "reserved" };
+        options.reserved[i] = &options;
+        assert_null_errno(green_new_with(echo, NULL, &options), EINVAL);
+    }
+    green_options_t options = { .name = "good" };
+    assert_null_errno(green_new(NULL, NULL), EINVAL);
+    assert_null_errno(green_new_with(NULL, NULL, &options), EINVAL);
+}
+
+static void sizes_are_raised_to_the_floor_and_rounded_up_to_pages(void **state)
+{
+    (void)state;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t sizes[] = { 1, page - 1, page, FLOOR - 1, FLOOR, FLOOR + 1, 5 * FLOOR + 1, 1000000, 8 << 20 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        green_t *g = with_size(sizes[i]);
+        assert_non_null(g);
+        size_t want = sizes[i] < FLOOR ? FLOOR : (sizes[i] + page - 1) / page * page;
+        assert_int_equal(size_of(g), want);
+        assert_ptr_equal(green_switch(g, V(1)), V(1));
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+static void a_size_that_no_address_space_holds_is_einval(void **state)
+{
+    (void)state;
+    const size_t sizes[] = { SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 4095, SIZE_MAX - 4096, SIZE_MAX - GUARD, SIZE_MAX - 2 * GUARD };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (unsigned flags = 0; flags <= GREEN_NO_GUARD; flags += GREEN_NO_GUARD) {
+            green_options_t options = { .stack_size = sizes[i], .flags = flags };
+            assert_null_errno(green_new_with(echo, NULL, &options), EINVAL);
+        }
+    /* Where EINVAL ends and ENOMEM begins depends on the CPU. */
+    for (int bit = 48; bit < 64; bit++) {
+        errno = 0;
+        assert_null(with_size((size_t)1 << bit));
+        assert_true(errno == EINVAL || errno == ENOMEM);
+    }
+    green_t *g = with_size(1); /* all is well */
+    assert_ptr_equal(green_switch(g, V(1)), V(1));
+    assert_int_equal(green_free(g), 0);
+}
+
+/* ---- green_stack(), green_stack_used() --------------------------------------------------- */
+
+struct seen {
+    void *low;
+    size_t size, used, deep;
+    char *local;
+};
+
+__attribute__((noinline)) static size_t used_deep_down(void)
+{
+    char frame[10000];
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* it is used */
+    green_yield(NULL);
+    size_t used = green_stack_used(green_current());
+    __asm__ volatile("" : : "r"(frame) : "memory");
+    return used;
+}
+
+static void *see_own_stack(void *value)
+{
+    struct seen *seen = value;
+    char local = 0;
+    seen->local = &local;
+    green_stack(green_current(), &seen->low, &seen->size);
+    seen->used = green_stack_used(green_current());
+    green_yield(NULL);
+    seen->deep = used_deep_down();
+    return NULL;
+}
+
+/* greenlet: test_stack_saved */
+static void a_green_lives_on_its_stack_and_uses_some_of_it(void **state)
+{
+    (void)state;
+    for (unsigned flags = 0; flags <= GREEN_NO_GUARD; flags += GREEN_NO_GUARD) {
+        struct seen seen;
+        green_options_t options = { .stack_size = 65536, .flags = flags };
+        green_t *g = green_new_with(see_own_stack, NULL, &options);
+        char *low = low_of(g);
+        assert_non_null(low);
+        assert_int_equal(size_of(g), 65536);
+        assert_int_equal(green_stack_used(g), 0); /* NEW */
+        green_switch(g, &seen);
+        assert_ptr_equal(seen.low, low);
+        assert_int_equal(seen.size, 65536);
+        assert_in_range((uintptr_t)seen.local, (uintptr_t)low, (uintptr_t)low + 65535);
+        assert_in_range(seen.used, 1, 8192);
+        size_t shallow = green_stack_used(g);
+        assert_in_range(shallow, 1, 8192);
+        assert_in_range((uintptr_t)seen.local, (uintptr_t)low + 65536 - shallow, (uintptr_t)low + 65535);
+        green_switch(g, NULL);
+        assert_in_range(green_stack_used(g), shallow + 10000, shallow + 14000);
+        green_switch(g, NULL);
+        assert_in_range(seen.deep, seen.used + 10000, seen.used + 14000);
+        assert_int_equal(green_state(g), GREEN_DEAD);
+        assert_int_equal(green_stack_used(g), 0);
+        assert_null(low_of(g));
+        assert_int_equal(size_of(g), 0);
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+static void *see_main(void *value)
+{
+    return V((low_of(green_main()) == NULL) + (size_of(green_main()) == 0) +
+             (green_stack_used(green_main()) == 0) + (int)(intptr_t)value);
+}
+
+static void mains_stack_is_not_known(void **state)
+{
+    (void)state;
+    assert_ptr_equal(see_main(V(0)), V(3));
+    green_t *g = green_new(see_main, NULL);
+    assert_ptr_equal(green_switch(g, V(0)), V(3));
+    assert_int_equal(green_free(g), 0);
+    green_stack(green_main(), NULL, NULL);
+}
+
+static void what_there_is_to_see_of_null_is_einval(void **state)
+{
+    (void)state;
+    void *low = V(1);
+    size_t size = 1;
+    errno = 0;
+    green_stack(NULL, &low, &size);
+    assert_int_equal(errno, EINVAL);
+    assert_null(low);
+    assert_int_equal(size, 0);
+    errno = 0;
+    assert_int_equal(green_stack_used(NULL), 0);
+    assert_int_equal(errno, EINVAL);
+    assert_null_errno(green_name(NULL), EINVAL);
+    assert_null_errno(green_data(NULL), EINVAL);
+    assert_refused(green_set_data(NULL, NULL), EINVAL);
+}
+
+/* ---- The guard ------------------------------------------------------------------------------ */
+
+static volatile int deeper = 1;
+
+/* Uses its whole stack and then more, in small frames. */
+__attribute__((noinline)) static int dig(char *above)
+{
+    char frame[512] = { above[0] };
+    __asm__ volatile("" : : "r"(frame) : "memory");
+    return (deeper ? dig(frame) : 0) + frame[1];
+}
+
+static void *overflow(void *value)
+{
+    char first = 0;
+    return V(dig(&first) + (value != NULL));
+}
+
+static int overflow_a_stack(void *size)
+{
+    signal(SIGSEGV, SIG_DFL); /* instead of cmocka's */
+    green_options_t options = { .stack_size = (size_t)(intptr_t)size };
+    green_t *g = green_new_with(overflow, NULL, &options);
+    green_switch(g, NULL);
+    return 0;
+}
+
+static void an_overflow_ends_in_sigsegv(void **state)
+{
+    (void)state;
+    for (int size = FLOOR; size <= 64 * FLOOR; size *= 8) {
+        struct child child = run_child(overflow_a_stack, V(size));
+        assert_true(WIFSIGNALED(child.status));
+        assert_int_equal(WTERMSIG(child.status), SIGSEGV);
+    }
+}
+
+static void has_a_guard(green_t *g)
+{
+    char *low = low_of(g);
+    assert_int_equal(probe(low + size_of(g) - 1), 0);
+    assert_int_equal(probe(low), 0);
+    for (int i = 1; i <= GUARD; i *= 2)
+        assert_int_equal(probe(low - i), EFAULT);
+    assert_int_equal(probe(low - GUARD), EFAULT);
+}
+
+static void the_guard_reaches_64_kib_down(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    green_t *g[20];
+    for (int i = 0; i < 20; i++)
+        g[i] = with_size((size_t)(i % 4 * 100000));
+    for (int i = 0; i < 20; i++)
+        has_a_guard(g[i]);
+    for (int i = 0; i < 20; i++) {
+        green_switch(g[i], V(1));
+        has_a_guard(g[i]);
+        assert_int_equal(green_free(g[i]), 0);
+    }
+}
+
+/* No mapping without access ends at low. */
+static void has_no_guard(green_t *g)
+{
+    uintptr_t low = (uintptr_t)low_of(g);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    char line[512];
+    while (fgets(line, sizeof line, maps) != NULL) {
+        unsigned long from, to;
+        char access[5];
+        if (sscanf(line, "%lx-%lx %4s", &from, &to, access) == 3 && access[0] == '-')
+            assert_int_not_equal(to, low);
+    }
+    fclose(maps);
+}
+
+static void no_guard_means_none(void **state)
+{
+    (void)state;
+    const green_options_t options = { .flags = GREEN_NO_GUARD };
+    for (int i = 0; i < 10; i++) {
+        green_t *g = green_new_with(echo, NULL, &options);
+        has_no_guard(g);
+        green_switch(g, V(1));
+        has_no_guard(g);
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+/* Without a guard the stack below is where an overflow goes: many lie side by side. */
+static void stacks_without_guard_may_lie_side_by_side(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    const green_options_t options = { .stack_size = FLOOR, .flags = GREEN_NO_GUARD };
+    green_t *g[200];
+    for (int i = 0; i < 200; i++)
+        g[i] = green_new_with(echo, NULL, &options);
+    for (int i = 0; i < 200; i++)
+        for (int j = 0; j < 200; j++)
+            if (low_of(g[j]) + size_of(g[j]) == low_of(g[i]))
+                assert_int_equal(probe(low_of(g[i]) - 1), 0);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(green_free(g[i]), 0);
+}
+
+static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    for (int i = 0; i < 50; i++) {
+        green_options_t options = { .stack_size = 65536, .flags = i % 2 ? GREEN_NO_GUARD : 0 };
+        green_t *g = green_new_with(echo, NULL, &options);
+        green_switch(g, V(1));
+        if (i % 2)
+            has_no_guard(g);
+        else
+            has_a_guard(g);
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+/* ---- The caller's memory ---------------------------------------------------------------------- */
+
+enum { ROOM = 40000, MARGIN = 4096, TOTAL = MARGIN + ROOM + MARGIN };
+static _Alignas(4096) unsigned char memory[TOTAL + 4096];
+
+static green_t *on(void *stack, size_t size, unsigned flags)
+{
+    green_options_t options = { .stack = stack, .stack_size = size, .flags = flags };
+    return green_new_with(echo, NULL, &options);
+}
+
+static void a_lent_stack_must_leave_16_kib_after_alignment(void **state)
+{
+    (void)state;
+    const struct {
+        size_t offset, size;
+        int good;
+    } rows[] = {
+        { 0, 0, 0 },          { 0, 1, 0 },           { 0, FLOOR - 1, 0 },   { 0, FLOOR, 1 },
+        { 0, FLOOR + 15, 1 }, { 1, FLOOR, 0 },       { 1, FLOOR + 14, 0 },  { 1, FLOOR + 15, 1 },
+        { 15, FLOOR, 0 },     { 15, FLOOR + 1, 1 },  { 8, FLOOR + 7, 0 },   { 8, FLOOR + 8, 1 },
+        { 16, FLOOR, 1 },     { 7, FLOOR + 100, 1 }, { 0, SIZE_MAX, 0 },    { 0, SIZE_MAX - 4095, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!rows[i].good) {
+            assert_null_errno(on(memory + rows[i].offset, rows[i].size, 0), EINVAL);
+            continue;
+        }
+        green_t *g = on(memory + rows[i].offset, rows[i].size, 0);
+        assert_non_null(g);
+        char *low = low_of(g), *from = (char *)memory + rows[i].offset;
+        assert_in_range((uintptr_t)low, (uintptr_t)from, (uintptr_t)from + 15);
+        assert_true(size_of(g) >= FLOOR && low + size_of(g) <= from + rows[i].size);
+        assert_int_equal((uintptr_t)low % 16, 0);
+        assert_int_equal(size_of(g) % 16, 0);
+        assert_ptr_equal(green_switch(g, V(1)), V(1));
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
+static void *see_where(void *value)
+{
+    char local;
+    for (char *where = &local; value != GREEN_FAILED;)
+        value = green_yield(where);
+    return NULL;
+}
+
+static int margins_are_whole(const unsigned char *stack, size_t size)
+{
+    for (const unsigned char *at = memory; at < memory + sizeof memory; at++)
+        if ((at < stack || at >= stack + size) && *at != 0xa5)
+            return 0;
+    return 1;
+}
+
+static void it_is_used_and_nothing_around_it_is(void **state)
+{
+    (void)state;
+    for (unsigned offset = 0; offset < 40; offset += 13) {
+        unsigned char *stack = memory + MARGIN + offset;
+        memset(memory, 0xa5, sizeof memory);
+        green_options_t options = { .stack = stack, .stack_size = ROOM };
+        green_t *g = green_new_with(see_where, NULL, &options);
+        assert_true(margins_are_whole(stack, ROOM));
+        void *where = green_switch(g, NULL);
+        assert_in_range((uintptr_t)where, (uintptr_t)stack, (uintptr_t)stack + ROOM - 1);
+        assert_in_range(green_stack_used(g), 1, 8192);
+        assert_int_equal(green_free(g), 0);
+        assert_true(margins_are_whole(stack, ROOM));
+        memset(memory, 0x5a, sizeof memory); /* nothing was protected or unmapped */
+    }
+}
+
+static void once_released_it_is_the_callers_again(void **state)
+{
+    (void)state;
+    static unsigned char copy[sizeof memory];
+    unsigned char *stack = memory + MARGIN;
+    for (int i = 0; i < 6; i++) {
+        green_t *g = on(stack, ROOM, i % 2 ? GREEN_DETACHED : 0);
+        assert_non_null(g);
+        if (i < 2) { /* never run */
+            assert_int_equal(green_free(g), 0);
+        } else if (i < 4) { /* killed */
+            assert_ptr_equal(green_switch(g, V(1)), V(1));
+            assert_int_equal(green_free(g), 0);
+        } else { /* dead */
+            assert_ptr_equal(green_switch(g, V(1)), V(1));
+            assert_null(green_throw(g, 0));
+            assert_int_equal(i % 2 ? 0 : green_free(g), 0);
+        }
+        memset(memory, i, sizeof memory);
+        memcpy(copy, memory, sizeof memory);
+        green_t *another = green_new(echo, NULL);
+        assert_ptr_equal(green_switch(another, V(2)), V(2));
+        assert_int_equal(green_free(another), 0);
+        assert_memory_equal(copy, memory, sizeof memory); /* nobody touches it any more */
+    }
+}
+
+static void *lend_own_stack(void *value)
+{
+    char room[ROOM];
+    green_options_t options = { .stack = room, .stack_size = sizeof room };
+    green_t *g = green_new_with(echo, NULL, &options);
+    must(g != NULL && green_switch(g, value) == value);
+    must(green_switch(g, V(2)) == V(2) && green_free(g) == 0);
+    return value;
+}
+
+static void any_memory_will_do(void **state)
+{
+    (void)state;
+    lend_own_stack(V(1)); /* main's stack, a green's, the heap */
+    green_t *g = green_new(lend_own_stack, NULL);
+    assert_ptr_equal(green_switch(g, V(3)), V(3));
+    assert_int_equal(green_free(g), 0);
+    for (int i = 0; i < 3; i++) {
+        void *heap = malloc(ROOM);
+        g = on(heap, ROOM, GREEN_NO_GUARD); /* which it is anyway */
+        assert_ptr_equal(green_switch(g, V(4)), V(4));
+        assert_int_equal(i == 0 ? green_abandon(g) : green_free(g), 0);
+        free(heap);
+    }
+}
+
+/* ---- Name and data ------------------------------------------------------------------------------ */
+
+static void a_name_is_copied_and_cut_at_31_bytes(void **state)
+{
+    (void)state;
+    const char *digits = "0123456789012345678901234567890123456789012345678901234567890";
+    for (size_t length = 0; length < 60; length++) {
+        char name[64] = "";
+        memcpy(name, digits, length);
+        green_options_t options = { .name = name };
+        green_t *g = green_new_with(echo, NULL, &options);
+        memset(name, 'x', sizeof name);
+        memset(&options, 0xff, sizeof options); /* copied, too */
+        char want[32] = "";
+        memcpy(want, digits, length < 31 ? length : 31);
+        assert_string_equal(green_name(g), want);
+        green_switch(g, V(1));
+        assert_string_equal(green_name(g), want);
+        green_throw(g, 0);
+        assert_string_equal(green_name(g), want); /* until it is released */
+        assert_int_equal(green_free(g), 0);
+    }
+    assert_string_equal(green_name(green_main()), "main");
+}
+
+static void *set_own_data(void *value)
+{
+    must(green_data(green_current()) == NULL);
+    must(green_set_data(green_current(), value) == 0);
+    return value;
+}
+
+/* greenlet: test_instance_dict */
+static void data_is_the_users_in_every_state(void **state)
+{
+    (void)state;
+    green_options_t options = { .data = V(5) };
+    green_t *g = green_new_with(echo, NULL, &options), *h = green_new(set_own_data, NULL);
+    assert_ptr_equal(green_data(g), V(5));
+    assert_int_equal(green_set_data(g, GREEN_FAILED), 0); /* any pointer */
+    assert_ptr_equal(green_data(g), GREEN_FAILED);
+    green_switch(g, V(1));
+    assert_int_equal(green_set_data(g, V(6)), 0);
+    green_throw(g, 0);
+    assert_ptr_equal(green_data(g), V(6));
+    assert_int_equal(green_set_data(g, NULL), 0);
+    assert_null(green_data(g));
+    assert_null(green_data(h));
+    assert_ptr_equal(green_switch(h, V(7)), V(7));
+    assert_ptr_equal(green_data(h), V(7));
+    assert_null(green_data(green_main()));
+    assert_int_equal(green_set_data(green_main(), V(8)), 0);
+    assert_ptr_equal(green_data(green_main()), V(8));
+    assert_int_equal(green_set_data(green_main(), NULL), 0);
+    assert_int_equal(green_free(g), 0);
+    assert_int_equal(green_free(h), 0);
+}
+
+static void the_version_is_that_of_the_header(void **state)
+{
+    (void)state;
+    assert_int_equal(green_version(), GREEN_VERSION);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_options_are_the_defaults),
+        cmocka_unit_test(what_is_not_known_is_einval),
+        cmocka_unit_test(sizes_are_raised_to_the_floor_and_rounded_up_to_pages),
+        cmocka_unit_test(a_size_that_no_address_space_holds_is_einval),
+        cmocka_unit_test(a_green_lives_on_its_stack_and_uses_some_of_it),
+        cmocka_unit_test(mains_stack_is_not_known),
+        cmocka_unit_test(what_there_is_to_see_of_null_is_einval),
+        cmocka_unit_test(an_overflow_ends_in_sigsegv),
+        cmocka_unit_test(the_guard_reaches_64_kib_down),
+        cmocka_unit_test(no_guard_means_none),
+        cmocka_unit_test(stacks_without_guard_may_lie_side_by_side),
+        cmocka_unit_test(a_stack_used_again_has_the_guard_it_was_asked_for),
+        cmocka_unit_test(a_lent_stack_must_leave_16_kib_after_alignment),
+        cmocka_unit_test(it_is_used_and_nothing_around_it_is),
+        cmocka_unit_test(once_released_it_is_the_callers_again),
+        cmocka_unit_test(any_memory_will_do),
+        cmocka_unit_test(a_name_is_copied_and_cut_at_31_bytes),
+        cmocka_unit_test(data_is_the_users_in_every_state),
+        cmocka_unit_test(the_version_is_that_of_the_header),
+    };
+    return cmocka_run_group_tests(tests, open_pipe, close_pipe);
+}
