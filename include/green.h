@@ -87,15 +87,18 @@
  *     target goes on.
  *
  * 14. Thread end.  A thread that ends takes its started greens with it: they
- *     are DEAD, and nothing of them has run.  green_thread_end() ends them
- *     properly first.  Handles outlive the thread and may then be freed by any
- *     other.
+ *     are DEAD, and nothing of them has run; detached ones are released.
+ *     green_thread_end() ends them properly first.  Handles outlive the thread
+ *     and may then be freed by any other, those of NEW greens too, which any
+ *     other may also take over (rule 7).  pthread_exit() in a green ends the
+ *     thread in this way, without unwinding the frames of other greens.
  *
  * 15. Kept across a switch: all that the platform's ABI calls callee-saved,
  *     the floating-point control modes included (rounding, exception masks);
  *     a green starts with its starter's.  In C++ programs also the exceptions
- *     being handled.  Not kept: errno, the signal mask, thread-local
- *     variables: these belong to the thread.
+ *     being handled, if the C++ library is there when libgreen is loaded.  Not
+ *     kept: errno, the signal mask, thread-local variables: these belong to the
+ *     thread.
  *
  * 16. Pointers to a suspended green's locals stay valid, and another green may
  *     write through them.
@@ -126,7 +129,8 @@
  *           unless it only looks
  *   EPERM   the green belongs to another thread (rule 7), or the thread is
  *           past its end: a thread-specific destructor that runs after
- *           libgreen's own
+ *           libgreen's own, which waits for their second round (a thread whose
+ *           first use comes even later leaks what it has made)
  *
  * They are looked for in this order, before ELOOP and ENOMEM.  The library
  * never prints and never aborts, but for green_exit() where it cannot work.
@@ -230,8 +234,8 @@ int green_abandon(green_t *g);
  * Ends the current green from any depth, as a return of value from its body
  * would (rule 10): GREEN_FAILED means death by errno.  The frames in between
  * are left at once, as by longjmp(): no code of theirs runs.
- * On a main green or inside a trace hook it is a bug of the caller: a sentence
- * on stderr, and abort().
+ * On a main green, inside a trace hook or in green_each()'s function it is a bug
+ * of the caller: a sentence on stderr, and abort().
  */
 GREEN_NORETURN void green_exit(void *value);
 
@@ -361,9 +365,10 @@ typedef void green_trace_fn(green_trace_event_t event, green_t *from, green_t *t
  * those to oneself; NULL ends it.  Returns the previous hook.
  *
  * It is called on the stack of the green that is being left, when to is
- * already the current one.  A NEW green that dies unrun is a THROW to it; what
- * it leaves goes on from it.  Inside the hook the functions that look, and
- * green_set_trace(), work; all else is refused with EBUSY.
+ * already the current one, and so RUNNING.  A NEW green that dies unrun is a
+ * THROW to it; what it leaves goes on from it.  Inside the hook the functions
+ * that look, and green_set_trace(), work; all else is refused with EBUSY.  It
+ * must return: no longjmp() out of it, no end of the thread.
  *
  * NULL with ENOMEM if this is the thread's first use and there is no memory.
  */
@@ -399,9 +404,9 @@ size_t green_stack_used(const green_t *g);
 /*
  * Ends the thread's greens in good order (rule 14): runs the main green's
  * deferred functions, ends every SUSPENDED green of the thread as green_free()
- * would, those made meanwhile too, without releasing a handle, and then runs
- * the destructors of the main green's keys.  -1 with EBUSY if some green
- * refused to die, or if called on another green than main.
+ * would, without releasing a handle, and then runs the destructors of the main
+ * green's keys.  What these start or defer is ended and run too.  -1 with EBUSY
+ * if some green refused to die, or if called on another green than main.
  *
  * The library can be used on after it, with the same main green.
  */

@@ -101,7 +101,7 @@ struct green {
 struct green__thread {
     /* What a switch touches. */
     _Atomic(green_t *) current;
-    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW while watched; by green__thread_set_tag() alone */
+    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag() alone */
     void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
 
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
@@ -119,8 +119,9 @@ struct green__thread {
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
+    green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
     bool ended;               /* what a thread has past its end */
-    unsigned end_rounds;      /* how often its thread-specific destructor has run */
+    bool ends;                /* its thread-specific destructor has run once */
     bool ending;              /* inside green_thread_end() ... */
     green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
 
@@ -159,10 +160,7 @@ static inline bool green__is_orphan(const green_t *g)
     return atomic_load_explicit(&thread->id, memory_order_acquire) != load(g->owner);
 }
 
-/*
- * The checks of a call on g that only looks, and of one that changes or moves
- * something: false with errno.
- */
+/* The check of a call that only looks at g: false with errno. */
 static inline bool green__may_look(const struct green__thread *self, const green_t *g)
 {
     if (LIKELY(g != NULL && green__is_mine(self, g)))
@@ -171,7 +169,7 @@ static inline bool green__may_look(const struct green__thread *self, const green
     return false;
 }
 
-/* The check of a call on no green: false with errno. */
+/* The check of a call that concerns no green. */
 static inline bool green__may_act(const struct green__thread *self)
 {
     if (LIKELY(self->looking == 0 && !self->ended))
@@ -180,6 +178,7 @@ static inline bool green__may_act(const struct green__thread *self)
     return false;
 }
 
+/* The check of a call that changes or moves g. */
 static inline bool green__may_change(const struct green__thread *self, const green_t *g)
 {
     if (LIKELY(g != NULL && self->looking == 0 && green__is_mine(self, g)))
@@ -190,7 +189,7 @@ static inline bool green__may_change(const struct green__thread *self, const gre
 
 /* ---- green.c ------------------------------------------------------------ */
 
-/* Makes a main green of zeroed memory. */
+/* Makes the main green of a thread, whose memory may have been another's. */
 void green__init_main(green_t *main, struct green__thread *thread);
 
 /* Frees the blocks that wait in a thread. */
@@ -202,10 +201,12 @@ void green__set_life(green_t *g, enum green__life life);
 /* The nearest ancestor whose handle is not released. */
 green_t *green__real_parent(green_t *g);
 
-/* Who gets what g leaves: a stand-in, else the real parent. */
+/* Who gets what g, no main green, leaves: a stand-in, else the real parent. */
 static inline green_t *green__parent(green_t *g)
 {
-    return g->stand_in != NULL ? g->stand_in : green__real_parent(g);
+    if (UNLIKELY(g->stand_in != NULL))
+        return g->stand_in;
+    return LIKELY(!g->parent->released) ? g->parent : green__real_parent(g);
 }
 
 /* Makes g DEAD without running it, its stack given back to the thread self or the system. */
@@ -236,7 +237,7 @@ void green__return_to_main(struct green__thread *self);
 
 /* ---- defer.c, local.c, trace.c ------------------------------------------ */
 
-/* Takes the innermost deferred function of the current green and runs it; false if there is none. */
+/* Takes the current green's innermost deferred function and runs it; false if there is none. */
 bool green__defer_run_one(green_t *g);
 void green__defer_drop(green_t *g); /* forgets them all */
 

@@ -90,6 +90,7 @@ void green__return_to_main(struct green__thread *self)
     leave(self, me, &self->main);
     store(self->current, &self->main);
     arrive(self, &self->main);
+    green__stack_left(self->main_low, self->main_size);
 }
 
 /* ---- Delivering --------------------------------------------------------------------- */
@@ -120,6 +121,7 @@ static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
                         struct parcel *parcel)
 {
     green_t *unrun = NULL; /* the last that died here, if the handle goes with it */
+    self->runs = from;
     for (;;) {
         while (load(to->life) == GREEN__DEAD)
             to = green__parent(to);
@@ -130,8 +132,10 @@ static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
         green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from, to);
         if (unrun != NULL)
             green__release(unrun);
-        if (!is_new || parcel->error == 0)
+        if (!is_new || parcel->error == 0) {
+            self->runs = NULL;
             return to;
+        }
 
         green__bury(self, to);
         unrun = to->detached ? to : NULL;
@@ -184,7 +188,7 @@ void *green_yield(void *value)
 {
     green_t *me = load(green__self->current);
     if (me == NULL || me->is_main) {
-        errno = EINVAL;
+        errno = green__self->ended ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
     return green_switch(green__parent(me), value);
@@ -231,7 +235,8 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
 
 /* ---- Death ---------------------------------------------------------------------- */
 
-static _Noreturn void die(struct green__thread *self, green_t *me)
+/* Lets go of the fake stack that ASan would have its variables on. */
+static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me)
 {
     struct parcel parcel = {me->result, me->error};
     if (parcel.error == ECANCELED)
@@ -240,7 +245,8 @@ static _Noreturn void die(struct green__thread *self, green_t *me)
     if (me->stand_in != NULL)
         me->stand_in->freeing->died = true;
     green__set_life(me, GREEN__DEAD);
-    green__local_drop(me);
+    if (me->locals != NULL)
+        green__local_drop(me);
     to = deliver(self, me, to, &parcel);
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
@@ -258,15 +264,13 @@ static _Noreturn void die(struct green__thread *self, green_t *me)
  * Runs what is to run at the end of the current green, and ends it.  Entered
  * anew when one of these calls green_exit().
  */
-static _Noreturn void wind_up(void *unused)
+static _Noreturn GREEN__NO_ASAN void wind_up(void *unused)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     (void)unused;
-    do {
-        while (green__defer_run_one(me)) {
-        }
-    } while (green__local_run_one(me));
+    while (green__defer_run_one(me) || green__local_run_one(me)) {
+    }
     die(self, me);
 }
 
@@ -302,6 +306,8 @@ void green_exit(void *value)
         abort();
     }
     set_result(me, value);
+    if (self->exceptions != NULL) /* those being handled in the frames that are left */
+        memset(self->exceptions, 0, sizeof me->exceptions);
     green__stack_left(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up), NULL);
 }

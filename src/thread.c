@@ -20,7 +20,7 @@ static struct green__thread unused_thread, ended_thread = {.ended = true};
 _Thread_local struct green__thread *green__self
     __attribute__((tls_model("initial-exec"), visibility("hidden"))) = &unused_thread;
 
-/* Present in C++ programs: struct __cxa_eh_globals of the calling thread (Itanium C++ ABI, 2.2.2). */
+/* In C++ programs: the calling thread's struct __cxa_eh_globals (Itanium C++ ABI, 2.2.2). */
 __attribute__((weak)) void *__cxa_get_globals(void);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -54,6 +54,13 @@ static void drop_greens(struct green__thread *self)
     green_t *main = &self->main;
     if (self->mark.next != NULL)
         unlink_mark(self); /* the thread has ended inside green_thread_end() */
+
+    /* Calls of green_free() that wait, on stacks that are going or gone. */
+    main->freeing = NULL;
+    for (green_t *g = main->next; g != main; g = g->next) {
+        g->freeing = NULL;
+        g->stand_in = NULL;
+    }
     while (main->next != main) {
         green_t *g = main->next;
         green__bury(self, g);
@@ -62,22 +69,23 @@ static void drop_greens(struct green__thread *self)
     }
     green__defer_drop(main);
     green__local_drop(main);
-    free(main->name);
 }
 
 /*
- * The thread-specific destructor.  Others' destructors may still want their
- * greens, so it has itself called again for all the rounds that POSIX promises
- * but the last, which is that of the sanitizers' run-time libraries; but not if the thread ends in a green by pthread_exit(): nothing can be
- * switched to any more, as main's frames are being overwritten.
+ * The thread-specific destructor.  Those of others may still want their greens,
+ * so it has itself called once more, in the next round; not more often, as a
+ * thread's first use may come in a late round, and the last is that of the
+ * sanitizers.  And not at all if the thread ends in a green by pthread_exit():
+ * nothing can be switched to any more, as main's frames are being overwritten.
  */
 static void end_thread(void *value)
 {
     struct green__thread *self = value;
-    if (load(self->current) == &self->main &&
-        ++self->end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS - 1 &&
-        pthread_setspecific(end_key, self) == 0)
+    if (load(self->current) == &self->main && !self->ends &&
+        pthread_setspecific(end_key, self) == 0) {
+        self->ends = true;
         return;
+    }
 
     green__lock();
     green__return_to_main(self);
@@ -85,16 +93,21 @@ static void end_thread(void *value)
     green__settle(self);
     green__drop_blocks(self);
     green__stack_drop(&self->stacks);
+
+    /* A signal handler must not find a thread that seems unused. */
+    green__self = &ended_thread;
+    atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&self->id, 0, memory_order_release);
     store(self->current, NULL);
     store(self->tag, GREEN__TAG_SLOW);
     self->trace = NULL;
+    self->trace_data = NULL;
     self->looking = 0;
-    self->end_rounds = 0;
+    self->runs = NULL;
+    self->ends = false;
     self->ending = false;
     self->next = spare;
     spare = self;
-    green__self = &ended_thread;
     green__unlock();
 }
 
@@ -185,19 +198,16 @@ static void move_before(green_t *g, green_t *before)
 }
 
 /*
- * Ends the started greens, oldest first, each tried once.  A mark in their list
- * parts those that were tried and still live from the others; whatever is
+ * Ends the started greens that are not tried yet, oldest first.  A mark in their
+ * list parts those that were tried and still live from the others; whatever is
  * started meanwhile joins the others.  False if one refused.
  */
 static bool end_greens(struct green__thread *self)
 {
-    green_t *main = &self->main;
     green_t *mark = &self->mark;
     bool all_died = true;
 
-    mark->next = mark->prev = mark;
-    move_before(mark, main->next);
-    while (mark->next != main) {
+    while (mark->next != &self->main) {
         green_t *g = mark->next;
         while (g->stand_in != NULL && !g->stand_in->tried)
             g = g->stand_in; /* it is waiting for the others: it goes first */
@@ -206,9 +216,6 @@ static bool end_greens(struct green__thread *self)
         if (g->stand_in != NULL || green__cancel(self, g, false) != 0)
             all_died = false;
     }
-    unlink_mark(self);
-    for (green_t *g = main->next; g != main; g = g->next)
-        g->tried = false;
     return all_died;
 }
 
@@ -225,14 +232,18 @@ int green_thread_end(void)
         return -1;
     }
     self->ending = true;
-    while (green__defer_run_one(main)) {
-    }
-    bool all_died = end_greens(self);
-    while (green__local_run_one(main)) {
+    self->mark.next = self->mark.prev = &self->mark;
+    move_before(&self->mark, main->next);
+    bool all_died = true;
+    do {
         while (green__defer_run_one(main)) {
         }
-    }
+        all_died = end_greens(self) && all_died;
+    } while (green__local_run_one(main));
     green__local_rewind(main);
+    unlink_mark(self);
+    for (green_t *g = main->next; g != main; g = g->next)
+        g->tried = false;
     self->ending = false;
     if (all_died)
         return 0;

@@ -8,13 +8,17 @@
  * cannot make lines.
  */
 
-/* A hidden function: its symbol, its type, the start of its CFI. */
-.macro green_function name
+/* A hidden function: its symbol and type; then also its label and the start of its CFI. */
+.macro green_declare name
         .text
         .balign 16
         .globl  \name
         .hidden \name
         .type   \name, %function
+.endm
+
+.macro green_function name
+        green_declare \name
 \name:
         .cfi_startproc
 .endm
@@ -31,8 +35,8 @@
  * What the code is fit for.  The linker keeps a feature only if every object
  * claims it, so a claim that is not true breaks programs, and a missing one
  * takes the feature from the whole program: each is claimed exactly when the
- * compiler claims it for the C files, but for x86 shadow stacks (SHSTK), which
- * a switch of stacks breaks and which are therefore never claimed.
+ * compiler claims it for the C files, but for shadow stacks (SHSTK on x86, GCS
+ * on aarch64), which a switch of stacks breaks and which are never claimed.
  */
 .macro green_property type, bits
         .section .note.gnu.property, "a", %note

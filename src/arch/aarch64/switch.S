@@ -69,7 +69,7 @@ green_function green__arch_switch
          */
         green_flip_signed
         .cfi_def_cfa sp, 0
-        .cfi_offset x30, -8
+        .cfi_register x30, x9
         .cfi_same_value x29
         .cfi_same_value x19
         .cfi_same_value x20
@@ -147,7 +147,7 @@ green_function green__arch_jump
         green_landing_pad
         ldr     x9, [x0]
         add     sp, x0, #8
-        .cfi_offset x30, -8             /* as in green__arch_switch */
+        .cfi_register x30, x9           /* as in green__arch_switch */
         mov     x0, x1
         br      x9
         brk     #1
@@ -160,9 +160,12 @@ green_end green__arch_jump
  * is the saved stack pointer plus 8.  x29 becomes zero, where walkers of frame
  * pointers stop.  Unwinders stop because the return address is undefined.
  */
-green_function green__arch_entry
+green_declare green__arch_entry
+        .cfi_startproc
         .cfi_undefined x30
         .cfi_def_cfa_offset GREEN__FIRST_SIZE - 8
+        brk     #1                      /* for who looks up the byte before */
+green__arch_entry:
         green_jump_pad
         sub     sp, sp, #8
         .cfi_def_cfa_offset GREEN__FIRST_SIZE

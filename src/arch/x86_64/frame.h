@@ -39,7 +39,7 @@ struct green__frame {
     uint16_t x87, unused;
     void *return_address;
 };
-_Static_assert(offsetof(struct green__frame, resume) == 0, "arch.h: first the address to resume at");
+_Static_assert(offsetof(struct green__frame, resume) == 0, "arch.h: first where to resume");
 _Static_assert(offsetof(struct green__frame, rbp) == 8, "arch.h: then the frame pointer");
 _Static_assert(offsetof(struct green__frame, rbx) == 16, "arch.h: then rbx");
 _Static_assert(offsetof(struct green__frame, mxcsr) == GREEN__FRAME_MXCSR, "");

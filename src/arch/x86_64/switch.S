@@ -69,7 +69,7 @@ green_function green__arch_switch
          * was suspended: its resume address is our return address.
          */
         .cfi_def_cfa %rsp, 0
-        .cfi_offset %rip, -8
+        .cfi_register %rip, %rcx
         .cfi_same_value %rbx
         .cfi_same_value %rbp
         .cfi_same_value %r12
@@ -134,11 +134,17 @@ green_function green__arch_switch
         ldmxcsr -16(%rsp)
         jmp     .Lmxcsr_done
         /*
-         * The x87 unit raises pending exceptions when they are unmasked: what
-         * another green has left there must not strike this one.
+         * The x87 unit raises pending exceptions as soon as they are unmasked:
+         * what another green has left there must not strike this one.
          */
 .Lx87:
+        fnstsw  -8(%rsp)
+        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp), %ecx
+        notl    %ecx
+        testb   -8(%rsp), %cl           /* of both, the low six bits are exceptions */
+        jz      .Lx87_load
         fnclex
+.Lx87_load:
         fldcw   GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
         jmp     .Lx87_done
 green_end green__arch_switch
@@ -156,6 +162,7 @@ green_function green__arch_jump
         movl    $GREEN__MXCSR_UNKNOWN, %edx
         leaq    8(%rdi), %rsp
         .cfi_def_cfa %rsp, 0            /* as in green__arch_switch */
+        .cfi_register %rip, %rcx
         green_jump %rcx
         ud2
 green_end green__arch_jump
@@ -168,9 +175,12 @@ green_end green__arch_jump
  * return address is undefined.  The call leaves rsp a multiple of 16, as the
  * ABI wants it (3.2.2 "The Stack Frame").
  */
-green_function green__arch_entry
+green_declare green__arch_entry
+        .cfi_startproc
         .cfi_def_cfa_offset 32
         .cfi_undefined %rip
+        ud2                             /* for who looks up the byte before */
+green__arch_entry:
         popq    %rbp
         .cfi_def_cfa_offset 24
         popq    %rbx
