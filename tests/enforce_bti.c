@@ -3,9 +3,9 @@
  * Has a test program's own code run with branch target identification enforced.
  *
  * The loader does so for programs whose every object is marked.  Where the
- * system's start files are not (Debian 12), this does it instead, between
- * those files' first and last word, and makes sure that it works.  Linked into
- * every test program built with BTI; qemu-user enforces it too.
+ * system's start files are not (Debian 12), this does it instead, from main()
+ * to exit(), and makes sure that it works.  Linked into every test program
+ * built with BTI; qemu-user enforces it too.
  */
 #define _GNU_SOURCE
 #include <link.h>
@@ -65,7 +65,7 @@ static void release(void)
     dl_iterate_phdr(protect, &(int){ PROT_READ | PROT_EXEC });
 }
 
-__attribute__((constructor)) static void enforce(void)
+static void enforce(void)
 {
     struct sigaction action = { .sa_handler = illegal }, before;
     void (*volatile jump)(void) = unmarked;
@@ -84,4 +84,14 @@ __attribute__((constructor)) static void enforce(void)
         abort();
     }
     sigaction(SIGILL, &before, NULL);
+}
+
+/* What the start files call instead of main(): the linker is told --wrap=main. */
+int __wrap_main(int argc, char **argv);
+int __real_main(int argc, char **argv);
+
+int __wrap_main(int argc, char **argv)
+{
+    enforce();
+    return __real_main(argc, argv);
 }

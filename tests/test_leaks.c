@@ -382,32 +382,43 @@ static void green_thread_end_leaves_nothing(void **state)
     stays_flat(end_threads, times(50, 2));
 }
 
-/* What a thread needed once it does not keep for ever. */
-static void *need_much_once(void *value)
-{
-    how_many = MANY / 10;
-    park_many(V(1));
-    return value;
-}
-
-static void what_was_needed_once_is_given_back_in_the_end(void **state)
+static void a_thread_that_has_ended_keeps_no_stacks(void **state)
 {
     (void)state;
-    in_thread(need_much_once, NULL);
+    in_thread(only_ask_for_current, NULL);
     struct usage before = usage();
     how_many = times(MANY, 100);
     in_thread(park_many, V(1));
     struct usage after = usage();
     if (!can_tell())
         return;
-    assert_true(after.resident - before.resident < 16 << 20);
+    assert_true(after.resident - before.resident < 4 << 20);
+    assert_true(after.mapped - before.mapped < 16 << 20);
     assert_true(after.mappings - before.mappings < 100);
+}
+
+static void one_that_lives_keeps_some_but_not_all(void **state)
+{
+    (void)state;
+    int n = times(4000, 100); /* of the default size: 1,000 MiB */
+    struct usage before = usage();
+    for (int i = 0; i < n; i++) {
+        many[i] = green_new(park, NULL);
+        assert_ptr_equal(green_switch(many[i], V(1)), V(1));
+    }
+    for (int i = 0; i < n; i++)
+        assert_int_equal(green_free(many[i]), 0);
+    struct usage after = usage();
+    if (!can_tell())
+        return;
+    assert_true(after.mapped - before.mapped < 250 << 20);
 }
 
 int main(void)
 {
     mallopt(M_ARENA_MAX, 1); /* so that mallinfo2() counts all */
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_thread_that_has_ended_keeps_no_stacks), /* before others fill caches */
         cmocka_unit_test(greens_that_run_to_their_death_leave_nothing),
         cmocka_unit_test(switches_that_fail_leave_nothing),
         cmocka_unit_test(neither_do_those_that_end_otherwise),
@@ -419,7 +430,7 @@ int main(void)
         cmocka_unit_test(many_that_are_killed_leave_nothing),
         cmocka_unit_test(many_that_are_left_to_the_end_of_their_thread_leave_nothing),
         cmocka_unit_test(green_thread_end_leaves_nothing),
-        cmocka_unit_test(what_was_needed_once_is_given_back_in_the_end),
+        cmocka_unit_test(one_that_lives_keeps_some_but_not_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

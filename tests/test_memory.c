@@ -171,7 +171,7 @@ static int in_between(void)
     return atomic_load(&asked_in_all) > before;
 }
 
-static const green_options_t odd = { .stack_size = 300000 }; /* no such stack is cached */
+static const green_options_t odd = { .name = "odd", .stack_size = 300000 }; /* no such stack is cached */
 
 /* ---- The first use of a thread ----------------------------------------------------------- */
 

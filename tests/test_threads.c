@@ -427,6 +427,37 @@ static void the_parents_count_is_right_whenever_it_is_freed(void **state)
     helper_end(&thread);
 }
 
+static green_t *own_parent;
+
+static void take_own_parent_with_no_success(void *arg)
+{
+    (void)arg;
+    errno = 0;
+    must(green_set_parent(own_parent, green_main()) == -1 && errno == EBUSY);
+}
+
+static void so_is_that_of_the_parent_it_is_put_under(void **state)
+{
+    (void)state;
+    struct helper thread;
+    helper_start(&thread);
+    green_t *grand = green_new(give_back, NULL);
+    own_parent = green_new(give_back, grand);
+    helper_do(&thread, offer, NULL);
+    assert_int_equal(green_set_parent(offered, own_parent), 0);
+    helper_do(&thread, take_own_parent_with_no_success, NULL);
+    assert_int_equal(green_free(own_parent), 0); /* before its child */
+    own_parent = green_new(give_back, NULL);     /* which may have taken its place */
+    assert_ptr_equal(green_parent(offered), grand);
+    assert_int_equal(green_free(grand), 0);
+    assert_ptr_equal(green_parent(offered), green_main());
+    assert_ptr_equal(green_switch(offered, V(1)), V(1));
+    assert_int_equal(green_free(own_parent), 0);
+    assert_int_equal(green_free(offered), 0);
+    helper_do(&thread, free_their_parent, NULL);
+    helper_end(&thread);
+}
+
 static void free_offered(void *arg)
 {
     (void)arg;
@@ -742,6 +773,7 @@ int main(void)
         cmocka_unit_test(once_taken_it_is_the_takers_until_it_is_taken_back),
         cmocka_unit_test(one_with_children_cannot_be_taken_over),
         cmocka_unit_test(the_parents_count_is_right_whenever_it_is_freed),
+        cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
         cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
         cmocka_unit_test(ten_threads_switch_at_once),
