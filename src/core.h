@@ -115,6 +115,7 @@ struct green__thread {
     size_t main_size;
     bool left_main;           /* main is what was left last */
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
+    _Atomic(size_t) greens;   /* it has made less those it has released; only all threads' sum counts */
 
     green_trace_fn *trace;
     void *trace_data;
@@ -127,6 +128,7 @@ struct green__thread {
 
     _Atomic(green_t *) bereaved; /* greens with gone != 0; written under the lock */
     struct green__thread *next;  /* among those to be used again; under the lock */
+    struct green__thread *next_made; /* among all there are */
 };
 
 /* ---- thread.c ----------------------------------------------------------- */
@@ -140,6 +142,9 @@ extern _Thread_local struct green__thread *green__self
 
 /* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
 struct green__thread *green__thread_need(void);
+
+/* All there are, in use or not, by next_made; under the lock. */
+extern struct green__thread *green__threads __attribute__((visibility("hidden")));
 
 /* Sets tag from what is traced and looked at. */
 void green__thread_set_tag(struct green__thread *self);

@@ -60,6 +60,12 @@ static inline void green__valgrind_deregister(unsigned number)
     green__arch_valgrind(GREEN__VALGRIND_STACK_DEREGISTER, number, 0);
 }
 
+/* ASan makes frames up to four times as large. */
+static inline size_t green__frame_factor(void)
+{
+    return __asan_unpoison_memory_region != NULL ? 4 : 1;
+}
+
 /*
  * A stack is about to be used: ASan forgets what frames that were never left
  * have poisoned, and LSan finds pointers there, which must not include a guard.

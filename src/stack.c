@@ -1,169 +1,222 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory for stacks.
+ * Memory for stacks, as threads get and put it.
  *
- * A stack is a private anonymous mapping with its guard at the low end.  It is
- * mapped without reserving memory, so only what is touched costs any, and
- * marked as a stack, which keeps huge pages away from it.  A stack that comes
- * back waits in its thread's cache, guard and all; the oldest beyond the bound
- * are unmapped.
- *
- * A guard is made by MADV_GUARD_INSTALL where that works, else by mprotect.
- * The former leaves the mapping in one piece, so the kernel's limit on mappings
- * (65,530 by default, two for each mprotect'ed guard) does not bound the stacks.
+ * A stack that comes back waits in its thread's cache, guard, pages and all.
+ * What a cache keeps is bounded by its pages, not by its stacks: where a stack
+ * more would exceed it, one of those used least lately loses its pages and, in
+ * company, goes home to the arenas.  How many pages a stack has is counted when
+ * it first comes back and then every so often; it loses those below the frames
+ * it came back with on such an occasion, so that one deep call is not paid for
+ * ever.
  */
-#define _GNU_SOURCE
 #include "stack.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <string.h>
 
+#include "arena.h"
 #include "sanitize.h"
 
-#ifndef MAP_STACK
-#define MAP_STACK 0
-#endif
-#ifndef MAP_NORESERVE
-#define MAP_NORESERVE 0
-#endif
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
-#endif
-#ifndef MADV_NOHUGEPAGE
-#define MADV_NOHUGEPAGE 15
-#endif
+/* More than any address space has, and room to multiply and add without overflow. */
+#define SIZE_LIMIT ((size_t)1 << (sizeof(size_t) * 8 - 5))
 
-#define GUARD_SIZE ((size_t)64 << 10)
+/* Resident memory that a cache may keep: some 4,000 stacks that were not deep. */
+#define CACHE_BYTES ((size_t)16 << 20)
 
-/* How much address space a cache may hold: 256 stacks of the default size. */
-#define CACHE_BYTES (256 * GREEN__STACK_DEFAULT)
+/* Slots that go to the arenas and come from there at a time. */
+#define BATCH 32
 
-/* More than any address space has, and room to round and add without overflow. */
-#define SIZE_LIMIT ((size_t)1 << (sizeof(size_t) * 8 - 2))
-
-/* A stack in a cache: stands in the stack's own header, which is most likely resident. */
-struct green__kept {
-    struct green__kept *older, *newer;
-    struct green__stack stack;
-};
-_Static_assert(sizeof(struct green__kept) <= GREEN__STACK_HEADER, "");
-
-/* Running stacks that green__stack_drop() had to leave; unmapped by a later one. */
-static struct green__stack_cache left_behind;
-
-static size_t page_size(void)
-{
-    static size_t size; /* the same whoever writes it */
-    size_t known = __atomic_load_n(&size, __ATOMIC_RELAXED);
-    if (known == 0) {
-        known = (size_t)sysconf(_SC_PAGESIZE);
-        __atomic_store_n(&size, known, __ATOMIC_RELAXED);
-    }
-    return known;
-}
-
-static size_t round_up(size_t size, size_t multiple)
-{
-    return (size + multiple - 1) & ~(multiple - 1);
-}
-
-/* ---- Guards -------------------------------------------------------------- */
+/* A stack's pages are counted when it first comes back, and each time after so many. */
+#define COUNT_EVERY 64
 
 /*
- * Whether a guard that madvise() has just accepted is one.  An emulator may
- * accept advice it does not know and do nothing; the kernel refuses to read
- * from a guarded page with EFAULT.
+ * Tops are so far apart, modulo the second: a few cache lines and half a page.
+ * A few neighbours share a place, as the ways of a cache allow: who has only
+ * those gets stacks of exactly the size that was asked for.
  */
-static int guard_holds(const char *guard)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
-        return -1;
-    ssize_t written = write(ends[1], guard, 1);
-    int holds = written < 0 && errno == EFAULT;
-    close(ends[0]);
-    close(ends[1]);
-    return holds;
-}
+#define SPREAD_SHARE 4
+#define SPREAD_STEP 192
+#define SPREAD_RANGE 2048
 
-/* Guards by advice are believed in once one has been seen to hold. */
-static bool guard_by_advice(char *guard, size_t size)
-{
-    static int believed; /* 1 yes, -1 no, 0 not known yet */
-    int belief = __atomic_load_n(&believed, __ATOMIC_RELAXED);
-    if (belief < 0 || madvise(guard, size, MADV_GUARD_INSTALL) != 0)
-        return false;
-    if (belief == 0) {
-        int holds = guard_holds(guard);
-        if (holds < 0)
-            return false; /* no descriptor to ask with: ask again next time */
-        belief = holds ? 1 : -1;
-        __atomic_store_n(&believed, belief, __ATOMIC_RELAXED);
-    }
-    return belief > 0;
-}
+/* What of them is put without a cache; under the caller's lock. */
+static _Atomic(size_t) put_without;
 
-static bool install_guard(char *guard, size_t size)
+static void add(_Atomic(size_t) *counter, size_t n)
 {
-    return guard_by_advice(guard, size) || mprotect(guard, size, PROT_NONE) == 0;
-}
-
-/* ---- Mappings ------------------------------------------------------------ */
-
-static int map(size_t size, size_t guard, struct green__stack *stack)
-{
-    char *memory = mmap(NULL, guard + size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-        errno = ENOMEM;
-        return -1;
-    }
-    (void)madvise(memory, guard + size, MADV_NOHUGEPAGE); /* for kernels before 6.7 */
-    if (guard != 0 && !install_guard(memory, guard)) {
-        munmap(memory, guard + size);
-        errno = ENOMEM;
-        return -1;
-    }
-    *stack = (struct green__stack){.low = memory + guard, .size = size, .guard = guard};
-    stack->valgrind = green__valgrind_register(stack->low, stack->low + stack->size);
-    return 0;
-}
-
-static void unmap(const struct green__stack *stack)
-{
-    green__valgrind_deregister(stack->valgrind);
-    munmap(stack->low - stack->guard, stack->guard + stack->size);
+    size_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + n, memory_order_relaxed);
 }
 
 /* ---- The cache ----------------------------------------------------------- */
 
-static void keep(struct green__stack_cache *cache, const struct green__stack *stack)
+static void push(struct green__slot **list, struct green__slot *slot)
 {
-    struct green__kept *kept = (void *)green__stack_top(stack);
-    *kept = (struct green__kept){.older = cache->newest, .stack = *stack};
-    if (cache->newest != NULL)
-        cache->newest->newer = kept;
-    else
-        cache->oldest = kept;
-    cache->newest = kept;
-    cache->bytes += stack->size;
+    slot->next = *list;
+    *list = slot;
 }
 
-static void take_out(struct green__stack_cache *cache, const struct green__kept *kept)
+static struct green__slot *pop(struct green__slot **list)
 {
-    if (kept->newer != NULL)
-        kept->newer->older = kept->older;
-    else
-        cache->newest = kept->older;
-    if (kept->older != NULL)
-        kept->older->newer = kept->newer;
-    else
-        cache->oldest = kept->newer;
-    cache->bytes -= kept->stack.size;
+    struct green__slot *slot = *list;
+    if (slot != NULL)
+        *list = slot->next;
+    return slot;
 }
+
+static void push_warm(struct green__stack_cache *cache, struct green__stack_kind *kind,
+                      struct green__slot *slot)
+{
+    push(&kind->warm, slot);
+    cache->pages += slot->pages;
+    add(&cache->warm, 1);
+}
+
+static struct green__slot *pop_warm(struct green__stack_cache *cache,
+                                    struct green__stack_kind *kind)
+{
+    struct green__slot *slot = pop(&kind->warm);
+    if (slot != NULL) {
+        cache->pages -= slot->pages;
+        add(&cache->warm, (size_t)-1);
+    }
+    return slot;
+}
+
+static void push_cold(struct green__stack_kind *kind, struct green__slot *slot)
+{
+    push(&kind->cold, slot);
+    kind->colds++;
+}
+
+static struct green__slot *pop_cold(struct green__stack_kind *kind)
+{
+    struct green__slot *slot = pop(&kind->cold);
+    kind->colds -= slot != NULL;
+    return slot;
+}
+
+/* Sends n of a kind's cold slots home. */
+static void send_home(struct green__stack_kind *kind, unsigned n)
+{
+    struct green__slot *going = NULL;
+    for (; n > 0 && kind->cold != NULL; n--)
+        push(&going, pop_cold(kind));
+    green__arena_give(going);
+}
+
+/* Of the slots without pages a thread keeps a few. */
+static void retire(struct green__stack_kind *kind, struct green__slot *slot)
+{
+    push_cold(kind, slot);
+    if (kind->colds >= 2 * BATCH)
+        send_home(kind, BATCH);
+}
+
+static void empty(struct green__stack_cache *cache, struct green__stack_kind *kind)
+{
+    struct green__slot *slot, *going = NULL;
+    while ((slot = pop_warm(cache, kind)) != NULL)
+        push(&going, slot);
+    green__arena_give(going);
+    send_home(kind, kind->colds);
+    *kind = (struct green__stack_kind){0};
+}
+
+/* Finds a kind and makes it the first; one too many makes the last give way. */
+static struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t size,
+                                           size_t guard)
+{
+    struct green__stack_kind *kinds = cache->kinds;
+    if (kinds[0].size == size && kinds[0].guard == guard)
+        return &kinds[0];
+    size_t last = sizeof cache->kinds / sizeof cache->kinds[0] - 1, at = 1;
+    while (at < last && kinds[at].size != 0 && (kinds[at].size != size || kinds[at].guard != guard))
+        at++;
+    if (kinds[at].size != size || kinds[at].guard != guard) {
+        empty(cache, &kinds[at]);
+        kinds[at] = (struct green__stack_kind){.size = size, .guard = guard, .batch = 1};
+    }
+    struct green__stack_kind kind = kinds[at];
+    memmove(kinds + 1, kinds, at * sizeof *kinds);
+    kinds[0] = kind;
+    return &kinds[0];
+}
+
+/* Takes the pages from a stack of the kind used least lately; false if there is none. */
+static bool cool_one(struct green__stack_cache *cache, size_t *given)
+{
+    size_t at = sizeof cache->kinds / sizeof cache->kinds[0];
+    while (at > 0 && cache->kinds[at - 1].warm == NULL)
+        at--;
+    if (at == 0)
+        return false;
+    struct green__stack_kind *kind = &cache->kinds[at - 1];
+    struct green__slot *slot = pop_warm(cache, kind);
+    *given += green__slot_clear(slot, NULL);
+    retire(kind, slot);
+    return true;
+}
+
+/* Slots come home with pages or without. */
+static bool fill(struct green__stack_cache *cache, struct green__stack_kind *kind)
+{
+    unsigned count;
+    struct green__slot *slot;
+    struct green__slot *taken = green__arena_take(kind->size, kind->guard, kind->batch, &count);
+    if (kind->batch < BATCH)
+        kind->batch *= 2;
+    while ((slot = pop(&taken)) != NULL) {
+        if (slot->pages != 0)
+            push_warm(cache, kind, slot);
+        else
+            push_cold(kind, slot);
+    }
+    return count != 0;
+}
+
+static struct green__slot *take(struct green__stack_cache *cache, struct green__stack_kind *kind)
+{
+    struct green__slot *slot = pop_warm(cache, kind);
+    return slot != NULL ? slot : pop_cold(kind);
+}
+
+/*
+ * Takes the pages from a stack that no shallow use of it will want again.  They
+ * stay counted until the next time: who goes deep now and then shall keep fewer.
+ */
+static void clear_deep(struct green__slot *slot)
+{
+    const char *here = __builtin_frame_address(0);
+    const char *kept = green__slot_low(slot) + green__slot_arena(slot)->size - 1;
+    green__slot_clear(slot, green__slot_is_running(slot) && here < kept ? here : kept);
+}
+
+static void keep(struct green__stack_cache *cache, struct green__slot *slot)
+{
+    struct green__arena *arena = green__slot_arena(slot);
+    struct green__stack_kind *kind = find_kind(cache, arena->size, arena->guard);
+    size_t bound = CACHE_BYTES / green__page_size(), given = 0;
+
+    if (slot->uses == 0) {
+        green__slot_count(slot);
+    } else if (slot->uses == COUNT_EVERY) {
+        green__slot_count(slot);
+        clear_deep(slot);
+        slot->uses = 0;
+    }
+    if (slot->pages == 0) { /* its green never ran */
+        retire(kind, slot);
+        return;
+    }
+    slot->uses++;
+    while (cache->pages + slot->pages > bound && cool_one(cache, &given)) {
+    }
+    push_warm(cache, kind, slot);
+}
+
+/* ---- What greens see ------------------------------------------------------- */
 
 /* The usable range of the caller's memory; one after the other may not be. */
 static void align(const void *memory, size_t size, uintptr_t *low, uintptr_t *end)
@@ -182,78 +235,140 @@ bool green__stack_valid(const void *memory, size_t size)
            end - low >= GREEN__STACK_MIN;
 }
 
+/*
+ * Stacks that end at the same place in a page fight for the same lines of the
+ * cache, so their tops are spread over the page above what was asked for.
+ */
+static void hand_out(struct green__slot *slot, struct green__stack *stack)
+{
+    size_t colour = slot->index / SPREAD_SHARE * SPREAD_STEP % SPREAD_RANGE;
+    size_t size = green__slot_arena(slot)->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
+    *stack = (struct green__stack){.low = green__slot_low(slot), .size = size, .slot = slot};
+    green__stack_begins(stack->low, stack->size);
+}
+
 int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
                      struct green__stack *stack)
 {
+    size_t page = green__page_size();
     if (size == 0)
         size = GREEN__STACK_DEFAULT;
     if (size < GREEN__STACK_MIN)
         size = GREEN__STACK_MIN;
-    size = round_up(size, page_size());
-    size_t guard = guarded ? round_up(GUARD_SIZE, page_size()) : 0;
+    size = green__round_up(size * green__frame_factor(), page);
+    size_t guard = guarded ? green__round_up(GREEN__GUARD_SIZE, page) : 0;
 
-    for (struct green__kept *kept = cache->newest; kept != NULL; kept = kept->older) {
-        if (kept->stack.size == size && kept->stack.guard == guard) {
-            *stack = kept->stack;
-            take_out(cache, kept);
-            green__stack_begins(stack->low, stack->size);
-            return 0;
-        }
+    struct green__stack_kind *kind = find_kind(cache, size, guard);
+    if (kind->warm == NULL && kind->cold == NULL && !fill(cache, kind)) {
+        green__stack_drop(cache); /* other kinds may be what fills the address space */
+        kind = find_kind(cache, size, guard);
+        if (!fill(cache, kind))
+            goto no_memory;
     }
-    if (map(size, guard, stack) != 0)
-        return -1;
-    green__stack_begins(stack->low, stack->size);
+    struct green__slot *slot = take(cache, kind);
+    if (green__slot_prepare(slot) != 0) {
+        push_cold(kind, slot);
+        goto no_memory;
+    }
+    hand_out(slot, stack);
+    add(&cache->got, 1);
     return 0;
+
+no_memory:
+    errno = ENOMEM;
+    return -1;
 }
 
 void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
 {
     uintptr_t low, end;
     align(memory, size, &low, &end);
-    *stack = (struct green__stack){.low = (char *)low, .size = end - low, .lent = true};
+    *stack = (struct green__stack){.low = (char *)low, .size = end - low};
     stack->valgrind = green__valgrind_register((void *)low, (void *)end);
     green__stack_begins(stack->low, stack->size);
 }
 
 void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
 {
+    struct green__slot *slot = stack->slot;
     if (stack->low != NULL)
         green__stack_ends(stack->low, stack->size);
-    if (stack->lent) {
-        green__valgrind_deregister(stack->valgrind);
-    } else if (stack->low != NULL && cache == NULL) {
-        unmap(stack);
-    } else if (stack->low != NULL) {
-        keep(cache, stack);
-        while (cache->bytes > CACHE_BYTES && cache->oldest != cache->newest) {
-            struct green__stack oldest = cache->oldest->stack;
-            take_out(cache, cache->oldest);
-            unmap(&oldest);
+    if (slot != NULL) {
+        add(cache != NULL ? &cache->put : &put_without, 1);
+        if (cache != NULL) {
+            keep(cache, slot);
+        } else {
+            slot->next = NULL;
+            green__arena_give(slot);
         }
+    } else if (stack->low != NULL) {
+        green__valgrind_deregister(stack->valgrind);
     }
     *stack = (struct green__stack){0};
 }
 
-static bool is_running(const struct green__stack *stack)
+size_t green__stack_guard(const struct green__stack *stack)
 {
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    return here - (uintptr_t)stack->low < stack->size;
+    return stack->slot != NULL ? green__slot_arena(stack->slot)->guard : 0;
 }
+
+/* ---- All at once ------------------------------------------------------------- */
 
 void green__stack_drop(struct green__stack_cache *cache)
 {
-    struct green__stack_cache *caches[] = {cache, &left_behind};
-    struct green__stack running = {0};
-    for (int i = 0; i < 2; i++) {
-        while (caches[i]->newest != NULL) {
-            struct green__stack stack = caches[i]->newest->stack;
-            take_out(caches[i], caches[i]->newest);
-            if (is_running(&stack))
-                running = stack;
-            else
-                unmap(&stack);
+    for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++)
+        if (cache->kinds[i].size != 0)
+            empty(cache, &cache->kinds[i]);
+}
+
+/* What a stack really has may have changed since it was counted. */
+static void count_all(struct green__stack_cache *cache)
+{
+    cache->pages = 0;
+    for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++) {
+        for (struct green__slot *slot = cache->kinds[i].warm; slot != NULL; slot = slot->next) {
+            green__slot_count(slot);
+            cache->pages += slot->pages;
         }
     }
-    if (running.low != NULL)
-        keep(&left_behind, &running);
+}
+
+size_t green__stack_trim(struct green__stack_cache *cache, size_t keep)
+{
+    size_t given = 0, page = green__page_size();
+    if (cache != NULL) {
+        count_all(cache);
+        while ((cache->pages > keep / page || keep == 0) && cool_one(cache, &given)) {
+        }
+        for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++)
+            if (cache->kinds[i].cold != NULL)
+                send_home(&cache->kinds[i], cache->kinds[i].colds);
+        keep -= cache->pages * page;
+    }
+    return given + green__arena_trim(keep);
+}
+
+void green__stack_add_counts(const struct green__stack_cache *cache,
+                             struct green__stack_counts *counts)
+{
+    if (cache == NULL) {
+        size_t waiting;
+        green__arena_counts(&waiting, &counts->mapped);
+        counts->cached += waiting;
+        counts->live -= atomic_load_explicit(&put_without, memory_order_relaxed);
+    } else {
+        counts->cached += atomic_load_explicit(&cache->warm, memory_order_relaxed);
+        counts->live += atomic_load_explicit(&cache->got, memory_order_relaxed);
+        counts->live -= atomic_load_explicit(&cache->put, memory_order_relaxed);
+    }
+}
+
+void green__stack_lock(void)
+{
+    green__arena_lock();
+}
+
+void green__stack_unlock(void)
+{
+    green__arena_unlock();
 }

@@ -2,30 +2,51 @@
 #ifndef GREEN_STACK_H
 #define GREEN_STACK_H
 /*
- * Memory for stacks: mapped, guarded, kept for the next one, given back.
- * Knows no greens.
+ * Memory for stacks: cut from arenas, guarded, kept for the next one, given
+ * back.  Knows no greens.
+ *
+ * A call that is given a cache touches nothing else if the cache will do: no
+ * lock, no atomic operation, no system call.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #define GREEN__STACK_DEFAULT ((size_t)256 << 10)
 #define GREEN__STACK_MIN ((size_t)16 << 10)
 
-/* Bytes at the high end of every stack that are this file's, not the frames'. */
-#define GREEN__STACK_HEADER ((size_t)64)
-
 struct green__stack {
-    char *low;       /* the usable range, a multiple of 16 at both ends; NULL: no stack */
-    size_t size;
-    size_t guard;    /* bytes of guard below it */
-    bool lent;       /* the caller's memory: never mapped, protected or kept */
-    unsigned valgrind; /* its number there */
+    char *low;       /* where the guard ends; NULL: no stack */
+    size_t size;     /* from there to the first frame; a multiple of 16, as is low */
+    struct green__slot *slot; /* NULL: the caller's memory, never mapped, protected or kept */
+    unsigned valgrind;        /* such memory's number there */
 };
 
-/* Stacks that wait for the next green of a thread.  All zero is an empty one. */
+/* Stacks of one size, with a guard or without, in a cache. */
+struct green__stack_kind {
+    size_t size, guard;       /* size 0: none, here and in what follows */
+    struct green__slot *warm; /* have pages; the last to come is the first to go */
+    struct green__slot *cold; /* have none */
+    unsigned colds;           /* how many */
+    unsigned batch;           /* how many to take next when there are neither */
+};
+
+/*
+ * Stacks that wait for the next green of a thread.  All zero is an empty one.
+ * Its thread alone writes it; the counters may be read by any.
+ */
 struct green__stack_cache {
-    struct green__kept *newest, *oldest;
-    size_t bytes;
+    struct green__stack_kind kinds[8]; /* the last used first */
+    size_t pages;                      /* in warm stacks, as counted last */
+    _Atomic(size_t) warm;              /* how many of these */
+    _Atomic(size_t) got, put;          /* how often, ever */
+};
+
+/* What there is of stacks in some caches, and at home. */
+struct green__stack_counts {
+    size_t live;   /* handed out; modulo its range while caches are being added */
+    size_t cached; /* waiting with pages */
+    size_t mapped; /* bytes */
 };
 
 /*
@@ -36,8 +57,8 @@ struct green__stack_cache {
 bool green__stack_valid(const void *memory, size_t size);
 
 /*
- * Gets a stack of size usable bytes (0: the default), rounded up, with a guard
- * or without.  0, or -1 with ENOMEM.
+ * Gets a stack of at least size usable bytes (0: the default), rounded up, with
+ * a guard or without.  0, or -1 with ENOMEM.
  */
 int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
                      struct green__stack *stack);
@@ -46,22 +67,36 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
 void green__stack_lend(void *memory, size_t size, struct green__stack *stack);
 
 /*
- * Takes a stack back, into cache unless that is NULL.  May be the stack that is
- * running, provided a cache is given, and nothing is got from it before that
- * stack is left.
+ * Takes a stack back, into cache; NULL if the caller has none, under a lock.
+ * May be the stack that is running, provided a cache is given, and nothing is
+ * got from it before that stack is left.
  */
 void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack);
 
-/*
- * Gives back all that cache keeps, but the running stack, which a later call
- * will.  One call at a time: the caller holds a lock.
- */
+/* Sends home all that cache keeps, the running stack too. */
 void green__stack_drop(struct green__stack_cache *cache);
+
+/*
+ * Gives memory back until cache (or NULL) and home together keep no more than
+ * `keep` bytes; returns how much it was.
+ */
+size_t green__stack_trim(struct green__stack_cache *cache, size_t keep);
+
+/* Adds a cache's counters; NULL: those of no cache, once. */
+void green__stack_add_counts(const struct green__stack_cache *cache,
+                             struct green__stack_counts *counts);
+
+/* Held over fork(). */
+void green__stack_lock(void);
+void green__stack_unlock(void);
+
+/* Bytes of guard below a stack.  Async-signal-safe. */
+size_t green__stack_guard(const struct green__stack *stack);
 
 /* Where the first frame ends. */
 static inline char *green__stack_top(const struct green__stack *stack)
 {
-    return stack->low + stack->size - GREEN__STACK_HEADER;
+    return stack->low + stack->size;
 }
 
 #endif

@@ -15,7 +15,9 @@
 #include "core.h"
 
 /* What a thread has before its first use and after its end. */
-static struct green__thread unused_thread, ended_thread = {.ended = true};
+static struct green__thread ended_thread = {.ended = true};
+static struct green__thread unused_thread = {.next_made = &ended_thread};
+struct green__thread *green__threads = &unused_thread;
 
 _Thread_local struct green__thread *green__self
     __attribute__((tls_model("initial-exec"), visibility("hidden"))) = &unused_thread;
@@ -113,14 +115,26 @@ static void end_thread(void *value)
 
 /* ---- The first use -------------------------------------------------------- */
 
-/* What the process needs once: a thread's end noticed, the lock held over fork. */
+static void lock_all(void)
+{
+    green__lock();
+    green__stack_lock();
+}
+
+static void unlock_all(void)
+{
+    green__stack_unlock();
+    green__unlock();
+}
+
+/* What the process needs once: a thread's end noticed, the locks held over fork. */
 static bool set_up_process(void)
 {
     static bool key_made, fork_handled;
     if (!key_made)
         key_made = pthread_key_create(&end_key, end_thread) == 0;
     if (!fork_handled)
-        fork_handled = pthread_atfork(green__lock, green__unlock, green__unlock) == 0;
+        fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
     return key_made && fork_handled;
 }
 
@@ -138,9 +152,12 @@ struct green__thread *green__thread_need(void)
 
     green__lock();
     if (set_up_process()) {
-        if (spare == NULL)
-            spare = calloc(1, sizeof *spare);
         self = spare;
+        if (self == NULL && (self = calloc(1, sizeof *self)) != NULL) {
+            self->next_made = green__threads;
+            green__threads = self;
+            spare = self;
+        }
         if (self != NULL && pthread_setspecific(end_key, self) == 0) {
             spare = self->next;
             self->exceptions = exceptions;

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arenas of the process: where stacks are cut from and come home to.
+ *
+ * An arena is a private anonymous mapping.  It is mapped without reserving
+ * memory, so only what is touched costs any, and marked as stacks, which keeps
+ * huge pages away from it.  Each new one of a kind is as large as all before it
+ * together, so that a million stacks are a few dozen mappings; where the system
+ * refuses it, half as large, down to a single stack.
+ *
+ * One lock guards it all.  Threads come here for several slots at a time.
+ */
+#define _GNU_SOURCE
+#include "arena.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sanitize.h"
+
+#ifndef MAP_STACK
+#define MAP_STACK 0
+#endif
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+#ifndef MADV_NOHUGEPAGE
+#define MADV_NOHUGEPAGE 15
+#endif
+
+/* The first arena of a kind, and the largest: in bytes, or one slot if that is more. */
+#define ARENA_FIRST ((size_t)4 << 20)
+#define ARENA_MOST ((size_t)8 << 30)
+
+/* An arena up to this size may be kept when all its slots are home: one of a kind. */
+#define IDLE_MOST ((size_t)64 << 20)
+
+/* Resident memory that slots at home may keep together. */
+#define HOME_BYTES ((size_t)16 << 20)
+
+/* Kinds of slots whose size has the same hash. */
+struct kinds {
+    struct green__arena *open; /* those with slots at home */
+    struct green__arena *idle; /* of these, one all of whose slots are; or NULL */
+    size_t bytes;              /* mapped in all */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kinds kinds_at[64];
+static struct green__slot *left;  /* running stacks of threads that have ended */
+static size_t home_pages;         /* resident in slots at home */
+static size_t home_slots;         /* that have any */
+static size_t mapped_bytes;
+
+void green__arena_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void green__arena_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+size_t green__page_size(void)
+{
+    static size_t size; /* the same whoever writes it */
+    size_t known = __atomic_load_n(&size, __ATOMIC_RELAXED);
+    if (known == 0) {
+        known = (size_t)sysconf(_SC_PAGESIZE);
+        __atomic_store_n(&size, known, __ATOMIC_RELAXED);
+    }
+    return known;
+}
+
+/* ---- Slots ----------------------------------------------------------------- */
+
+static unsigned *valgrind_number(struct green__arena *arena, uint32_t index)
+{
+    return (unsigned *)(arena->slot_at + arena->slots) + index;
+}
+
+int green__slot_prepare(struct green__slot *slot)
+{
+    if (slot->ready)
+        return 0;
+    struct green__arena *arena = green__slot_arena(slot);
+    char *low = green__slot_low(slot);
+    if (arena->guard != 0 && !green__guard_install(low - arena->guard, arena->guard))
+        return -1;
+    unsigned number = green__valgrind_register(low, low + green__slot_size(slot));
+    if (number != 0) /* else leave the memory for it untouched */
+        *valgrind_number(arena, slot->index) = number;
+    slot->ready = 1;
+    return 0;
+}
+
+void green__slot_count(struct green__slot *slot)
+{
+    unsigned char resident[256];
+    size_t page = green__page_size(), piece = sizeof resident * page;
+    char *low = green__slot_low(slot);
+    size_t size = green__slot_size(slot), pages = 0;
+    for (size_t at = 0; at < size; at += piece) {
+        size_t n = size - at < piece ? size - at : piece;
+        if (mincore(low + at, n, resident) != 0)
+            return; /* then what was counted last */
+        for (size_t i = 0; i < n / page; i++)
+            pages += resident[i] & 1;
+    }
+    slot->pages = pages < (1u << 24) ? pages & 0xffffff : 0xffffff;
+}
+
+size_t green__slot_clear(struct green__slot *slot, const char *kept)
+{
+    size_t page = green__page_size(), bytes = slot->pages * page;
+    char *low = green__slot_low(slot);
+    size_t size = green__slot_size(slot);
+    if (kept != NULL)
+        size = (size_t)(kept - low) & ~(page - 1);
+    (void)madvise(low, size, MADV_DONTNEED); /* refused for locked memory, which then stays */
+    if (kept == NULL)
+        slot->pages = slot->uses = 0;
+    return bytes;
+}
+
+bool green__slot_is_running(const struct green__slot *slot)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    return here - (uintptr_t)green__slot_low(slot) < green__slot_size(slot);
+}
+
+/* ---- Arenas ------------------------------------------------------------------ */
+
+static struct kinds *find_kinds(size_t size, size_t guard)
+{
+    return &kinds_at[(size / 4096 + (guard != 0)) % (sizeof kinds_at / sizeof kinds_at[0])];
+}
+
+static void open_arena(struct green__arena *arena)
+{
+    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    arena->prev = NULL;
+    arena->next = kinds->open;
+    if (kinds->open != NULL)
+        kinds->open->prev = arena;
+    kinds->open = arena;
+}
+
+static void close_arena(struct green__arena *arena)
+{
+    if (arena->next != NULL)
+        arena->next->prev = arena->prev;
+    if (arena->prev != NULL)
+        arena->prev->next = arena->next;
+    else
+        find_kinds(arena->size, arena->guard)->open = arena->next;
+}
+
+static size_t arena_bytes(const struct green__arena *arena)
+{
+    size_t known = sizeof *arena + arena->slots * (sizeof arena->slot_at[0] + sizeof(unsigned));
+    return arena->slots * arena->slot + green__round_up(known, green__page_size());
+}
+
+/*
+ * Whether a mapping made now is locked into memory, and so resident as a whole,
+ * as mlockall(MCL_FUTURE) asks for.
+ */
+static bool mappings_are_locked(void)
+{
+    size_t page = green__page_size();
+    unsigned char resident = 0;
+    char *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return true; /* as good as: small it shall be */
+    (void)mincore(memory, page, &resident);
+    munmap(memory, page);
+    return (resident & 1) != 0;
+}
+
+static struct green__arena *map_slots(size_t size, size_t guard, size_t slot, uint32_t slots)
+{
+    struct green__arena wanted = {.size = size, .guard = guard, .slot = slot, .slots = slots};
+    size_t bytes = arena_bytes(&wanted);
+    wanted.memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    if (wanted.memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(wanted.memory, bytes, MADV_NOHUGEPAGE); /* for kernels before 6.7 */
+    wanted.home = slots;
+    struct green__arena *arena = (struct green__arena *)(wanted.memory + slots * slot);
+    *arena = wanted;
+    find_kinds(size, guard)->bytes += bytes;
+    mapped_bytes += bytes;
+    open_arena(arena);
+    return arena;
+}
+
+/* Unmaps an arena all of whose slots are home; false if the system cannot even do that. */
+static bool unmap_arena(struct green__arena *arena)
+{
+    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    size_t bytes = arena_bytes(arena), pages = 0, resident = 0;
+    for (struct green__slot *slot = arena->free; slot != NULL; slot = slot->next) {
+        if (slot->ready)
+            green__valgrind_deregister(*valgrind_number(arena, slot->index));
+        pages += slot->pages;
+        resident += slot->pages != 0;
+    }
+    close_arena(arena);
+    if (munmap(arena->memory, bytes) != 0) {
+        open_arena(arena);
+        return false;
+    }
+    if (kinds->idle == arena)
+        kinds->idle = NULL;
+    kinds->bytes -= bytes;
+    mapped_bytes -= bytes;
+    home_pages -= pages;
+    home_slots -= resident;
+    return true;
+}
+
+/* Unmaps what is kept only because it may be of use again; false if there was nothing. */
+static bool unmap_idle(void)
+{
+    bool any = false;
+    for (size_t i = 0; i < sizeof kinds_at / sizeof kinds_at[0]; i++)
+        if (kinds_at[i].idle != NULL && unmap_arena(kinds_at[i].idle))
+            any = true;
+    return any;
+}
+
+static struct green__arena *map_arena(size_t size, size_t guard)
+{
+    size_t bytes = find_kinds(size, guard)->bytes;
+    size_t slot = guard + size + green__round_up(GREEN__SPREAD, green__page_size());
+    if (bytes < ARENA_FIRST)
+        bytes = ARENA_FIRST;
+    if (bytes > ARENA_MOST)
+        bytes = ARENA_MOST;
+    size_t slots = bytes > slot && !mappings_are_locked() ? bytes / slot : 1;
+    for (;;) {
+        struct green__arena *arena = map_slots(size, guard, slot, (uint32_t)slots);
+        if (arena != NULL)
+            return arena;
+        if (slots > 1)
+            slots /= 2;
+        else if (!unmap_idle())
+            return NULL;
+    }
+}
+
+/* ---- Home ---------------------------------------------------------------------- */
+
+static void come_home(struct green__slot *slot)
+{
+    struct green__arena *arena = green__slot_arena(slot);
+    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    if (home_pages + slot->pages > HOME_BYTES / green__page_size())
+        green__slot_clear(slot, NULL);
+    home_pages += slot->pages;
+    home_slots += slot->pages != 0;
+    slot->next = arena->free;
+    arena->free = slot;
+    if (arena->home++ == 0)
+        open_arena(arena);
+    if (arena->home < arena->slots)
+        return;
+    if ((kinds->idle == NULL && arena_bytes(arena) <= IDLE_MOST) || !unmap_arena(arena))
+        kinds->idle = arena;
+}
+
+static struct green__slot *leave_home(struct green__arena *arena)
+{
+    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    struct green__slot *slot = arena->free;
+    if (slot != NULL) {
+        arena->free = slot->next;
+        home_pages -= slot->pages;
+        home_slots -= slot->pages != 0;
+    } else {
+        slot = &arena->slot_at[arena->cut];
+        slot->index = arena->cut++;
+    }
+    if (kinds->idle == arena)
+        kinds->idle = NULL;
+    if (--arena->home == 0)
+        close_arena(arena);
+    return slot;
+}
+
+/*
+ * A thread that ends may do so on a green's stack: musl runs thread-specific
+ * destructors where pthread_exit() was called.  Such a stack comes home when
+ * the kernel knows the thread no more.
+ */
+static void leave_behind(struct green__slot *slot)
+{
+    slot->pages = (uint32_t)syscall(SYS_gettid) & 0xffffff; /* the kernel's limit is 2^22 */
+    slot->next = left;
+    left = slot;
+}
+
+static void fetch_left(void)
+{
+    struct green__slot *slot = left;
+    left = NULL;
+    while (slot != NULL) {
+        struct green__slot *next = slot->next;
+        if (syscall(SYS_tgkill, getpid(), slot->pages, 0) == 0 || errno != ESRCH) {
+            slot->next = left;
+            left = slot;
+        } else {
+            green__slot_clear(slot, NULL);
+            come_home(slot);
+        }
+        slot = next;
+    }
+}
+
+struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, unsigned *count)
+{
+    struct green__slot *taken = NULL;
+    green__arena_lock();
+    fetch_left();
+    struct green__arena *arena = find_kinds(size, guard)->open;
+    while (arena != NULL && (arena->size != size || arena->guard != guard))
+        arena = arena->next;
+    if (arena == NULL)
+        arena = map_arena(size, guard);
+    for (*count = 0; arena != NULL && arena->home != 0 && *count < most; ++*count) {
+        struct green__slot *slot = leave_home(arena);
+        slot->next = taken;
+        taken = slot;
+    }
+    green__arena_unlock();
+    return taken;
+}
+
+void green__arena_give(struct green__slot *slots)
+{
+    green__arena_lock();
+    while (slots != NULL) {
+        struct green__slot *slot = slots;
+        slots = slot->next;
+        if (green__slot_is_running(slot))
+            leave_behind(slot);
+        else
+            come_home(slot);
+    }
+    green__arena_unlock();
+}
+
+/* ---- Giving back ----------------------------------------------------------------- */
+
+/* Gives back pages of an arena's slots until no more than `keep` are kept at home. */
+static size_t clear_arena(struct green__arena *arena, size_t keep)
+{
+    size_t given = 0;
+    for (struct green__slot *slot = arena->free; slot != NULL && home_pages > keep;
+         slot = slot->next) {
+        if (slot->pages == 0)
+            continue;
+        home_pages -= slot->pages;
+        home_slots--;
+        green__slot_count(slot);
+        given += green__slot_clear(slot, NULL);
+    }
+    return given;
+}
+
+static bool is_bare(const struct green__arena *arena)
+{
+    if (arena->home < arena->slots)
+        return false;
+    const struct green__slot *slot = arena->free;
+    while (slot != NULL && slot->pages == 0)
+        slot = slot->next;
+    return slot == NULL;
+}
+
+size_t green__arena_trim(size_t keep)
+{
+    size_t given = 0;
+    green__arena_lock();
+    fetch_left();
+    for (size_t i = 0; i < sizeof kinds_at / sizeof kinds_at[0]; i++) {
+        struct green__arena *next;
+        for (struct green__arena *arena = kinds_at[i].open; arena != NULL; arena = next) {
+            next = arena->next;
+            given += clear_arena(arena, keep / green__page_size());
+            if (is_bare(arena))
+                unmap_arena(arena);
+        }
+    }
+    green__arena_unlock();
+    return given;
+}
+
+void green__arena_counts(size_t *waiting, size_t *mapped)
+{
+    green__arena_lock();
+    *waiting = home_slots;
+    *mapped = mapped_bytes;
+    green__arena_unlock();
+}
