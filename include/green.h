@@ -399,6 +399,38 @@ void green_stack(const green_t *g, void **low, size_t *size);
  */
 size_t green_stack_used(const green_t *g);
 
+/*
+ * Gives memory back to the system until the caller's and the shared stacks
+ * that wait for new greens keep no more than `keep` bytes of it.  Returns how
+ * much it was.  0 with EBUSY or EPERM as all.
+ *
+ * A stack that is given up waits for the next green of its thread, with the
+ * memory it has touched: up to 16 MiB a thread, some 4,000 stacks that were
+ * not deep; beyond that its memory is given back at once.  When a thread ends,
+ * up to 16 MiB of its stacks are shared with those that live.  What other
+ * threads keep for themselves is not touched.
+ */
+size_t green_trim(size_t keep);
+
+typedef struct green_stats {
+    size_t greens;        /* handles that are not released, main greens not counted */
+    size_t threads;       /* that have used the library and not ended */
+    size_t stacks_live;   /* of the library's that greens have: NEW, RUNNING or SUSPENDED ones */
+    size_t stacks_cached; /* that wait for new greens, with memory */
+    size_t bytes_mapped;  /* of address space for all stacks, guards and those without memory included */
+} green_stats_t;
+
+/*
+ * Fills in the numbers of the process.  size is sizeof *stats: a program that
+ * was compiled with a larger or a smaller one gets what both know, and else 0.
+ * Works everywhere and makes no main green.  While other threads make and free
+ * greens, the numbers are of about now.
+ */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* the function hides the struct in C++, as stat() does */
+int green_stats(green_stats_t *stats, size_t size);
+#pragma GCC diagnostic pop
+
 /* ---- Threads, version -------------------------------------------------- */
 
 /*

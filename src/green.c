@@ -315,6 +315,7 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
     gain_child(parent);
     g->run = run;
     g->data = options->data;
+    store(self->greens, load(self->greens) + 1);
     return g;
 }
 
@@ -342,6 +343,8 @@ void green__bury(struct green__thread *self, green_t *g)
 
 void green__release(green_t *g)
 {
+    struct green__thread *self = green__self;
+    store(self->greens, load(self->greens) - 1);
     free(g->name);
     g->name = NULL;
     g->released = true;
