@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where stacks come from and where they go: few mappings, bounded caches, pages
+ * given back, stacks of other threads and of threads that have ended.
+ */
+#define _GNU_SOURCE
+#include "system.h"
+
+enum { KIB = 1024, MIB = 1024 * KIB, PAGE = 4096 };
+
+static green_t *greens[6000];
+
+static void make(int n, green_fn *run, size_t size, unsigned flags)
+{
+    for (int i = 0; i < n; i++) {
+        must((greens[i] = with(run, size, flags)) != NULL);
+        must(green_switch(greens[i], V(1)) != GREEN_FAILED);
+    }
+}
+
+static void end(int n)
+{
+    for (int i = 0; i < n; i++)
+        must(green_free(greens[i]) == 0);
+}
+
+/* Each test begins and ends with nothing mapped. */
+static int nothing_is_mapped(void **state)
+{
+    (void)state;
+    green_trim(0);
+    return stats().bytes_mapped != 0;
+}
+
+__attribute__((noinline)) static void touch(size_t bytes)
+{
+    char frame[bytes];
+    memset(frame, 1, bytes);
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* it is used */
+}
+
+static void *go_deep(void *bytes)
+{
+    touch((size_t)(intptr_t)bytes);
+    return NULL;
+}
+
+/* ---- Arenas -------------------------------------------------------------------- */
+
+static int mappings(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    int lines = 0;
+    must(file != NULL);
+    for (int c; (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    fclose(file);
+    return lines;
+}
+
+static void a_thousand_stacks_are_few_mappings(void **state)
+{
+    (void)state;
+    memset(&asked, 0, sizeof asked);
+    int before = mappings(), n = times(1000, 100);
+    make(n, echo, 64 * KIB, 0);
+    int lines = mappings() - before;
+    int by_advice = asked.guards >= n;
+    assert_in_range(asked.maps, 1, 40);
+    end(n);
+    if (!by_advice)
+        skip_because("no guards by advice here");
+    assert_in_range(lines, 0, 20);
+}
+
+static void every_stack_has_a_guard_also_when_used_again(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        make(100, echo, 64 * KIB, 0);
+        for (int i = 0; i < 100; i++)
+            assert_true(is_guarded(greens[i]));
+        end(100);
+        if (round == 1)
+            green_trim(0);
+    }
+}
+
+static void a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted(void **state)
+{
+    (void)state;
+    make(50, echo, 64 * KIB, GREEN_NO_GUARD);
+    end(50);
+    memset(&asked, 0, sizeof asked);
+    make(50, echo, 64 * KIB, GREEN_NO_GUARD);
+    assert_int_equal(asked.guards + asked.protects, 0);
+    end(50);
+    make(50, echo, 64 * KIB, 0);
+    int guards = asked.guards + asked.protects;
+    assert_true(guards >= 50);
+    end(50);
+    make(50, echo, 64 * KIB, 0);
+    assert_int_equal(asked.guards + asked.protects, guards);
+    end(50);
+}
+
+static void a_stack_is_at_least_as_large_as_was_asked_for(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = { 1, 16 * KIB, 16 * KIB + 1, 64 * KIB, 100000, 8 * MIB };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        make(40, echo, sizes[i], 0);
+        for (int k = 0; k < 40; k++) {
+            assert_true(size_of(greens[k]) >= sizes[i]);
+            assert_true(size_of(greens[k]) >= 16 * KIB);
+            assert_true(size_of(greens[k]) <= sizes[i] + 16 * KIB + PAGE);
+            assert_int_equal(probe(low_of(greens[k]) + size_of(greens[k]) - 1), 0);
+        }
+        end(40);
+    }
+}
+
+static void *see_local(void *value)
+{
+    char local;
+    for (char *where = &local; value != GREEN_FAILED;)
+        value = green_yield(where);
+    return NULL;
+}
+
+static void tops_are_spread_over_the_lines_of_a_page(void **state)
+{
+    (void)state;
+    char used[PAGE / 64] = { 0 };
+    int lines = 0, control = 0;
+    for (int i = 0; i < 200; i++) {
+        greens[i] = with(see_local, 64 * KIB, 0);
+        uintptr_t local = (uintptr_t)green_switch(greens[i], NULL);
+        lines += !(used[local % PAGE / 64] & 1);
+        used[local % PAGE / 64] |= 1;
+        control += !(used[(uintptr_t)greens[i] % PAGE / 64] & 2);
+        used[(uintptr_t)greens[i] % PAGE / 64] |= 2;
+    }
+    end(200);
+    assert_true(lines >= 16);
+    assert_true(control >= 16);
+}
+
+static void stacks_do_not_overlap(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        must((greens[i] = with(see_local, (size_t)(1 + i % 20) * 16 * KIB, i % 2 ? GREEN_NO_GUARD : 0)) != NULL);
+    for (int i = 0; i < 300; i++)
+        for (int k = 0; k < i; k++)
+            assert_true(low_of(greens[i]) >= low_of(greens[k]) + size_of(greens[k]) ||
+                        low_of(greens[k]) >= low_of(greens[i]) + size_of(greens[i]));
+    end(300);
+}
+
+/* ---- Caches ---------------------------------------------------------------------- */
+
+static void a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing(void **state)
+{
+    (void)state;
+    int rounds = times(64, 3); /* fewer than after which pages are counted anew */
+    make(1000, echo, 0, 0);
+    end(1000);
+    memset(&asked, 0, sizeof asked);
+    for (int round = 1; round < rounds; round++) {
+        make(1000, echo, 0, 0);
+        end(1000);
+    }
+    assert_int_equal(asked.maps + asked.unmaps + asked.protects + asked.guards + asked.advices, 0);
+}
+
+static void a_cache_keeps_no_more_than_16_mib(void **state)
+{
+    (void)state;
+    int n = times(6000, 600);
+    make(n, echo, 32 * KIB, 0);
+    assert_int_equal(stats().stacks_live, n);
+    end(n);
+    green_stats_t now = stats();
+    assert_int_equal(now.stacks_live, 0);
+    assert_int_equal(now.greens, 0);
+    assert_in_range(now.stacks_cached, n < 4000 ? 1 : 1500, 4096); /* two pages each at most */
+    assert_in_range(green_trim(0), now.stacks_cached * PAGE, 16 * MIB);
+    assert_int_equal(stats().stacks_cached, 0);
+}
+
+/* Deep stacks count for what they have. */
+static void a_cache_counts_pages_not_stacks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200; i++)
+        must((greens[i] = with(go_deep, 256 * KIB, 0)) != NULL);
+    for (int i = 0; i < 200; i++)
+        must(green_switch(greens[i], V(200 * KIB)) == NULL);
+    end(200);
+    assert_in_range(stats().stacks_cached, 40, 82);
+    assert_in_range(green_trim(0), 8 * MIB, 17 * MIB);
+}
+
+static void the_sizes_used_least_lately_give_way(void **state)
+{
+    (void)state;
+    int n = times(5000, 50);
+    make(n, echo, 16 * KIB, 0);
+    end(n);
+    memset(&asked, 0, sizeof asked);
+    for (int round = 0; round < 5; round++) {
+        make(100, echo, 128 * KIB, 0);
+        end(100);
+        if (round == 0)
+            memset(&asked, 0, sizeof asked);
+    }
+    assert_int_equal(asked.advices, 0); /* they stay, with their pages */
+}
+
+static void any_number_of_sizes_works(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 100; i++) {
+            must((greens[i] = with(echo, (size_t)(i + 4) * PAGE, 0)) != NULL);
+            must(green_switch(greens[i], V(1)) == V(1));
+        }
+        end(100);
+    }
+    assert_int_equal(stats().stacks_live, 0);
+}
+
+static void a_green_that_went_deep_once_does_not_keep_its_pages(void **state)
+{
+    (void)state;
+    make(1, go_deep, 256 * KIB, 0);
+    end(1);
+    green_trim(0);
+    assert_int_equal(green_trim(0), 0);
+    must((greens[0] = with(go_deep, 256 * KIB, 0)) != NULL);
+    must(green_switch(greens[0], V(200 * KIB)) == NULL);
+    end(1);
+    for (int i = 0; i < 70; i++) {
+        make(1, echo, 256 * KIB, 0);
+        end(1);
+    }
+    assert_in_range(green_trim(0), PAGE, 6 * PAGE);
+}
+
+static void trim_keeps_what_it_is_told_to(void **state)
+{
+    (void)state;
+    make(1000, echo, 64 * KIB, 0);
+    end(1000);
+    size_t given = green_trim(MIB);
+    assert_true(given >= 1000 * PAGE - MIB);
+    assert_in_range(stats().stacks_cached, 100, 256);
+    assert_int_equal(green_trim(MIB), 0);
+    assert_in_range(green_trim(0), MIB / 2, MIB);
+    assert_int_equal(green_trim(0), 0);
+    assert_int_equal(stats().bytes_mapped, 0);
+}
+
+static int refusals;
+
+static void try_to_trim(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    (void)event, (void)from, (void)to, (void)data;
+    errno = 0;
+    refusals += green_trim(0) == 0 && errno == EBUSY;
+}
+
+static void trim_is_refused_inside_a_hook(void **state)
+{
+    (void)state;
+    refusals = 0;
+    green_set_trace(try_to_trim, NULL);
+    make(1, give_back, 0, 0);
+    green_set_trace(NULL, NULL);
+    assert_int_equal(refusals, 2);
+    end(1);
+}
+
+/* ---- Threads ------------------------------------------------------------------------ */
+
+static void *leave_everything(void *n)
+{
+    for (int i = 0; i < (int)(intptr_t)n; i++) {
+        must((greens[i] = with(echo, 64 * KIB, 0)) != NULL);
+        must(i % 3 == 0 || green_switch(greens[i], V(1)) == V(1)); /* every third stays NEW */
+    }
+    return NULL;
+}
+
+static void stacks_of_a_thread_that_ended_come_home(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        in_thread(leave_everything, V(500));
+        assert_int_equal(stats().greens, 500);
+        end(500); /* the NEW ones' stacks die in this thread */
+        assert_int_equal(stats().greens, 0);
+        assert_int_equal(stats().stacks_live, 0);
+    }
+}
+
+static void *free_everything(void *n)
+{
+    end((int)(intptr_t)n);
+    return NULL;
+}
+
+static void they_also_do_in_a_thread_that_has_no_greens(void **state)
+{
+    (void)state;
+    in_thread(leave_everything, V(200));
+    in_thread(free_everything, V(200));
+    assert_int_equal(stats().greens, 0);
+    assert_int_equal(stats().stacks_live, 0);
+}
+
+static void *take_over_and_run(void *n)
+{
+    for (int i = 0; i < (int)(intptr_t)n; i++) {
+        must(green_set_parent(greens[i], green_main()) == 0);
+        must(green_switch(greens[i], V(1)) == V(1));
+    }
+    end((int)(intptr_t)n);
+    return NULL;
+}
+
+static void stacks_that_die_in_another_thread_than_they_were_cut_for_come_home(void **state)
+{
+    (void)state;
+    size_t mapped = 0;
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 200; i++)
+            must((greens[i] = with(echo, 64 * KIB, 0)) != NULL);
+        in_thread(take_over_and_run, V(200));
+        assert_int_equal(stats().stacks_live, 0);
+        if (round == 2)
+            mapped = stats().bytes_mapped;
+    }
+    assert_true(stats().bytes_mapped <= mapped);
+}
+
+static void *come_and_go(void *rounds)
+{
+    green_t *mine[50];
+    for (int round = 0; round < (int)(intptr_t)rounds; round++) {
+        for (int i = 0; i < 50; i++) {
+            must((mine[i] = with(echo, (size_t)(1 + i % 3) * 32 * KIB, 0)) != NULL);
+            must(green_switch(mine[i], V(i)) == V(i));
+        }
+        for (int i = 0; i < 50; i++)
+            must(green_switch(mine[i], V(i)) == V(i) && green_free(mine[i]) == 0);
+        if (round % 8 == 0)
+            green_trim((size_t)(round % 3) * 64 * KIB);
+        stats();
+    }
+    return NULL;
+}
+
+static void threads_share_the_arenas(void **state)
+{
+    (void)state;
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        must(pthread_create(&threads[i], NULL, come_and_go, V(times(200, 5))) == 0);
+    for (int i = 0; i < 4; i++)
+        must(pthread_join(threads[i], NULL) == 0);
+    assert_int_equal(stats().stacks_live, 0);
+}
+
+static void *exit_inside(void *value)
+{
+    (void)value;
+    pthread_exit(NULL);
+}
+
+static void *end_in_a_green(void *unused)
+{
+    (void)unused;
+    green_switch(with(exit_inside, 64 * KIB, GREEN_DETACHED), NULL);
+    return NULL;
+}
+
+static void a_thread_may_end_on_a_greens_stack(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        in_thread(end_in_a_green, NULL);
+    assert_int_equal(stats().stacks_live, 0);
+    assert_int_equal(stats().greens, 0);
+}
+
+static int use_it_in_the_child(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 100; i++)
+        must(green_switch(greens[i], V(2)) == V(2) && is_guarded(greens[i]));
+    end(100);
+    make(200, echo, 64 * KIB, 0);
+    end(200);
+    green_trim(0);
+    return 0;
+}
+
+static void a_forked_child_goes_on_with_its_stacks(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    must(pthread_create(&thread, NULL, come_and_go, V(times(400, 5))) == 0);
+    make(100, echo, 64 * KIB, 0);
+    for (int i = 0; i < times(10, 2); i++) {
+        struct child child = run_child(use_it_in_the_child, NULL);
+        assert_string_equal(child.err, "");
+        assert_int_equal(child.status, 0);
+    }
+    end(100);
+    must(pthread_join(thread, NULL) == 0);
+}
+
+#define test(name) cmocka_unit_test_setup_teardown(name, nothing_is_mapped, nothing_is_mapped)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test(a_thousand_stacks_are_few_mappings),
+        test(every_stack_has_a_guard_also_when_used_again),
+        test(a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted),
+        test(a_stack_is_at_least_as_large_as_was_asked_for),
+        test(tops_are_spread_over_the_lines_of_a_page),
+        test(stacks_do_not_overlap),
+        test(a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing),
+        test(a_cache_keeps_no_more_than_16_mib),
+        test(a_cache_counts_pages_not_stacks),
+        test(the_sizes_used_least_lately_give_way),
+        test(any_number_of_sizes_works),
+        test(a_green_that_went_deep_once_does_not_keep_its_pages),
+        test(trim_keeps_what_it_is_told_to),
+        test(trim_is_refused_inside_a_hook),
+        test(stacks_of_a_thread_that_ended_come_home),
+        test(they_also_do_in_a_thread_that_has_no_greens),
+        test(stacks_that_die_in_another_thread_than_they_were_cut_for_come_home),
+        test(threads_share_the_arenas),
+        test(a_thread_may_end_on_a_greens_stack),
+        test(a_forked_child_goes_on_with_its_stacks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
