@@ -41,6 +41,9 @@
 /* Resident memory that slots at home may keep together. */
 #define HOME_BYTES ((size_t)16 << 20)
 
+/* A stack that uses more than this is deep, however deep. */
+#define COUNT_MOST ((size_t)16 << 20)
+
 /* Kinds of slots whose size has the same hash. */
 struct kinds {
     struct green__arena *open; /* those with slots at home */
@@ -102,16 +105,16 @@ void green__slot_count(struct green__slot *slot)
 {
     unsigned char resident[256];
     size_t page = green__page_size(), piece = sizeof resident * page;
-    char *low = green__slot_low(slot);
-    size_t size = green__slot_size(slot), pages = 0;
-    for (size_t at = 0; at < size; at += piece) {
-        size_t n = size - at < piece ? size - at : piece;
-        if (mincore(low + at, n, resident) != 0)
+    size_t end = green__slot_size(slot), low = end < COUNT_MOST ? 0 : end - COUNT_MOST;
+    unsigned pages = 0;
+    for (; low < end; low += piece) {
+        size_t n = end - low < piece ? end - low : piece;
+        if (mincore(green__slot_low(slot) + low, n, resident) != 0)
             return; /* then what was counted last */
         for (size_t i = 0; i < n / page; i++)
             pages += resident[i] & 1;
     }
-    slot->pages = pages < (1u << 24) ? pages & 0xffffff : 0xffffff;
+    slot->pages = pages & 0xffffff;
 }
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)
@@ -340,6 +343,29 @@ struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, 
     }
     green__arena_unlock();
     return taken;
+}
+
+struct green__slot *green__arena_take_ready(size_t size, size_t guard)
+{
+    struct green__slot *slot = NULL;
+    green__arena_lock();
+    for (struct green__arena *arena = find_kinds(size, guard)->open; arena != NULL && slot == NULL;
+         arena = arena->next) {
+        if (arena->size != size || arena->guard != guard)
+            continue;
+        struct green__slot **from = &arena->free;
+        while (*from != NULL && !(*from)->ready)
+            from = &(*from)->next;
+        if (*from == NULL)
+            continue;
+        slot = *from;
+        *from = slot->next;
+        slot->next = arena->free; /* now it is the first to leave */
+        arena->free = slot;
+        leave_home(arena);
+    }
+    green__arena_unlock();
+    return slot;
 }
 
 void green__arena_give(struct green__slot *slots)

@@ -89,6 +89,9 @@ void green__arena_unlock(void);
  */
 struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, unsigned *count);
 
+/* The same for one that needs no preparing; maps nothing. */
+struct green__slot *green__arena_take_ready(size_t size, size_t guard);
+
 /*
  * Sends linked slots home.  Their pages are kept as far as the bound of what is
  * shared allows, except under the running stack, which is left alone until its

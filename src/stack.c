@@ -267,8 +267,11 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
     }
     struct green__slot *slot = take(cache, kind);
     if (green__slot_prepare(slot) != 0) {
-        push_cold(kind, slot);
-        goto no_memory;
+        push_cold(kind, slot); /* but there may be some that have their guard */
+        send_home(kind, kind->colds);
+        slot = green__arena_take_ready(size, guard);
+        if (slot == NULL)
+            goto no_memory;
     }
     hand_out(slot, stack);
     add(&cache->got, 1);
