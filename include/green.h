@@ -400,6 +400,26 @@ void green_stack(const green_t *g, void **low, size_t *size);
 size_t green_stack_used(const green_t *g);
 
 /*
+ * Has an overflow say whose it was: for the whole process, from now on, a fault
+ * in the guard of the current green's stack writes a line to stderr before it
+ * takes its course,
+ *
+ *     libgreen: stack overflow in green "name" (0x7f...): 262144 bytes of
+ *     stack, fault at 0x7f..., pc 0x55...; raise options.stack_size
+ *
+ * Handlers for SIGSEGV and SIGBUS are installed for it, once; they pass every
+ * fault on to what was there before, with all it came with: a handler, or the
+ * default, which dumps core where it happened.  Install yours first, or call
+ * the old one from yours.
+ *
+ * A handler needs a stack that has not overflowed: the calling thread, and each
+ * thread whose first use of the library comes later, gets an alternate signal
+ * stack unless it has one, until it ends.  A thread that has used the library
+ * already calls this itself.  ENOMEM.
+ */
+int green_report_overflow(void);
+
+/*
  * Gives memory back to the system until the caller's and the shared stacks
  * that wait for new greens keep no more than `keep` bytes of it.  Returns how
  * much it was.  0 with EBUSY or EPERM as all.

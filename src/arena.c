@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "sanitize.h"
+#include "stack.h"
 
 #ifndef MAP_STACK
 #define MAP_STACK 0
@@ -256,6 +257,28 @@ static struct green__arena *map_arena(size_t size, size_t guard)
         else if (!unmap_idle())
             return NULL;
     }
+}
+
+/* What is no green's is no slot either. */
+void *green__stack_map(size_t *size)
+{
+    size_t page = green__page_size(), guard = green__round_up(GREEN__GUARD_SIZE, page);
+    *size = green__round_up(*size, page);
+    char *memory = mmap(NULL, guard + *size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (!green__guard_install(memory, guard)) {
+        munmap(memory, guard + *size);
+        return NULL;
+    }
+    return memory + guard;
+}
+
+void green__stack_unmap(void *memory, size_t size)
+{
+    size_t guard = green__round_up(GREEN__GUARD_SIZE, green__page_size());
+    munmap((char *)memory - guard, guard + size);
 }
 
 /* ---- Home ---------------------------------------------------------------------- */

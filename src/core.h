@@ -117,6 +117,9 @@ struct green__thread {
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
     _Atomic(size_t) greens;   /* it has made less those it has released; only all threads' sum counts */
 
+    void *signal_stack;       /* an alternate one of ours, or NULL ... */
+    size_t signal_stack_size; /* ... and its size */
+
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
@@ -253,6 +256,13 @@ void green__defer_drop(green_t *g); /* forgets them all */
 bool green__local_run_one(green_t *g);
 void green__local_drop(green_t *g); /* forgets all values */
 void green__local_rewind(green_t *g); /* lets the rounds begin anew, for a main green */
+
+/*
+ * overflow.c: gives the calling thread an alternate signal stack if overflows
+ * are reported, and takes it back.  -1 with ENOMEM, or if it stands on it.
+ */
+int green__overflow_begin(struct green__thread *self);
+void green__overflow_end(struct green__thread *self);
 
 /* Calls the thread's hook, if it has one. */
 void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to);

@@ -86,6 +86,10 @@ size_t green__stack_trim(struct green__stack_cache *cache, size_t keep);
 void green__stack_add_counts(const struct green__stack_cache *cache,
                              struct green__stack_counts *counts);
 
+/* Maps size bytes, rounded up, with a guard, for a purpose other than a green's; unmaps them. */
+void *green__stack_map(size_t *size);
+void green__stack_unmap(void *memory, size_t size);
+
 /* Held over fork(). */
 void green__stack_lock(void);
 void green__stack_unlock(void);

@@ -94,6 +94,7 @@ static void end_thread(void *value)
     drop_greens(self);
     green__settle(self);
     green__drop_blocks(self);
+    green__overflow_end(self);
     green__stack_drop(&self->stacks);
 
     /* A signal handler must not find a thread that seems unused. */
@@ -177,6 +178,7 @@ struct green__thread *green__thread_need(void)
     store(self->current, &self->main);
     green__self = self;
     green__thread_set_tag(self);
+    (void)green__overflow_begin(self); /* without it overflows are silent, no more */
     return self;
 }
 

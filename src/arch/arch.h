@@ -114,6 +114,12 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value));
  * answer, 0 when not running under it.
  */
 static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintptr_t b);
+
+/*
+ * Where the code was that a signal interrupted: from the third argument of the
+ * signal's handler.
+ */
+static inline uintptr_t green__arch_signal_pc(const void *context);
 #endif
 
 #include GREEN__ARCH_FRAME

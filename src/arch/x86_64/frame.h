@@ -74,4 +74,12 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
                      : "cc", "memory");
     return answer;
 }
+
+/* The kernel's struct ucontext, which is ABI: flags, link and stack: 40 bytes; then the registers, rip the 17th. */
+#define GREEN__UCONTEXT_PC 168
+
+static inline uintptr_t green__arch_signal_pc(const void *context)
+{
+    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_PC);
+}
 #endif

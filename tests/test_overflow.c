@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * green_report_overflow(): an overflow names the green, and all other faults
+ * take their course.
+ */
+#define _GNU_SOURCE
+#include "overflow.h"
+
+RECURSION(frames_of_16, 16)
+RECURSION(frames_of_200, 200)
+RECURSION(frames_of_1000, 1000)
+RECURSION(frames_of_4096, 4096)
+RECURSION(frames_of_16384, 16384)
+RECURSION(frames_of_60000, 60000)
+RECURSION(one_of_90000, 90000)
+
+__attribute__((noinline)) static void *alloca_bytes(size_t bytes)
+{
+    char *last = NULL;
+    while (endless) {
+        last = alloca(bytes);
+        last[0] = 1;
+        USE(last);
+    }
+    return V(last != NULL);
+}
+
+static void *alloca_of_100(void *value)
+{
+    (void)value;
+    return alloca_bytes(100);
+}
+
+static void *alloca_of_20000(void *value)
+{
+    (void)value;
+    return alloca_bytes(20000);
+}
+
+__attribute__((noinline)) static void *array_of(volatile size_t *bytes)
+{
+    char array[*bytes];
+    array[0] = 1;
+    USE(array);
+    return V(array[0]);
+}
+
+static void *an_array(void *value)
+{
+    volatile size_t bytes = 300 * KIB;
+    (void)value;
+    return array_of(&bytes);
+}
+
+static const struct way ways[] = {
+    { "frames of 16", frames_of_16, 16 * KIB },
+    { "frames of 200", frames_of_200, 64 * KIB },
+    { "frames of 1000", frames_of_1000, 16 * KIB },
+    { "frames of 4096", frames_of_4096, 256 * KIB },
+    { "frames of 16384", frames_of_16384, MIB },
+    { "frames of 60000", frames_of_60000, 128 * KIB },
+    { "one of 90000", one_of_90000, 64 * KIB },
+    { "alloca of 100", alloca_of_100, 64 * KIB },
+    { "alloca of 20000", alloca_of_20000, 4 * MIB },
+    { "an array", an_array, 256 * KIB },
+};
+
+static void hundred_programs_die_with_the_name_of_their_green(void **state)
+{
+    (void)state;
+    all_die_with_their_names(ways, sizeof ways / sizeof *ways);
+}
+
+/* ---- The line ------------------------------------------------------------------ */
+
+static int without_a_name(void *handle)
+{
+    must(reporting() == 0);
+    green_t *g = green_new(frames_of_16, NULL);
+    *(green_t **)handle = g;
+    green_switch(g, NULL);
+    return 0;
+}
+
+static void a_green_without_a_name_has_an_address(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    green_t **handle = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct child child = run_child(without_a_name, handle);
+    char begin[100];
+    snprintf(begin, sizeof begin, "libgreen: stack overflow in green %p: 262144 bytes of stack, ", (void *)*handle);
+    munmap(handle, 4096);
+    assert_int_equal(WTERMSIG(child.status), SIGSEGV);
+    assert_memory_equal(child.err, begin, strlen(begin));
+}
+
+static int with_a_strange_name(void *unused)
+{
+    (void)unused;
+    const green_options_t options = { .name = "a\nb\tc\x7f""d\xc3\xa9" };
+    must(reporting() == 0);
+    green_switch(green_new_with(frames_of_16, NULL, &options), NULL);
+    return 0;
+}
+
+static void a_name_does_not_break_the_line(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    struct child child = run_child(with_a_strange_name, NULL);
+    assert_non_null(strstr(child.err, " \"a?b?c?d\xc3\xa9\" (0x"));
+    assert_string_equal(after_line(child.err), "");
+}
+
+/* ---- All other faults ------------------------------------------------------------ */
+
+static void *fault_at(void *address)
+{
+    char *volatile hidden = address; /* from the compiler */
+    *(volatile char *)hidden = 1;
+    return NULL;
+}
+
+static int fault_in_a_green(void *address)
+{
+    must(reporting() == 0);
+    green_switch(green_new(fault_at, NULL), address);
+    return 0;
+}
+
+static int fault_in_main(void *address)
+{
+    must(reporting() == 0);
+    fault_at(address);
+    return 0;
+}
+
+static int fault_in_the_guard_of_another(void *unused)
+{
+    void *low;
+    (void)unused;
+    must(reporting() == 0);
+    green_t *g = green_new(echo, NULL);
+    green_switch(g, NULL);
+    green_stack(g, &low, NULL);
+    fault_at((char *)low - 1);
+    return 0;
+}
+
+static int overflow_main(void *unused)
+{
+    (void)unused;
+    must(reporting() == 0);
+    green_main();
+    frames_of_4096(NULL);
+    return 0;
+}
+
+static int send_it(void *unused)
+{
+    (void)unused;
+    must(reporting() == 0);
+    kill(getpid(), SIGSEGV);
+    for (;;)
+        pause();
+}
+
+static int overflow_without_asking(void *unused)
+{
+    (void)unused;
+    signal(SIGSEGV, SIG_DFL);
+    green_switch(green_new(frames_of_200, NULL), NULL);
+    return 0;
+}
+
+static void other_faults_are_passed_on_without_a_word(void **state)
+{
+    (void)state;
+    int (*const programs[])(void *) = { fault_in_a_green, fault_in_main, fault_in_the_guard_of_another,
+                                        overflow_main, send_it, overflow_without_asking };
+    if (under_valgrind())
+        skip();
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        struct child child = run_child(programs[i], V(16));
+        assert_string_equal(child.err, "");
+        assert_true(WIFSIGNALED(child.status));
+        assert_int_equal(WTERMSIG(child.status), SIGSEGV);
+    }
+}
+
+static sigjmp_buf back;
+
+static void jump_out(int number)
+{
+    siglongjmp(back, number);
+}
+
+/* A previous handler that knows how to go on. */
+static int go_on_after_faults(void *unused)
+{
+    (void)unused;
+    struct sigaction action = { .sa_handler = jump_out };
+    must(sigaction(SIGSEGV, &action, NULL) == 0);
+    must(green_report_overflow() == 0);
+    for (int i = 0; i < 3; i++)
+        if (sigsetjmp(back, 1) == 0)
+            fault_at(V(16));
+    signal(SIGUSR1, SIG_IGN);
+    return 42;
+}
+
+static void a_previous_handler_may_jump_out_each_time(void **state)
+{
+    (void)state;
+    struct child child = run_child(go_on_after_faults, NULL);
+    assert_int_equal(WEXITSTATUS(child.status), 42);
+}
+
+static int ignore_what_is_sent(void *unused)
+{
+    (void)unused;
+    signal(SIGSEGV, SIG_IGN);
+    must(green_report_overflow() == 0);
+    must(raise(SIGSEGV) == 0 && kill(getpid(), SIGSEGV) == 0);
+    fault_at(V(16)); /* this cannot be ignored */
+    return 0;
+}
+
+static void what_was_ignored_is_ignored_but_for_a_fault(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    struct child child = run_child(ignore_what_is_sent, NULL);
+    assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSEGV);
+}
+
+static int fault_in_a_mapped_file(void *unused)
+{
+    (void)unused;
+    FILE *file = tmpfile();
+    must(file != NULL);
+    char *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+    must(memory != MAP_FAILED);
+    must(reporting() == 0);
+    fault_at(memory);
+    return 0;
+}
+
+static void a_bus_error_stays_one(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip();
+    struct child child = run_child(fault_in_a_mapped_file, NULL);
+    assert_string_equal(child.err, "");
+    assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGBUS);
+}
+
+/* ---- Alternate stacks --------------------------------------------------------------- */
+
+static void *see_alternate_stack(void *unused)
+{
+    stack_t stack;
+    (void)unused;
+    green_main();
+    must(sigaltstack(NULL, &stack) == 0);
+    return stack.ss_flags & SS_DISABLE ? NULL : stack.ss_sp;
+}
+
+static int have_threads(void *unused)
+{
+    (void)unused;
+    must(in_thread(see_alternate_stack, NULL) == NULL);
+    must(green_report_overflow() == 0);
+    void *first = in_thread(see_alternate_stack, NULL);
+    must(first != NULL);
+    for (int i = 0; i < 100; i++) /* given back, so that they do not pile up */
+        must(in_thread(see_alternate_stack, NULL) != NULL);
+    FILE *file = fopen("/proc/self/maps", "r");
+    int lines = 0;
+    must(file != NULL);
+    for (int c; (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    must(lines < 100);
+    green_stats_t stats;
+    must(green_stats(&stats, sizeof stats) == 0 && stats.stacks_live == 0);
+    return 0;
+}
+
+static void threads_get_an_alternate_stack_and_give_it_back(void **state)
+{
+    (void)state;
+    struct child child = run_child(have_threads, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
+static int refusals;
+
+static void ask_in_hook(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    (void)event, (void)from, (void)to, (void)data;
+    errno = 0;
+    refusals += green_report_overflow() == -1 && errno == EBUSY;
+}
+
+static void it_is_refused_inside_a_hook(void **state)
+{
+    (void)state;
+    green_t *g = green_new(give_back, NULL);
+    green_set_trace(ask_in_hook, NULL);
+    green_switch(g, NULL);
+    green_set_trace(NULL, NULL);
+    assert_int_equal(green_free(g), 0);
+    assert_int_equal(refusals, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hundred_programs_die_with_the_name_of_their_green),
+        cmocka_unit_test(a_green_without_a_name_has_an_address),
+        cmocka_unit_test(a_name_does_not_break_the_line),
+        cmocka_unit_test(other_faults_are_passed_on_without_a_word),
+        cmocka_unit_test(a_previous_handler_may_jump_out_each_time),
+        cmocka_unit_test(what_was_ignored_is_ignored_but_for_a_fault),
+        cmocka_unit_test(a_bus_error_stays_one),
+        cmocka_unit_test(threads_get_an_alternate_stack_and_give_it_back),
+        cmocka_unit_test(it_is_refused_inside_a_hook),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
