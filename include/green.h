@@ -185,7 +185,7 @@ green_t *green_new(green_fn *run, green_t *parent);
 typedef struct green_options {
     const char *name;  /* for reports; copied, cut at 31 bytes */
     void *data;        /* a pointer of the user's, see green_data() */
-    size_t stack_size; /* usable bytes; 0 = 256 KiB; raised to 16 KiB, rounded up to pages */
+    size_t stack_size; /* usable bytes at least; 0 = 256 KiB; raised to 16 KiB, rounded up to pages */
     void *stack;       /* the caller's memory of stack_size bytes, or NULL */
     unsigned flags;    /* GREEN_... above; unknown bits: EINVAL */
     void *reserved[4]; /* not zero: EINVAL */
@@ -387,7 +387,9 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg);
 /* ---- Stacks ------------------------------------------------------------ */
 
 /*
- * The usable range of g's stack, without the guard.  NULL, 0 for a main green,
+ * The usable range of g's stack, without the guard: from where that ends to the
+ * first frame.  It may have up to a page more than was asked for, as tops are
+ * spread for the sake of the CPU's caches.  NULL, 0 for a main green,
  * whose stack the library does not know, and for a DEAD one.  Either pointer
  * may be NULL.
  */

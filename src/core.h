@@ -57,33 +57,31 @@ struct green__freeing {
 };
 
 struct green {
-    /* What a switch touches. */
+    /* What a switch and a yield touch, close together: with many greens each line of it is a miss. */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id while STARTED, else GREEN__TAG_CLOSED */
-    uintptr_t exceptions[2];  /* __cxa_eh_globals while SUSPENDED, in C++ programs */
-
+    green_t *parent;          /* may be a released green; green__parent() is who counts */
+    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
     _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
     unsigned char is_main;
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
     int error;                /* at its end: errno if result is GREEN_FAILED */
+    uintptr_t exceptions[2];  /* __cxa_eh_globals while SUSPENDED, in C++ programs */
 
     /* Whose it is: changes only when a NEW green is taken over. */
     _Atomic(uint64_t) owner;  /* that thread's id */
     _Atomic(struct green__thread *) thread;
 
     /*
-     * The family.  parent may be a released green; green__parent() is who
-     * counts.  children counts the greens whose parent field points here, main
-     * greens excepted, which count nothing.
+     * The family: children counts the greens whose parent field points here,
+     * main greens excepted, which count nothing.
      */
-    green_t *parent;
-    size_t children;
-    size_t gone;              /* of these, taken over by other threads; under the lock */
+    uint32_t children;
+    uint32_t gone;            /* of these, taken over by other threads; under the lock */
     green_t *next_bereaved;   /* in the thread's list of greens with gone != 0; under the lock */
 
-    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
     struct green__freeing *freeing; /* while it frees another: that call, on its stack */
 
     green_t *next, *prev;     /* the thread's STARTED greens, round from main */
