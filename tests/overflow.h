@@ -258,7 +258,7 @@ static void all_die_with_their_names(const struct way *ways, size_t n)
 {
     size_t good = 0;
     if (under_valgrind()) {
-        print_message("skipped: Valgrind does not deliver faults of a stack it has switched to\n");
+        print_message("skipped: to Valgrind each of these faults is an error\n");
         skip();
     }
     for (size_t i = 0; i < n; i++)

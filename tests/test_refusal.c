@@ -98,7 +98,7 @@ static int pretend_child(void *unused)
     refusal.guards = PRETEND;
     hundred_guarded();
     must(asked.protects >= 100);
-    must(asked.guards == 1); /* once deceived */
+    must(asked.guards <= 1); /* once deceived; GREEN_GUARD_MPROTECT does not even ask */
     return 0;
 }
 #define an_emulator_that_only_says_yes_is_not_believed_child pretend_child
