@@ -57,11 +57,16 @@ struct green__freeing {
 };
 
 struct green {
-    /* What a switch and a yield touch, close together: with many greens each line of it is a miss. */
+    /*
+     * What a switch and a yield touch, close together: with many greens each
+     * line of it is a miss.  green_fast.h reads these four; src/fast.c says what
+     * to do when they change.
+     */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id while STARTED, else GREEN__TAG_CLOSED */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
     green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
+
     _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
     unsigned char is_main;
     unsigned char detached;
@@ -97,7 +102,7 @@ struct green {
 };
 
 struct green__thread {
-    /* What a switch touches. */
+    /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;
     _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag() alone */
     void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
@@ -137,9 +142,13 @@ struct green__thread {
 /*
  * The calling thread's state; never NULL.  Before the first use and after the
  * end it is one that owns nothing (id 0, current NULL).
+ *
+ * Programs that use green_fast.h read it too.  Its symbol is the name of all
+ * that they rely on, and changes with it: see src/fast.c.
  */
-extern _Thread_local struct green__thread *green__self
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+#define GREEN__SELF_SYMBOL "green_private_abi_1"
+extern _Thread_local struct green__thread *green__self __asm__(GREEN__SELF_SYMBOL)
+    __attribute__((tls_model("initial-exec"), visibility("default")));
 
 /* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
 struct green__thread *green__thread_need(void);

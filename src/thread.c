@@ -19,8 +19,7 @@ static struct green__thread ended_thread = {.ended = true};
 static struct green__thread unused_thread = {.next_made = &ended_thread};
 struct green__thread *green__threads = &unused_thread;
 
-_Thread_local struct green__thread *green__self
-    __attribute__((tls_model("initial-exec"), visibility("hidden"))) = &unused_thread;
+_Thread_local struct green__thread *green__self = &unused_thread;
 
 /* In C++ programs: the calling thread's struct __cxa_eh_globals (Itanium C++ ABI, 2.2.2). */
 __attribute__((weak)) void *__cxa_get_globals(void);
