@@ -63,7 +63,7 @@ struct green {
      * to do when they change.
      */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
-    _Atomic(uint64_t) enter;  /* owner's id while STARTED, else GREEN__TAG_CLOSED */
+    _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else GREEN__TAG_CLOSED */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
     green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
 
@@ -73,7 +73,7 @@ struct green {
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
     int error;                /* at its end: errno if result is GREEN_FAILED */
-    uintptr_t exceptions[2];  /* __cxa_eh_globals while SUSPENDED, in C++ programs */
+    uintptr_t exceptions[2];  /* __cxa_eh_globals while it waits; not 0 only if enter is closed */
 
     /* Whose it is: changes only when a NEW green is taken over. */
     _Atomic(uint64_t) owner;  /* that thread's id */

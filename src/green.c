@@ -77,6 +77,7 @@ void green__init_main(green_t *main, struct green__thread *thread)
     store(main->owner, load(thread->id));
     store(main->life, GREEN__STARTED);
     store(main->enter, load(thread->id));
+    memset(main->exceptions, 0, sizeof main->exceptions);
     main->next = main->prev = main;
     main->data = NULL;
 }

@@ -26,18 +26,34 @@ struct parcel {
 
 /* ---- Entering ---------------------------------------------------------------- */
 
-/* Gives each green exceptions of its own: those being handled, in C++ programs. */
-static void change_exceptions(struct green__thread *self, green_t *from, green_t *to)
+/*
+ * Each green has exceptions of its own: those being handled, in C++ programs.
+ * green_fast.h neither keeps nor fetches them.  So whoever waits while handling
+ * some is closed to every fast path, and all others have none.
+ */
+static void put_exceptions_away(struct green__thread *self, green_t *me)
 {
-    memcpy(from->exceptions, self->exceptions, sizeof from->exceptions);
+    memcpy(me->exceptions, self->exceptions, sizeof me->exceptions);
+    if ((me->exceptions[0] | me->exceptions[1]) != 0)
+        store(me->enter, GREEN__TAG_CLOSED);
+}
+
+static void fetch_exceptions(struct green__thread *self, green_t *to)
+{
     memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
+    if ((to->exceptions[0] | to->exceptions[1]) != 0) {
+        memset(to->exceptions, 0, sizeof to->exceptions);
+        store(to->enter, load(to->owner));
+    }
 }
 
 /* Leaves me for to, which is current already; returns what me is entered with. */
 static inline void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
 {
-    if (UNLIKELY(self->exceptions != NULL))
-        change_exceptions(self, me, to);
+    if (UNLIKELY(self->exceptions != NULL)) {
+        put_exceptions_away(self, me);
+        fetch_exceptions(self, to);
+    }
     return green__arch_switch(&me->sp, to->sp, value);
 }
 
@@ -256,7 +272,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
         green__release(me);
     leave(self, NULL, to);
     if (UNLIKELY(self->exceptions != NULL))
-        memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
+        fetch_exceptions(self, to);
     green__arch_jump(to->sp, unpack(parcel));
 }
 
