@@ -19,7 +19,8 @@ export LC_ALL
 library=$1
 program=$2
 shift 2
-header=$(dirname "$0")/../include/green.h
+include=$(dirname "$0")/../include
+header=$include/green.h
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -117,14 +118,17 @@ symbols()
     done
 }
 
-# The functions that green.h declares.
+# The functions that green.h declares, and what green_fast.h names.
 declared()
 {
-    $CC -E -P -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
-        | grep -o '\bgreen_[a-z_]*(' | tr -d '(' | sort -u
+    {
+        $CC -E -P -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
+            | grep -o '\bgreen_[a-z_]*(' | tr -d '('
+        sed -n 's/^extern .* __asm__("\(green_private_[a-z0-9_]*\)").*/\1/p' "$include/green_fast.h"
+    } | sort -u
 }
 
-# defined_is_declared NM-OPTION FILE...: all of green.h is there, and no more.
+# defined_is_declared NM-OPTION FILE...: all that the headers name is there, and no more.
 defined_is_declared()
 {
     option=$1
@@ -224,7 +228,7 @@ if [ -n "$lto" ]; then
     echo "passed over: objects for link-time optimization"
 else
     good "all objects together claim exactly: ${features:-nothing}" claim_together "$features" "$@"
-    good "they define what green.h declares, no more" defined_is_declared -g "$@"
+    good "they define what the headers declare, no more" defined_is_declared -g "$@"
 fi
 
 case $library in
@@ -233,7 +237,7 @@ case $library in
         good "the library does not claim shadow stacks" no_shadow_stack "$library"
         good "its SONAME is libgreen.so.0" dynamic 'SONAME.*\[libgreen\.so\.0\]' "$library"
         good "it is never unloaded" dynamic 'FLAGS_1.*NODELETE' "$library"
-        good "it exports what green.h declares, no more" defined_is_declared -D "$library"
+        good "it exports what the headers declare, no more" defined_is_declared -D "$library"
         good "it exports nothing private" no_private_dynamic_symbol "$library"
         ;;
     *)

@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# What green_fast.h leaves in a program besides code.
+#
+#     check_fast.sh LIBRARY [LAUNCHER...]
+#
+# CC (with flags) comes from the environment.
+set -u
+LC_ALL=C
+export LC_ALL
+: "${CC:=cc}"
+
+library=$1
+shift
+include=$(dirname "$0")/../include
+dir=$(mktemp -d) || exit
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+result()
+{
+    if [ "$1" = 0 ]; then
+        echo "ok: $2"
+    else
+        echo "FAILED: $2"
+        cat "$dir/out"
+        status=1
+    fi
+}
+
+link()
+{
+    $CC -I"$include" "$@" "$library" -Wl,-rpath,"$(dirname "$library")" -pthread -o "$dir/program" > "$dir/out" 2>&1
+}
+
+# The header of a library that is laid out in another way.
+mkdir "$dir/other"
+sed 's/green_private_abi_1/green_private_abi_0/' "$include/green_fast.h" > "$dir/other/green_fast.h"
+cp "$include/green.h" "$dir/other"
+
+cat > "$dir/uses.c" << 'END'
+#include <green_fast.h>
+static void *run(void *value) { return green_yield_fast(value); }
+int main(void)
+{
+    green_t *g = green_new(run, NULL);
+    int value;
+    return green_switch_fast(g, &value) != &value || green_free(g) != 0;
+}
+END
+cat > "$dir/no_more.c" << 'END'
+#include <green_fast.h>
+int main(void) { return 0; }
+END
+cat > "$dir/yields.c" << 'END'
+#include <green_fast.h>
+int main(void) { return green_yield_fast(NULL) != GREEN_FAILED; }
+END
+
+for flags in -O0 -O2 "-O2 -flto" "-O2 -ffunction-sections -fdata-sections -Wl,--gc-sections" "-O2 -fPIC"; do
+    link $flags "$dir/uses.c" && "$@" "$dir/program" >> "$dir/out" 2>&1
+    result $? "a program with its library's header runs: $flags"
+
+    for uses in uses yields; do
+        ! $CC -I"$dir/other" $flags "$dir/$uses.c" "$library" -pthread -o "$dir/program" > "$dir/out" 2>&1 \
+            && grep -q green_private_abi_0 "$dir/out"
+        result $? "one with another library's does not link: $flags"
+    done
+
+    $CC -I"$dir/other" $flags -Wall -Wextra -Werror "$dir/no_more.c" "$library" -pthread -o "$dir/program" \
+        > "$dir/out" 2>&1
+    result $? "one that does not use it does, and without a warning: $flags"
+done
+
+case $library in
+    *.so*)
+        # It was linked with the library of its header, and finds this one.
+        cat > "$dir/other.c" << 'END'
+__thread void *green_private_abi_0;
+void green_new(void) {}
+void green_free(void) {}
+void green_switch(void) {}
+void green_yield(void) {}
+END
+        mkdir "$dir/lib"
+        $CC -shared -fPIC -Wl,-soname,libgreen.so.0 "$dir/other.c" -o "$dir/lib/libgreen.so" &&
+            $CC -I"$dir/other" -O2 "$dir/uses.c" "$dir/lib/libgreen.so" \
+                -Wl,-rpath,"$(dirname "$library")" -o "$dir/program" > "$dir/out" 2>&1 &&
+            ! "$@" "$dir/program" > "$dir/out" 2>&1 && grep -q 'green_private_abi_0' "$dir/out"
+        result $? "one with another library's does not start"
+        ;;
+esac
+exit $status
