@@ -15,7 +15,7 @@
 
 #define SAME(ours, theirs, field)                                   \
     _Static_assert(offsetof(ours, field) == offsetof(theirs, field) \
-                       && sizeof((ours){0}.field) == sizeof((theirs){0}.field), #field)
+                       && sizeof(((ours *)0)->field) == sizeof(((theirs *)0)->field), #field)
 
 SAME(struct green, struct green_private, sp);
 SAME(struct green, struct green_private, enter);

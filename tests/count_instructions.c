@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counts instructions, by stepping through a child one by one, and fails where
+ * there are more than the ceilings below allow.  A count, unlike a timing, is
+ * the same every time: it sees a needless load, though not what a load costs.
+ *
+ * For x86_64 and optimized builds.  Exit status 77 and a reason: skipped.
+ */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <green_fast.h>
+
+enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, THINGS };
+enum { STATIC, SHARED };
+
+/* ---- The ceilings: lower them when you can, raise them with a reason ------------- */
+
+/*
+ * In tenths of an instruction: what goes there and what comes back are counted
+ * together, with the loops around them, and halved.  Compilers differ, so each
+ * has its own: gcc 12, then clang 14.  The first four are exact.
+ */
+static const int ceilings[2][THINGS][2] = {
+    /*                 STATIC  SHARED */
+    {[SWITCH]      = {    630,    640},
+     [SWITCH_FAST] = {    310,    310},
+     [YIELD]       = {    820,    835},
+     [YIELD_FAST]  = {    315,    315},
+     [LIFE]        = {   8400,   8500}},
+    {[SWITCH]      = {    605,    615},
+     [SWITCH_FAST] = {    325,    325},
+     [YIELD]       = {    790,    800},
+     [YIELD_FAST]  = {    335,    335},
+     [LIFE]        = {   8300,   8400}},
+};
+
+/* With -fcf-protection each function that is called from elsewhere begins with one more. */
+#if defined(__CET__) && (__CET__ & 1)
+static const int landing_pads[THINGS] = {[SWITCH] = 20, [YIELD] = 30, [LIFE] = 220};
+#else
+static const int landing_pads[THINGS] = {0};
+#endif
+
+static const char *const names[THINGS] = {
+    [SWITCH] = "a green_switch()",
+    [SWITCH_FAST] = "a green_switch_fast()",
+    [YIELD] = "a green_yield(), or the green_switch() back",
+    [YIELD_FAST] = "a green_yield_fast(), or the green_switch_fast() back",
+    [LIFE] = "green_new(), switch, death, green_free()",
+};
+
+#ifdef __clang__
+enum { COMPILER = 1 };
+#else
+enum { COMPILER = 0 };
+#endif
+
+#ifdef COUNT_SHARED
+enum { LIBRARY = SHARED };
+#else
+enum { LIBRARY = STATIC };
+#endif
+
+static int skip(const char *reason)
+{
+    printf("skipped: %s\n", reason);
+    return 77;
+}
+
+#if !defined(__x86_64__)
+int main(void)
+{
+    return skip("instructions are counted on x86_64 only");
+}
+#elif !defined(__OPTIMIZE__) || defined(__OPTIMIZE_SIZE__)
+int main(void)
+{
+    return skip("this build is not optimized for speed");
+}
+#else
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- In the child: what is counted ------------------------------------------------ */
+
+/* Counting begins and ends where this is reached. */
+__attribute__((noinline)) static void mark(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
+static green_t *main_green, *other;
+
+static void *switch_back(void *value)
+{
+    while (value != NULL)
+        value = green_switch(main_green, value);
+    return NULL;
+}
+
+static void *switch_back_fast(void *value)
+{
+    while (value != NULL)
+        value = green_switch_fast(main_green, value);
+    return NULL;
+}
+
+static void *yield_back(void *value)
+{
+    while (value != NULL)
+        value = green_yield(value);
+    return NULL;
+}
+
+static void *yield_back_fast(void *value)
+{
+    while (value != NULL)
+        value = green_yield_fast(value);
+    return NULL;
+}
+
+static void *end_at_once(void *value)
+{
+    return value;
+}
+
+static void switch_times(int n)
+{
+    while (n-- > 0)
+        green_switch(other, &other);
+}
+
+static void switch_fast_times(int n)
+{
+    while (n-- > 0)
+        green_switch_fast(other, &other);
+}
+
+static void live_times(int n)
+{
+    while (n-- > 0) {
+        green_t *g = green_new(end_at_once, NULL);
+        green_switch(g, &other);
+        green_free(g);
+    }
+}
+
+static const struct {
+    void (*repeat)(int n);
+    green_fn *other; /* NULL: none */
+    int moves;       /* counted as one, in each repetition */
+} things[THINGS] = {
+    [SWITCH] = {switch_times, switch_back, 2},
+    [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2},
+    [YIELD] = {switch_times, yield_back, 2},
+    [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2},
+    [LIFE] = {live_times, NULL, 1},
+};
+
+enum { FEW = 10, MANY = 30 };
+
+/* Twice for each thing, that what happens once falls out: FEW and MANY, each between marks. */
+static void run(void)
+{
+    main_green = green_current();
+    for (int i = 0; i < THINGS; i++) {
+        if (things[i].other != NULL)
+            other = green_new(things[i].other, NULL);
+        things[i].repeat(FEW); /* caches and lazy binding */
+        mark();
+        things[i].repeat(FEW);
+        mark();
+        mark();
+        things[i].repeat(MANY);
+        mark();
+        if (things[i].other != NULL && (green_switch(other, NULL) != NULL || green_free(other) != 0))
+            abort();
+    }
+}
+
+/* ---- In the parent: counting -------------------------------------------------------- */
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+/* Steps to the next mark and returns how many steps it took; -1 at the child's end. */
+static long count_to_mark(pid_t child)
+{
+    for (long steps = 1;; steps++) {
+        struct user_regs_struct registers;
+        int status;
+        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) != 0)
+            fail("PTRACE_SINGLESTEP");
+        if (waitpid(child, &status, 0) != child)
+            fail("waitpid");
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            return -1;
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
+            fprintf(stderr, "the child ended with status %#x\n", (unsigned)status);
+            exit(1);
+        }
+        if (ptrace(PTRACE_GETREGS, child, NULL, &registers) != 0)
+            fail("PTRACE_GETREGS");
+        if (registers.rip == (unsigned long long)(uintptr_t)mark)
+            return steps;
+    }
+}
+
+int main(void)
+{
+    if (green_current() == NULL)
+        fail("green_current");
+    if (green_private_self->tag == 0)
+        return skip("every switch goes the slow way, under a sanitizer");
+
+    pid_t child = fork();
+    if (child < 0)
+        fail("fork");
+    if (child == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+            _exit(77);
+        raise(SIGSTOP);
+        run();
+        _exit(0);
+    }
+    int status, failed = 0;
+    if (waitpid(child, &status, 0) != child)
+        fail("waitpid");
+    if (WIFEXITED(status))
+        return skip("this system does not let a child be traced");
+
+    for (int i = 0; i < THINGS; i++) {
+        count_to_mark(child);
+        long few = count_to_mark(child);
+        count_to_mark(child);
+        long many = count_to_mark(child);
+        long tenths = (many - few) * 10 / ((MANY - FEW) * things[i].moves);
+        int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i];
+        bool good = few > 0 && many > few && tenths <= most;
+        printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED", tenths / 10,
+               tenths % 10, most / 10, most % 10, names[i]);
+        failed += !good;
+    }
+    return failed != 0;
+}
+#endif
