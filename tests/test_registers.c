@@ -62,7 +62,8 @@ static void *call(void (*fn)(void), void *a, void *b)
     result = registers_call(fn, a, b, in, out);
     calls++;
     for (uint32_t w = 0; w < registers_count; w++)
-        if (((in[w] ^ out[w]) & registers_mask[w] & settable[w]) != 0)
+        if (((in[w] ^ out[w]) & registers_mask[w] & settable[w]) != 0 &&
+            (KEEPS_MODES || w < registers_control))
             changed++;
     return result;
 }

@@ -121,6 +121,13 @@ __attribute__((format(printf, 1, 2))) static inline void note(const char *format
         noted()[0] = '\0';                  \
     } while (0)
 
+/* Whether a switch keeps the floating-point modes: green_fast.h does not (rule 15). */
+#ifdef THROUGH_FAST_H
+#define KEEPS_MODES 0
+#else
+#define KEEPS_MODES 1
+#endif
+
 /* A body that ends at once, with the value it is started with. */
 static inline void *give_back(void *value)
 {
