@@ -3,7 +3,7 @@
  * Options and stacks (rule 20): what green_new_with() takes, the guard, the
  * caller's own memory, green_stack(), green_stack_used(), name and data.
  */
-#define _GNU_SOURCE 1 /* pipe2() */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
 
