@@ -6,7 +6,7 @@
  *
  * For x86_64 and optimized builds.  Exit status 77 and a reason: skipped.
  */
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,6 +14,29 @@
 #include <string.h>
 
 #include <green_fast.h>
+
+static int skip(const char *reason)
+{
+    printf("skipped: %s\n", reason);
+    return 77;
+}
+
+#if !defined(__x86_64__)
+int main(void)
+{
+    return skip("instructions are counted on x86_64 only");
+}
+#elif !defined(__OPTIMIZE__) || defined(__OPTIMIZE_SIZE__)
+int main(void)
+{
+    return skip("this build is not optimized for speed");
+}
+#else
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, THINGS };
 enum { STATIC, SHARED };
@@ -65,29 +88,6 @@ enum { LIBRARY = SHARED };
 #else
 enum { LIBRARY = STATIC };
 #endif
-
-static int skip(const char *reason)
-{
-    printf("skipped: %s\n", reason);
-    return 77;
-}
-
-#if !defined(__x86_64__)
-int main(void)
-{
-    return skip("instructions are counted on x86_64 only");
-}
-#elif !defined(__OPTIMIZE__) || defined(__OPTIMIZE_SIZE__)
-int main(void)
-{
-    return skip("this build is not optimized for speed");
-}
-#else
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/user.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* ---- In the child: what is counted ------------------------------------------------ */
 

@@ -231,6 +231,24 @@ static int exit_in_a_hook_on_main(void *arg)
     return 0;
 }
 
+static int exiting_look(green_t *g, void *arg)
+{
+    (void)g;
+    green_exit(arg);
+}
+
+static void *exit_while_it_looks(void *value)
+{
+    green_each(exiting_look, NULL);
+    return value;
+}
+
+static int exit_in_green_each(void *arg)
+{
+    green_switch(green_new(exit_while_it_looks, NULL), arg);
+    return 0;
+}
+
 static void exit_in_clean_up(void *arg)
 {
     green_exit(arg);
@@ -249,7 +267,7 @@ static void where_there_is_no_green_to_end_it_says_so_and_aborts(void **state)
     int (*const ways[])(void *) = {
         exit_on_main,           exit_on_main_before_any_other_call,
         exit_in_a_hook_on_main, exit_on_the_main_of_a_thread,
-        exit_in_a_hook_on_a_green, exit_in_a_deferred_function_of_main,
+        exit_in_a_hook_on_a_green, exit_in_a_deferred_function_of_main, exit_in_green_each,
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         struct child child = run_child(ways[i], NULL);

@@ -129,8 +129,8 @@ static void switches_that_fail_leave_nothing(void **state)
 
 static void end_in_every_way(int n)
 {
-    const green_options_t detached = { .flags = GREEN_DETACHED };
-    const green_options_t large = { .stack_size = 3000000 };
+    const green_options_t detached = { .name = "detached", .flags = GREEN_DETACHED };
+    const green_options_t large = { .name = "large", .stack_size = 3000000 };
     for (int i = 0; i < n; i++) {
         green_t *g = green_new_with(echo, NULL, i % 7 ? NULL : &large);
         green_t *d = green_new_with(echo, g, &detached);

@@ -552,6 +552,8 @@ static int make_one(void *how)
         g[i] = green_new_with(echo, NULL, &options);
         must(g[i] != NULL ? guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
     }
+    for (int i = 0; i < 20; i++) /* now that there are others next to it */
+        must(g[i] == NULL || guarded(g[i]));
     const green_options_t unguarded = { .flags = GREEN_NO_GUARD };
     green_t *n = green_new_with(echo, NULL, &unguarded); /* what needs none is granted */
     must(n != NULL && green_switch(n, V(1)) == V(1) && green_free(n) == 0);

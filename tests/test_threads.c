@@ -273,10 +273,19 @@ static void look_at_own_main(void *main_green)
     must(green_main() != NULL && green_main() != main_green);
     must(green_current() == green_main());
     must(green_parent(green_main()) == NULL);
+    must(green_data(green_main()) == NULL);
     must(green_state(green_main()) == GREEN_RUNNING);
     must(strcmp(green_name(green_main()), "main") == 0);
     void *data;
     must(green_get_trace(&data) == NULL && data == NULL); /* the hook is a thread's, too */
+}
+
+static void *change_own_main(void *value)
+{
+    static int events;
+    must(green_set_data(green_main(), value) == 0);
+    must(green_set_trace(count_events, &events) == NULL);
+    return value;
 }
 
 static void each_thread_has_a_main_of_its_own(void **state)
@@ -284,6 +293,7 @@ static void each_thread_has_a_main_of_its_own(void **state)
     (void)state;
     struct helper thread;
     int events = 0;
+    in_thread(change_own_main, V(5)); /* which is of no concern to the next thread */
     green_set_trace(count_events, &events);
     helper_start(&thread);
     helper_do(&thread, look_at_own_main, green_main());
