@@ -72,6 +72,7 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
  * three words at its top; one instruction after the address to resume at, the
  * registers say the same.
  */
+#define GREEN_PRIVATE_INLINE static inline __attribute__((__always_inline__, __unused__))
 #define GREEN_PRIVATE_FRAME_POINTER() \
     __asm__ __volatile__("" : : "m"(*(const char *)__builtin_frame_address(0)))
 
@@ -112,8 +113,8 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
  * switch.S says, which has it read MXCSR itself.
  */
 #define GREEN_PRIVATE_MXCSR_UNKNOWN 0x80000000u
-static inline __attribute__((__always_inline__)) void *
-green_private_enter(struct green_private *me, struct green_private *to, void *value)
+GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
+                                               void *value)
 {
     void *target = to->sp;
     GREEN_PRIVATE_FRAME_POINTER();
@@ -175,8 +176,8 @@ green_private_enter(struct green_private *me, struct green_private *to, void *va
  *
  * The stack pointer is a multiple of 16 wherever memory is addressed by it.
  */
-static inline __attribute__((__always_inline__)) void *
-green_private_enter(struct green_private *me, struct green_private *to, void *value)
+GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
+                                               void *value)
 {
     GREEN_PRIVATE_FRAME_POINTER();
     register void *x0 __asm__("x0") = value;
@@ -236,21 +237,22 @@ green_private_enter(struct green_private *me, struct green_private *to, void *va
      __atomic_load_n(&(self)->tag, __ATOMIC_RELAXED))
 
 /* green_switch() */
-static inline __attribute__((__always_inline__)) void *green_switch_fast(green_t *g, void *value)
+GREEN_PRIVATE_INLINE void *green_switch_fast(green_t *g, void *value)
 {
     struct green_private_thread *self = green_private_self;
     struct green_private *me = __atomic_load_n(&self->current, __ATOMIC_RELAXED);
     struct green_private *to = (struct green_private *)g;
 
     if (GREEN_PRIVATE_UNLIKELY(to == NULL) || GREEN_PRIVATE_UNLIKELY(value == GREEN_FAILED) ||
-        GREEN_PRIVATE_UNLIKELY(to == me) || GREEN_PRIVATE_UNLIKELY(!GREEN_PRIVATE_MAY_ENTER(self, to)))
+        GREEN_PRIVATE_UNLIKELY(to == me) ||
+        GREEN_PRIVATE_UNLIKELY(!GREEN_PRIVATE_MAY_ENTER(self, to)))
         return green_switch(g, value);
     __atomic_store_n(&self->current, to, __ATOMIC_RELAXED);
     return green_private_enter(me, to, value);
 }
 
 /* green_yield() */
-static inline __attribute__((__always_inline__)) void *green_yield_fast(void *value)
+GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
 {
     struct green_private_thread *self = green_private_self;
     struct green_private *me = __atomic_load_n(&self->current, __ATOMIC_RELAXED);
@@ -268,4 +270,5 @@ static inline __attribute__((__always_inline__)) void *green_yield_fast(void *va
 
 #undef GREEN_PRIVATE_MAY_ENTER
 #undef GREEN_PRIVATE_UNLIKELY
+#undef GREEN_PRIVATE_INLINE
 #endif
