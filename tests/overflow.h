@@ -233,7 +233,7 @@ static int names_the_green(const struct way *way, const char *said)
                "fault at 0x%lx, pc 0x%lx; raise options.stack_size%n", name, &handle, &size, &fault, &pc, &end) != 5)
         return 0;
     return end > 0 && said[end] == '\n' && strcmp(name, way->name) == 0 && size >= way->stack_size &&
-           size <= way->stack_size + 4096 && pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext;
+           pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext;
 }
 
 static const char *after_line(const char *text)

@@ -18,6 +18,18 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
+/* With AddressSanitizer stacks are four times as large, and it asks the system for much itself. */
+#if defined __SANITIZE_ADDRESS__
+#define SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 static struct asked {
     int maps, unmaps, protects, guards, advices; /* how often; guards are no other advice */
 } asked;
