@@ -105,6 +105,16 @@ static inline int probe(const char *address)
     return 0;
 }
 
+/* Whether an emulator stands in for the kernel: one accepts advice and does nothing. */
+static inline int is_emulated(void)
+{
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(page != MAP_FAILED);
+    int emulated = syscall(SYS_madvise, page, 4096, MADV_GUARD_INSTALL) == 0 && probe(page) == 0;
+    munmap(page, 4096);
+    return emulated;
+}
+
 static inline char *low_of(const green_t *g)
 {
     void *low;

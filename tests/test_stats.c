@@ -174,7 +174,7 @@ static void a_hook_may_ask(void **state)
 static void what_could_not_be_made_does_not_count(void **state)
 {
     (void)state;
-    const green_options_t huge = { .stack_size = (size_t)1 << 46 };
+    const green_options_t huge = { .stack_size = (size_t)1 << 58 };
     green_stats_t before = now();
     for (int i = 0; i < 100; i++) {
         green_t *g = green_new_with(echo, NULL, &huge);
