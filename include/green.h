@@ -264,7 +264,7 @@ void *green_throw(green_t *g, int error);
 void *green_yield(void *value);
 
 /* ---- Look -------------------------------------------------------------- */
-/* These change nothing and work inside a trace hook. */
+/* These work inside a trace hook, but for the two that set something. */
 
 /*
  * The calling thread's current green.  Its first use of the library makes the
@@ -276,8 +276,8 @@ green_t *green_current(void);
 green_t *green_main(void);
 
 /*
- * The green that would get g's result if g ended now: while green_free() is
- * ending g, its caller (rule 9).  NULL for a main green, without an error.
+ * g's parent, in whatever state it is; while green_free() is ending g, the caller
+ * of that (rule 9).  NULL for a main green, without an error.
  */
 green_t *green_parent(const green_t *g);
 

@@ -449,10 +449,13 @@ static void *lend_own_stack(void *value)
 static void any_memory_will_do(void **state)
 {
     (void)state;
-    lend_own_stack(V(1)); /* main's stack, a green's, the heap */
-    green_t *g = green_new(lend_own_stack, NULL);
-    assert_ptr_equal(green_switch(g, V(3)), V(3));
-    assert_int_equal(green_free(g), 0);
+    green_t *g;
+    if (!under_valgrind()) { /* for it, all below the stack pointer is lost */
+        lend_own_stack(V(1)); /* main's stack, a green's, the heap */
+        g = green_new(lend_own_stack, NULL);
+        assert_ptr_equal(green_switch(g, V(3)), V(3));
+        assert_int_equal(green_free(g), 0);
+    }
     for (int i = 0; i < 3; i++) {
         void *heap = malloc(ROOM);
         g = on(heap, ROOM, GREEN_NO_GUARD); /* which it is anyway */
