@@ -446,13 +446,19 @@ void green_stack(const green_t *g, void **low, size_t *size)
         *size = known ? g->stack.size : 0;
 }
 
+/* Not inlined, as the frame would then be the caller's, with all that is below it. */
+static __attribute__((noinline)) const void *here(void)
+{
+    return __builtin_frame_address(0);
+}
+
 size_t green_stack_used(const green_t *g)
 {
     if (!green__may_look(green__self, g) || g->is_main || load(g->life) != GREEN__STARTED)
         return 0;
     const struct green__thread *self = green__self;
     const green_t *runs = self->runs != NULL ? self->runs : load(self->current);
-    const void *sp = g == runs ? __builtin_frame_address(0) : g->sp;
+    const void *sp = g == runs ? here() : g->sp;
     return (uintptr_t)g->stack.low + g->stack.size - (uintptr_t)sp;
 }
 
