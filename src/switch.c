@@ -47,6 +47,18 @@ static void fetch_exceptions(struct green__thread *self, green_t *to)
     }
 }
 
+/* Weak as the state itself: ends the innermost handler and releases its exception. */
+__attribute__((weak)) void __cxa_end_catch(void);
+
+/* The frames that handle exceptions are left without their end. */
+static void end_handlers(struct green__thread *self)
+{
+    uintptr_t caught;
+    while (memcpy(&caught, self->exceptions, sizeof caught), caught != 0)
+        __cxa_end_catch();
+    memset(self->exceptions, 0, 2 * sizeof caught);
+}
+
 /* Leaves me for to, which is current already; returns what me is entered with. */
 static inline void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
 {
@@ -322,8 +334,8 @@ void green_exit(void *value)
         abort();
     }
     set_result(me, value);
-    if (self->exceptions != NULL) /* those being handled in the frames that are left */
-        memset(self->exceptions, 0, sizeof me->exceptions);
+    if (self->exceptions != NULL)
+        end_handlers(self);
     green__stack_left(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up), NULL);
 }
