@@ -45,6 +45,7 @@ GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define GREEN__VALGRIND_RUNNING 0x1001
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501
 #define GREEN__VALGRIND_STACK_DEREGISTER 0x1502
+#define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002 /* memcheck.h */
 
 /* ---- Stacks ------------------------------------------------------------------ */
 
@@ -53,6 +54,15 @@ static inline unsigned green__valgrind_register(const void *low, const void *end
 {
     return (unsigned)green__arch_valgrind(GREEN__VALGRIND_STACK_REGISTER, (uintptr_t)low,
                                           (uintptr_t)end);
+}
+
+/*
+ * The caller's memory is no stack any more.  To Memcheck what is below a stack
+ * pointer is out of bounds, and frames on it may be running still.
+ */
+static inline void green__valgrind_return(const void *low, size_t size)
+{
+    green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_DEFINED, (uintptr_t)low, size);
 }
 
 static inline void green__valgrind_deregister(unsigned number)

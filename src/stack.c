@@ -305,6 +305,7 @@ void green__stack_put(struct green__stack_cache *cache, struct green__stack *sta
             green__arena_give(slot);
         }
     } else if (stack->low != NULL) {
+        green__valgrind_return(stack->low, stack->size);
         green__valgrind_deregister(stack->valgrind);
     }
     *stack = (struct green__stack){0};
