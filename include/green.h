@@ -185,7 +185,7 @@ green_t *green_new(green_fn *run, green_t *parent);
 typedef struct green_options {
     const char *name;  /* for reports; copied, cut at 31 bytes */
     void *data;        /* a pointer of the user's, see green_data() */
-    size_t stack_size; /* usable bytes at least; 0 = 256 KiB; raised to 16 KiB, rounded up to pages */
+    size_t stack_size; /* usable bytes at least; 0: 256 KiB; raised to 16 KiB and whole pages */
     void *stack;       /* the caller's memory of stack_size bytes, or NULL */
     unsigned flags;    /* GREEN_... above; unknown bits: EINVAL */
     void *reserved[4]; /* not zero: EINVAL */
@@ -439,7 +439,7 @@ typedef struct green_stats {
     size_t threads;       /* that have used the library and not ended */
     size_t stacks_live;   /* of the library's that greens have: NEW, RUNNING or SUSPENDED ones */
     size_t stacks_cached; /* that wait for new greens, with memory */
-    size_t bytes_mapped;  /* of address space for all stacks, guards and those without memory included */
+    size_t bytes_mapped;  /* of address space for all stacks, touched or not, with guards */
 } green_stats_t;
 
 /*

@@ -118,7 +118,7 @@ struct green__thread {
     size_t main_size;
     bool left_main;           /* main is what was left last */
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
-    _Atomic(size_t) greens;   /* it has made less those it has released; only all threads' sum counts */
+    _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
 
     void *signal_stack;       /* an alternate one of ours, or NULL ... */
     size_t signal_stack_size; /* ... and its size */
@@ -272,6 +272,7 @@ int green__overflow_begin(struct green__thread *self);
 void green__overflow_end(struct green__thread *self);
 
 /* Calls the thread's hook, if it has one. */
-void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to);
+void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from,
+                  green_t *to);
 
 #endif

@@ -78,8 +78,10 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
     return answer;
 }
 
-/* The kernel's struct ucontext, which is ABI: flags, link, stack and signal mask: 176 bytes with padding; then the fault's
- * address, x0 ... x30, sp, pc. */
+/*
+ * The kernel's struct ucontext, which is ABI: 176 bytes of flags, link, stack and
+ * signal mask with padding; then the fault's address, x0 ... x30, sp, pc.
+ */
 #define GREEN__UCONTEXT_PC 440
 
 static inline uintptr_t green__arch_signal_pc(const void *context)

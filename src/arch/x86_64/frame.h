@@ -75,7 +75,10 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
     return answer;
 }
 
-/* The kernel's struct ucontext, which is ABI: flags, link and stack: 40 bytes; then the registers, rip the 17th. */
+/*
+ * The kernel's struct ucontext, which is ABI: 40 bytes of flags, link and stack;
+ * then the registers, of which rip is the 17th.
+ */
 #define GREEN__UCONTEXT_PC 168
 
 static inline uintptr_t green__arch_signal_pc(const void *context)
