@@ -21,6 +21,7 @@ program=$2
 shift 2
 include=$(dirname "$0")/../include
 header=$include/green.h
+map=$(dirname "$0")/../cmake/green.map
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -133,12 +134,36 @@ defined_is_declared()
 {
     option=$1
     shift
-    "$NM" "$option" --defined-only "$@" | awk 'NF == 3 { print $3 }' | grep -v '^green__' \
+    "$NM" "$option" --defined-only "$@" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' \
+        | grep -v '^green__' \
         | sort -u > "$dir/defined"
     declared > "$dir/declared"
     [ -s "$dir/declared" ] || echo "$header declares nothing"
     diff "$dir/declared" "$dir/defined" \
         | sed -n -e 's/^< /declared but not defined: /p' -e 's/^> /defined but not declared: /p'
+}
+
+# What the version script exports, "NAME@@VERSION" a line.
+mapped()
+{
+    awk '$2 == "{" { version = $1 } $1 ~ /^green_.*;$/ { sub(/;/, "@@" version, $1); print $1 }' "$map" | sort
+}
+
+# The version script lists all that the headers name, and no more.
+map_is_declared()
+{
+    declared > "$dir/declared"
+    mapped | sed 's/@.*//' | diff "$dir/declared" - \
+        | sed -n -e "s|^< \(.*\)|$map lacks \1|p" -e "s|^> \(.*\)|only in $map: \1|p"
+}
+
+# A library exports all that the version script lists, as of that version, and no more.
+exports_are_mapped()
+{
+    mapped > "$dir/mapped"
+    "$READELF" --dyn-syms -W "$1" \
+        | awk '$5 == "GLOBAL" && $7 ~ /^[0-9]+$/ { print $8 }' | sort | diff "$dir/mapped" - \
+        | sed -n -e 's/^< /not exported: /p' -e 's/^> /exported: /p'
 }
 
 # The dynamic section has a line that matches.
@@ -183,6 +208,13 @@ if $CC -c "$dir/bad.S" -o "$dir/bad.o" && $CC -shared -nostdlib "$dir/bad.o" -o 
     esac
     bad symbols "$dir/bad.o"
     bad defined_is_declared -g "$dir/bad.o"
+    (
+        sed 's/green_new;/green_old;/' "$map" > "$dir/bad.map"
+        map=$dir/bad.map
+        bad map_is_declared
+        exit $status
+    ) || status=1
+    bad exports_are_mapped "$dir/bad.so"
     bad dynamic 'SONAME.*\[libgreen\.so\.0\]' "$dir/bad.so"
     bad no_private_dynamic_symbol "$dir/bad.so"
 else
@@ -218,6 +250,7 @@ features=$($CC -dM -E -x c /dev/null | awk '
     $2 == "__ARM_FEATURE_PAC_DEFAULT" && $3  { list = list ", PAC" }
     END                                      { sub(/^, /, "", list); print list }')
 
+good "the version script lists what the headers declare, no more" map_is_declared
 good "no object needs an executable stack" object_stack "$@"
 good "no linked file has one" linked_stack "$program"
 good "the assembled object claims exactly: ${features:-nothing}" claims "$features" "$assembled"
@@ -238,6 +271,7 @@ case $library in
         good "its SONAME is libgreen.so.0" dynamic 'SONAME.*\[libgreen\.so\.0\]' "$library"
         good "it is never unloaded" dynamic 'FLAGS_1.*NODELETE' "$library"
         good "it exports what the headers declare, no more" defined_is_declared -D "$library"
+        good "each under its version" exports_are_mapped "$library"
         good "it exports nothing private" no_private_dynamic_symbol "$library"
         ;;
     *)

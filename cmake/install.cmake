@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+#
+# What is installed, and what finds it again: greenConfig.cmake for CMake,
+# green.pc for pkg-config.  Both find the rest from where they are, so that a
+# prefix may be moved or be chosen late, by cmake --install --prefix.
+#
+# Components: runtime is what a program that is linked with the shared library
+# needs, dev is all else.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# ---- Libraries and headers --------------------------------------------------
+
+# Static and shared may be installed side by side, also from two builds: each
+# has an export of its own, and greenConfig.cmake takes one of them.
+foreach(target green green_other)
+    if(TARGET ${target})
+        get_target_property(type ${target} TYPE)
+        if(type STREQUAL SHARED_LIBRARY)
+            set(kind shared)
+        else()
+            set(kind static)
+        endif()
+        set(installs_${kind} ON)
+        install(TARGETS ${target} EXPORT green-${kind}
+            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev
+            LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev
+            INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+        install(EXPORT green-${kind}
+            NAMESPACE green:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/green COMPONENT dev)
+    endif()
+endforeach()
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/
+    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev)
+
+# ---- find_package(green) ----------------------------------------------------
+
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/greenConfigVersion.cmake
+    COMPATIBILITY SameMajorVersion) # as the SONAME
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/greenConfig.cmake ${PROJECT_BINARY_DIR}/greenConfigVersion.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/green COMPONENT dev)
+
+# ---- pkg-config -------------------------------------------------------------
+
+# From lib/x86_64-linux-gnu/pkgconfig it is three directories up to the prefix.
+# Whoever sets an absolute directory has chosen the prefix too.
+if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
+    set(pc_prefix ${CMAKE_INSTALL_PREFIX})
+else()
+    string(REGEX REPLACE "[^/]+" ".." up ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+    set(pc_prefix "\${pcfiledir}/${up}")
+endif()
+foreach(dir LIBDIR INCLUDEDIR)
+    if(IS_ABSOLUTE ${CMAKE_INSTALL_${dir}})
+        set(pc_${dir} ${CMAKE_INSTALL_${dir}})
+    else()
+        set(pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
+    endif()
+endforeach()
+if(installs_shared)
+    set(pc_private -pthread)
+else()
+    set(pc_public " -pthread") # there is only the static library to link with
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/green.pc.in ${PROJECT_BINARY_DIR}/green.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/green.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
