@@ -203,6 +203,23 @@ void green__overflow_end(struct green__thread *self)
     self->signal_stack = NULL;
 }
 
+/* Both handlers or none; under the lock. */
+static bool install(void)
+{
+    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
+    action.sa_sigaction = on_fault;
+    sigemptyset(&action.sa_mask);
+    size_t i = 0;
+    while (i < SIGNALS && sigaction(signals[i], NULL, &previous[i]) == 0 && /* before ours is called */
+           sigaction(signals[i], &action, NULL) == 0)
+        i++;
+    if (i == SIGNALS)
+        return true;
+    while (i-- > 0)
+        sigaction(signals[i], &previous[i], NULL);
+    return false;
+}
+
 int green_report_overflow(void)
 {
     if (green__self->looking != 0) {
@@ -213,16 +230,13 @@ int green_report_overflow(void)
     if (self == NULL)
         return -1;
     green__lock();
-    if (!load(reporting)) {
-        struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
-        action.sa_sigaction = on_fault;
-        sigemptyset(&action.sa_mask);
-        for (size_t i = 0; i < SIGNALS; i++) {
-            sigaction(signals[i], NULL, &previous[i]); /* before ours can be called */
-            sigaction(signals[i], &action, NULL);
-        }
+    bool installed = load(reporting) || install();
+    if (installed)
         atomic_store_explicit(&reporting, true, memory_order_release);
-    }
     green__unlock();
+    if (!installed) {
+        errno = ENOMEM;
+        return -1;
+    }
     return green__overflow_begin(self);
 }

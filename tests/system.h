@@ -30,6 +30,15 @@
 #define SANITIZED 0
 #endif
 
+static inline int refuse(int error)
+{
+    errno = error;
+    return -1;
+}
+
+/* A program may have functions of its own instead. */
+#ifndef SYSTEM_OWN
+
 static struct asked {
     int maps, unmaps, protects, guards, advices; /* how often; guards are no other advice */
 } asked;
@@ -42,12 +51,6 @@ static struct refusal {
     enum how protects;  /* mprotect to PROT_NONE */
     int pipes;          /* no descriptors left */
 } refusal;
-
-static inline int refuse(int error)
-{
-    errno = error;
-    return -1;
-}
 
 void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offset)
 {
@@ -91,6 +94,8 @@ int pipe2(int ends[2], int flags)
         return refuse(EMFILE);
     return (int)syscall(SYS_pipe2, ends, flags);
 }
+
+#endif
 
 /* 0 if a byte can be read there, else the errno that the kernel gives. */
 static inline int probe(const char *address)
