@@ -1,0 +1,202 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The manual pages say what the headers say, and are well formed.
+#
+#     check_man.sh declarations PAGES    PAGES has man3 and man7, as built
+#     check_man.sh examples              whole programs in them compile
+#     check_man.sh lint                  mandoc and groff find nothing; 77 without them
+#
+# CC (with flags) comes from the environment.
+set -u
+LC_ALL=C
+export LC_ALL
+: "${CC:=cc}"
+root=$(cd "$(dirname "$0")/.." && pwd) || exit
+dir=$(mktemp -d) || exit
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+failed()
+{
+    echo "FAILED: $*"
+    status=1
+}
+
+# One space where there is any, none where none is needed.
+squeeze()
+{
+    sed 's/[ 	][ 	]*/ /g; s/ *\([(),;{}*]\) */\1/g; s/^ //; s/ $//'
+}
+
+# declared HEADER...: its functions, types and constants, one a line, sorted;
+# nothing that is private.
+declared()
+{
+    cat "$@" | sed 's@//.*@@' | awk '
+        # Comments, which may be several on a line, or many lines long.
+        {
+            line = $0
+            text = ""
+            while (line != "") {
+                if (comment && (i = index(line, "*/"))) { line = substr(line, i + 2); comment = 0 }
+                else if (comment) line = ""
+                else if (i = index(line, "/*")) {
+                    text = text substr(line, 1, i - 1)
+                    line = substr(line, i + 2)
+                    comment = 1
+                } else { text = text line; line = "" }
+            }
+            print text
+        }' | awk '
+        /^[ \t]*#/ {
+            if ($1 == "#define" && $2 ~ /^GREEN_[A-Z_]*$/ && NF > 2) { sub(/[ \t]+$/, ""); print }
+            while (/\\$/ && (getline > 0)) continue
+            next
+        }
+        /^extern "C" \{/ { next }
+        {
+            for (i = 1; i <= length($0); i++) {
+                c = substr($0, i, 1)
+                if (c == "}" && depth > 0 && --depth == 0 && code) { text = ""; code = 0; continue }
+                if (c == "}" && depth == 0 && text == "") continue # of extern "C"
+                if (c == "{" && depth++ == 0 && text ~ /\)[ \t]*$/) { print text ";"; code = 1 }
+                if (!code) text = text c
+                if (c == ";" && depth == 0) { print text; text = "" }
+            }
+            text = text " "
+        }' | sed 's/^ *GREEN_PRIVATE_INLINE//' | squeeze |
+        grep -v -e 'green_private' -e '^#define GREEN_PRIVATE' -e '^#define GREEN_NORETURN' \
+            -e '^struct ' -e '^__asm__' | sort
+}
+
+# documented PAGE...: the same of pages.
+documented()
+{
+    cat "$@" | awk '
+        function flush() { if (text != "") print text; text = "" }
+        /^\.Ft / { type = substr($0, 5); next }
+        /^\.Fn / && type != "" {
+            rest = substr($0, 5)
+            name = rest; sub(/ .*/, "", name)
+            sub(/^[^ ]* */, "", rest)
+            gsub(/" "/, ", ", rest)
+            gsub(/"/, "", rest)
+            print type " " name "(" rest ");"
+            type = ""
+            next
+        }
+        /^\.Fd #define / { print substr($0, 5); next }
+        /^typedef / { inside = 1 }
+        inside {
+            text = text " " $0
+            if ($0 ~ /^(typedef|}).*;$/) { flush(); inside = 0 }
+        }' | squeeze | sort
+}
+
+# named PAGE: what its NAME section names.
+named()
+{
+    sed -n '/^\.Nd/q; s/^\.Nm \([a-z_]*\).*/\1/p' "$1"
+}
+
+declarations()
+{
+    # What is looked for is found: a header and a page in which all differs.
+    cat >"$dir/a.h" <<'END'
+#define GREEN_ONE 1 /* one */
+#define GREEN_TWO(a) \
+    int not_this(a);
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* int green_not_this(void); */ int green_this(int (*fn)(void *, int), /* and */
+                                               char **arg); /* that */
+typedef struct green_it {
+    int a; /* ; */
+} green_it_t;
+GREEN_PRIVATE_INLINE void *green_inline(void)
+{
+    return 0;
+}
+#ifdef __cplusplus
+}
+#endif
+END
+    declared "$dir/a.h" >"$dir/found"
+    cat >"$dir/expected" <<'END'
+#define GREEN_ONE 1
+int green_this(int(*fn)(void*,int),char**arg);
+typedef struct green_it{int a;}green_it_t;
+void*green_inline(void);
+END
+    diff "$dir/expected" "$dir/found" || failed "the headers are not read right"
+
+    declared "$root"/include/*.h >"$dir/declared"
+    documented "$root"/man/*.[37] >"$dir/documented"
+    [ "$(grep -c '(.*);$' "$dir/declared")" -ge 36 ] || failed "there are more functions than were found"
+    # A type may stand on two pages, a function on one alone.
+    uniq "$dir/documented" | diff "$dir/declared" - >"$dir/diff" ||
+        failed "headers (<) and pages in man/ (>) differ; a function without a page wants one:
+$(grep '^[<>]' "$dir/diff")"
+    grep -v '^typedef\|^#' "$dir/documented" | uniq -d | grep . && failed "on two pages"
+
+    # Each name has its page or its link, and each reference leads somewhere.
+    for page in "$root"/man/*.[37]; do
+        base=$(basename "$page")
+        [ "$(named "$page" | head -n 1)" = "${base%.?}" ] || failed "$base does not begin with its own name"
+        sed -n 's/^\.Ft .*//; s/^\.Fn \([a-z_]*\) .*/\1/p; /^\.Sh DESCRIPTION/q' "$page" | sort >"$dir/functions"
+        [ "${base##*.}" = 7 ] || named "$page" | sort | diff "$dir/functions" - ||
+            failed "$base: NAME (>) and SYNOPSIS (<) differ"
+        for name in $(named "$page"); do
+            [ -s "$1/man${base##*.}/$name.${base##*.}" ] || failed "$name of $base has no page in $1"
+        done
+        sed -n 's/^\.\(It \)*Xr \(green[a-z_]*\) \([0-9]\).*/\2 \3/p' "$page" | while read -r name section; do
+            [ -s "$1/man$section/$name.$section" ] || echo "$base refers to $name($section)"
+        done >"$dir/lost"
+        [ ! -s "$dir/lost" ] || failed "no such page: $(cat "$dir/lost")"
+    done
+    [ $status != 0 ] || echo "ok: $(wc -l <"$dir/declared") declarations, each on its page"
+}
+
+examples()
+{
+    count=0
+    for page in "$root"/man/*.[37]; do
+        awk '/^\.Bd/ { inside = 1; next } /^\.Ed/ { inside = 0 } inside' "$page" |
+            sed 's/\\e/\\/g' >"$dir/example.c"
+        grep -q '^int main(' "$dir/example.c" || continue
+        awk '/^#include/ { found = 1 } found' "$dir/example.c" >"$dir/program.c"
+        count=$((count + 1))
+        $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only -I"$root/include" \
+            "$dir/program.c" || failed "the example of $(basename "$page")"
+    done
+    [ $count -ge 4 ] || failed "only $count examples found"
+    [ $status != 0 ] || echo "ok: $count examples compile"
+}
+
+# lint PAGE: what mandoc and groff have to say.  That the system is named is
+# meant, and what other pages there are declarations() knows better.
+lint_page()
+{
+    mandoc -T lint "$1" 2>&1 |
+        grep -v -e 'operating system explicitly specified' -e 'referenced manual not found' -e 'mandoc\.db'
+    groff -mdoc -ww -z -Tutf8 "$1" 2>&1
+}
+
+lint()
+{
+    for tool in mandoc groff; do
+        command -v $tool >/dev/null || { echo "skipped: no $tool (Debian: mandoc groff)"; exit 77; }
+    done
+    sed 's/^\.Nd.*/.Bd -litteral/' "$root/man/green_exit.3" >"$dir/bad.3"
+    [ -n "$(lint_page "$dir/bad.3")" ] || failed "a bad page is not found"
+    for page in "$root"/man/*.[37]; do
+        found=$(lint_page "$page")
+        [ -z "$found" ] || failed "$(basename "$page"): $found"
+    done
+    [ $status != 0 ] || echo "ok: no warnings"
+}
+
+"$@"
+exit $status
