@@ -109,10 +109,13 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
  *           |  rbp                                   |   8
  *     low   |  where to resume                       |   0   <- saved stack pointer
  *
- * Under IBT the jump has a notrack prefix, as that of switch.S.  In edx goes what
- * switch.S says, which has it read MXCSR itself.
+ * Under IBT the jump has a notrack prefix, as that of switch.S.  In rdx goes the
+ * address of what has switch.S read the floating-point control words itself.
  */
 #define GREEN_PRIVATE_MXCSR_UNKNOWN 0x80000000u
+static const uint32_t green_private_modes_unknown[2] __attribute__((__unused__)) = {
+    GREEN_PRIVATE_MXCSR_UNKNOWN, 0};
+
 GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
                                                void *value)
 {
@@ -120,7 +123,7 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
     GREEN_PRIVATE_FRAME_POINTER();
     __asm__ __volatile__("leaq 1f(%%rip), %%rcx\n\t"
                          "movq (%%rsi), %%r8\n\t"
-                         "movl %[mxcsr], %%edx\n\t"
+                         "leaq %[unknown], %%rdx\n\t"
                          "leaq -128-24(%%rsp), %%rsp\n\t"
                          "movq %%rcx, (%%rsp)\n\t"
                          "movq %%rbp, 8(%%rsp)\n\t"
@@ -136,7 +139,7 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
                          "movq 8(%%rsp), %%rbx\n\t"
                          "leaq 128+16(%%rsp), %%rsp"
                          : "+a"(value), "+D"(me), "+S"(target)
-                         : [mxcsr] "i"(GREEN_PRIVATE_MXCSR_UNKNOWN)
+                         : [unknown] "m"(green_private_modes_unknown)
                          : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"
 #ifdef GREEN_PRIVATE_HAS_X87
                          , "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"

@@ -25,5 +25,5 @@ SAME(struct green__thread, struct green_private_thread, current);
 SAME(struct green__thread, struct green_private_thread, tag);
 
 #ifdef GREEN__MXCSR_UNKNOWN
-_Static_assert(GREEN__MXCSR_UNKNOWN == GREEN_PRIVATE_MXCSR_UNKNOWN, "x86_64/switch.S: edx");
+_Static_assert(GREEN__MXCSR_UNKNOWN == GREEN_PRIVATE_MXCSR_UNKNOWN, "x86_64/switch.S: rdx");
 #endif

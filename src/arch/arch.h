@@ -51,7 +51,7 @@
  *
  * Kept: the ABI's callee-saved registers and the floating-point control modes.
  * These are compared where a stack is resumed and written only if they differ:
- * reading them costs next to nothing, writing them drains the pipeline.  Status
+ * reading them costs a few cycles, writing them drains the pipeline.  Status
  * flags belong to the thread and are not kept.
  *
  * Leave by an indirect jump, not by a return: return predictors keep a stack

@@ -26,7 +26,7 @@
 #define GREEN__FRAME_X87 60
 #define GREEN__FRAME_SIZE 72
 
-/* In place of MXCSR when resuming: a bit that the register does not have. */
+/* In place of MXCSR when resuming, where nobody has read it: a bit that it does not have. */
 #define GREEN__MXCSR_UNKNOWN 0x80000000
 
 #ifndef __ASSEMBLER__

@@ -8,8 +8,10 @@
  * mode at every call, so neither needs saving.
  *
  * A stack is resumed by jumping to the address on its top with rsp just past
- * it, the value in rax, and in edx the present MXCSR or GREEN__MXCSR_UNKNOWN:
- * reading MXCSR is slow on some CPUs, and the one who leaves has just done it.
+ * it, the value in rax, and in rdx the address of the present control words, in
+ * the order of the frame: the one who leaves has just read them, and reading
+ * MXCSR is slow on some CPUs.  Who has not read them gives words that say
+ * GREEN__MXCSR_UNKNOWN.
  */
 
 /* The control bits of MXCSR: masks, rounding, flush to zero.  The rest is status. */
@@ -32,7 +34,7 @@
  *
  *     rdi  save: where the stack pointer of the one who leaves is stored
  *     rsi  target: the saved stack pointer of the one who goes on
- *     rdx  value, then MXCSR for the one who goes on
+ *     rdx  value, then where our control words are
  *     rcx  where the target goes on
  *     r8   where we shall go on
  */
@@ -62,7 +64,7 @@ green_function green__arch_switch
 
         /* Resume the target. */
         movq    %rdx, %rax
-        movl    GREEN__FRAME_MXCSR(%rsp), %edx
+        leaq    GREEN__FRAME_MXCSR(%rsp), %rdx
         leaq    8(%rsi), %rsp
         /*
          * At this point we stand on the target's stack, about to go on where it
@@ -86,8 +88,9 @@ green_function green__arch_switch
         ud2
 
         /*
-         * We have been resumed.  At this point rax holds the value, edx MXCSR,
-         * rsp points at the saved rbp, and no other register means anything.
+         * We have been resumed.  At this point rax holds the value, rdx points at
+         * the present control words, rsp points at the saved rbp, and no other
+         * register means anything.
          */
 .Lresume:
         pop_saved %rbp, 56
@@ -97,18 +100,17 @@ green_function green__arch_switch
         pop_saved %r14, 24
         pop_saved %r15, 16
         /*
-         * Now rsp points at our floating-point words.  They are compared with
-         * the present ones; the x87 word is read into the red zone.
+         * Now rsp points at our own control words.  MXCSR comes last: where
+         * reading it is slow, it has not yet arrived in memory.
          */
-        fnstcw  -8(%rsp)
-        xorl    (%rsp), %edx
-        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %edx
-        jnz     .Lmxcsr
-.Lmxcsr_done:
-        movzwl  -8(%rsp), %ecx
+        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rdx), %ecx
         cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
-        jne     .Lx87
-.Lx87_done:
+        jne     .Lmodes
+        movl    (%rdx), %ecx
+        xorl    (%rsp), %ecx
+        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %ecx
+        jnz     .Lmodes
+.Lmodes_done:
         .cfi_remember_state
         addq    $8, %rsp
         .cfi_def_cfa_offset 8
@@ -119,34 +121,37 @@ green_function green__arch_switch
         ud2
 
         /*
-         * Rare: a rounding mode or a mask differs, or nobody knows.  Only the
-         * control bits change; the status bits are the thread's.
+         * Rare: a rounding mode or a mask differs, or nobody knows.  The present
+         * words are read into the red zone.  Of MXCSR only the control bits
+         * change; the status bits are the thread's.
          */
-.Lmxcsr:
+.Lmodes:
         .cfi_restore_state
         .cfi_def_cfa %rsp, 16
         stmxcsr -16(%rsp)
+        fnstcw  -8(%rsp)
         movl    -16(%rsp), %edx
         xorl    (%rsp), %edx
         andl    $MXCSR_CONTROL, %edx
         jz      .Lmxcsr_done
         xorl    %edx, -16(%rsp)
         ldmxcsr -16(%rsp)
-        jmp     .Lmxcsr_done
+.Lmxcsr_done:
+        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp), %ecx
+        cmpw    %cx, -8(%rsp)
+        je      .Lmodes_done
         /*
          * The x87 unit raises pending exceptions as soon as they are unmasked:
          * what another green has left there must not strike this one.
          */
-.Lx87:
         fnstsw  -8(%rsp)
-        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp), %ecx
         notl    %ecx
         testb   -8(%rsp), %cl           /* of both, the low six bits are exceptions */
         jz      .Lx87_load
         fnclex
 .Lx87_load:
         fldcw   GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
-        jmp     .Lx87_done
+        jmp     .Lmodes_done
 green_end green__arch_switch
 
 /*
@@ -159,13 +164,18 @@ green_function green__arch_jump
         green_landing_pad
         movq    (%rdi), %rcx
         movq    %rsi, %rax
-        movl    $GREEN__MXCSR_UNKNOWN, %edx
+        leaq    .Lunknown(%rip), %rdx
         leaq    8(%rdi), %rsp
         .cfi_def_cfa %rsp, 0            /* as in green__arch_switch */
         .cfi_register %rip, %rcx
         green_jump %rcx
         ud2
 green_end green__arch_jump
+
+        .section .rodata
+        .balign 8
+.Lunknown:
+        .long   GREEN__MXCSR_UNKNOWN, 0
 
 /*
  * void green__arch_entry(void)
