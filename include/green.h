@@ -104,9 +104,15 @@
  *     write through them.
  *
  * 17. fork() gives the child copies of the forking thread's greens; those of
- *     other threads are lost to it.  A signal handler may run on any green's
- *     stack.  In a thread that has used the library it may call
- *     green_current, green_name, green_data and green_state, and nothing else.
+ *     other threads are lost to it.  The child of a vfork() has the stack of the
+ *     green that called it, and may only exec or _exit().  exit() in a green
+ *     runs what is to run at the end of the program on that green: give it a
+ *     stack for that.  The library works until the very end, in atexit()
+ *     functions and destructors, too.  dlclose() does not unload it; a plugin
+ *     that is linked with the static one must be linked with -Wl,-z,nodelete.
+ *     A signal handler may run on any green's stack.  In a thread that has used
+ *     the library it may call green_current, green_name, green_data and
+ *     green_state, and nothing else.
  *
  * 18. After green_new() has succeeded, no switch can fail for want of memory.
  *
