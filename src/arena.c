@@ -52,7 +52,7 @@ struct kinds {
     size_t bytes;              /* mapped in all */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kinds kinds_at[64];
 static struct green__slot *left;  /* running stacks of threads that have ended */
 static size_t home_pages;         /* resident in slots at home */
@@ -61,12 +61,12 @@ static size_t mapped_bytes;
 
 void green__arena_lock(void)
 {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&arenas_lock);
 }
 
 void green__arena_unlock(void)
 {
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&arenas_lock);
 }
 
 size_t green__page_size(void)

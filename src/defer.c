@@ -31,7 +31,7 @@ int green_defer(void (*fn)(void *), void *arg)
 }
 
 /* Takes the innermost out; false if there is none. */
-static bool take(green_t *g, struct green__deferred *taken)
+static bool take_innermost(green_t *g, struct green__deferred *taken)
 {
     struct green__deferred *innermost = g->deferred;
     if (innermost == NULL)
@@ -48,7 +48,7 @@ int green_undefer(int execute)
     struct green__deferred taken;
     if (self == NULL || !green__may_change(self, load(self->current)))
         return -1;
-    if (!take(load(self->current), &taken)) {
+    if (!take_innermost(load(self->current), &taken)) {
         errno = ENOENT;
         return -1;
     }
@@ -60,7 +60,7 @@ int green_undefer(int execute)
 bool green__defer_run_one(green_t *g)
 {
     struct green__deferred taken;
-    if (!take(g, &taken))
+    if (!take_innermost(g, &taken))
         return false;
     taken.fn(taken.arg);
     return true;
@@ -69,6 +69,6 @@ bool green__defer_run_one(green_t *g)
 void green__defer_drop(green_t *g)
 {
     struct green__deferred taken;
-    while (take(g, &taken)) {
+    while (take_innermost(g, &taken)) {
     }
 }

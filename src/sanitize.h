@@ -26,7 +26,8 @@
 #endif
 #endif
 
-#define GREEN__WEAK __attribute__((weak))
+/* Found elsewhere if at all, so never hidden. */
+#define GREEN__WEAK __attribute__((weak, visibility("default")))
 
 GREEN__WEAK void __sanitizer_start_switch_fiber(void **fake_stack, const void *low, size_t size);
 GREEN__WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **low, size_t *size);

@@ -48,7 +48,7 @@ static void fetch_exceptions(struct green__thread *self, green_t *to)
 }
 
 /* Weak as the state itself: ends the innermost handler and releases its exception. */
-__attribute__((weak)) void __cxa_end_catch(void);
+GREEN__WEAK void __cxa_end_catch(void);
 
 /* The frames that handle exceptions are left without their end. */
 static void end_handlers(struct green__thread *self)

@@ -22,7 +22,7 @@ struct green__thread *green__threads = &unused_thread;
 _Thread_local struct green__thread *green__self = &unused_thread;
 
 /* In C++ programs: the calling thread's struct __cxa_eh_globals (Itanium C++ ABI, 2.2.2). */
-__attribute__((weak)) void *__cxa_get_globals(void);
+GREEN__WEAK void *__cxa_get_globals(void);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_key_t end_key;                  /* under the lock while it is made */

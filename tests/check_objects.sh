@@ -239,7 +239,7 @@ for object; do
         lto=yes
     else
         set -- "$@" "$object"
-        case $object in *switch.S.*) assembled=$object ;; esac
+        case $object in *.S.*) assembled=$object ;; esac
     fi
 done
 
