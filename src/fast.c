@@ -13,6 +13,7 @@
 
 #include <green_fast.h>
 
+/* Some of the fields are pointers: NOLINTBEGIN(bugprone-sizeof-expression) */
 #define SAME(ours, theirs, field)                                   \
     _Static_assert(offsetof(ours, field) == offsetof(theirs, field) \
                        && sizeof(((ours *)0)->field) == sizeof(((theirs *)0)->field), #field)
@@ -23,6 +24,7 @@ SAME(struct green, struct green_private, parent);
 SAME(struct green, struct green_private, stand_in);
 SAME(struct green__thread, struct green_private_thread, current);
 SAME(struct green__thread, struct green_private_thread, tag);
+/* NOLINTEND(bugprone-sizeof-expression) */
 
 #ifdef GREEN__MXCSR_UNKNOWN
 _Static_assert(GREEN__MXCSR_UNKNOWN == GREEN_PRIVATE_MXCSR_UNKNOWN, "x86_64/switch.S: rdx");

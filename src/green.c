@@ -125,7 +125,9 @@ static green_t *lose_child(green_t *parent)
 green_t *green__real_parent(green_t *g)
 {
     green_t *ancestor = g->parent;
-    while (ancestor != NULL && ancestor->released)
+    if (ancestor == NULL)
+        return NULL; /* a main green's */
+    while (ancestor->released)
         ancestor = ancestor->parent;
     while (g != ancestor && g->parent != ancestor) {
         green_t *old = g->parent;

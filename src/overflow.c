@@ -70,8 +70,12 @@ static void put_address(struct line *line, uintptr_t address)
 /* Names are the user's: a line stays a line. */
 static void put_name(struct line *line, const char *name)
 {
-    for (; *name != '\0'; name++)
-        put_char(line, (unsigned char)*name < ' ' || *name == 0x7f ? '?' : *name);
+    for (; *name != '\0'; name++) {
+        if ((unsigned char)*name < ' ' || *name == 0x7f)
+            put_char(line, '?');
+        else
+            put_char(line, *name);
+    }
 }
 
 static void report(const green_t *g, uintptr_t fault, uintptr_t pc)

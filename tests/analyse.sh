@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Static analysis of the library: clang-tidy (.clang-tidy), cppcheck and gcc
+# -fanalyzer, all without a warning.
+#
+#     tests/analyse.sh [BUILD-DIRECTORY]
+#
+# First each must find a defect that is planted for it.  What is known to be
+# wrong of a warning stands in the table below, with the reason; a row that is
+# of no use any more is an error too.
+set -eu
+cd "$(dirname "$0")/.."
+build=${1:-build/analyse}
+failed=0
+
+# gcc 12 -fanalyzer: file, warning, why it is wrong.
+known=$(mktemp)
+found=$(mktemp)
+trap 'rm -f "$known" "$found"' EXIT
+cat > "$known" <<- 'END'
+	src/defer.c malloc-leak: it goes into the current green's list, by a pointer that gcc takes for unknown
+	src/green.c malloc-leak: the name and the block are the green's, which is the result
+	src/switch.c null-dereference: a thread whose tag fits has a current green
+END
+
+cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DGREEN_BUILD_TESTS=OFF \
+    -DGREEN_BUILD_EXAMPLES=OFF > "$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+
+# ---- Each finds what is planted ------------------------------------------------
+
+planted=$build/planted.c
+cat > "$planted" <<- 'END'
+	#include <stdlib.h>
+	int planted(int n);
+	int planted(int n)
+	{
+	    int *p = malloc(sizeof *p);
+	    if (n > 3)
+	        return *(int *)0;
+	    free(p);
+	    return *p;
+	}
+END
+must_find()
+{
+    name=$1
+    shift
+    if "$@" > "$build/planted.log" 2>&1 && ! grep -q 'warning' "$build/planted.log"; then
+        echo "analyse: $name misses what is planted for it"
+        exit 1
+    fi
+}
+tidy="clang-tidy --quiet --config-file=.clang-tidy"
+check="cppcheck --quiet --std=c11 --enable=warning,style,performance,portability --inline-suppr
+    --suppress=missingIncludeSystem --suppress=unreadVariable:include/green_fast.h --error-exitcode=1
+    -D__x86_64__ -D__LP64__ -D__ELF__ -D__GNUC__=12 -Iinclude -Isrc"
+analyzer="gcc -std=c11 -O2 -fanalyzer -Wall -Iinclude -Isrc -c -o /dev/null"
+must_find clang-tidy $tidy "$planted" -- -std=c11
+must_find cppcheck $check "$planted"
+must_find 'gcc -fanalyzer' $analyzer "$planted"
+
+# ---- And nothing in the library --------------------------------------------------
+
+$tidy -p "$build" src/*.c 2> /dev/null || failed=1
+$check src || failed=1
+
+for file in src/*.c; do
+    $analyzer "$file" 2> "$build/analyzer.log" || failed=1
+    sed -n "s|.*\[-Wanalyzer-\([a-z-]*\)\]\$|$file \1|p" "$build/analyzer.log" >> "$found"
+    grep 'warning:' "$build/analyzer.log" > "$build/warnings.log" || continue
+    while read -r warning; do
+        kind=$(echo "$warning" | sed 's/.*\[-Wanalyzer-\([a-z-]*\)\]$/\1/')
+        grep -q "^$file $kind:" "$known" && continue
+        echo "$warning"
+        failed=1
+    done < "$build/warnings.log"
+done
+while read -r file kind why; do
+    grep -q "^$file ${kind%:}\$" "$found" && continue
+    echo "analyse: not found any more: $file $kind $why"
+    failed=1
+done < "$known"
+
+[ $failed = 0 ] && echo "analyse: clang-tidy, cppcheck and gcc -fanalyzer: no warnings in $(ls src/*.c | wc -l) files"
+exit $failed
