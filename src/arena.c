@@ -44,6 +44,7 @@
 
 /* A stack that uses more than this is deep, however deep. */
 #define COUNT_MOST ((size_t)16 << 20)
+_Static_assert(COUNT_MOST / 4096 < 1 << 13, "as many pages as a slot can tell");
 
 /* Kinds of slots whose size has the same hash. */
 struct kinds {
@@ -115,7 +116,7 @@ void green__slot_count(struct green__slot *slot)
         for (size_t i = 0; i < n / page; i++)
             pages += resident[i] & 1;
     }
-    slot->pages = pages & 0xffffff;
+    slot->pages = pages & 0x1fff;
 }
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)
@@ -127,7 +128,7 @@ size_t green__slot_clear(struct green__slot *slot, const char *kept)
         size = (size_t)(kept - low) & ~(page - 1);
     (void)madvise(low, size, MADV_DONTNEED); /* refused for locked memory, which then stays */
     if (kept == NULL)
-        slot->pages = slot->uses = 0;
+        slot->pages = 0, slot->uses = 0;
     return bytes;
 }
 
@@ -323,11 +324,14 @@ static struct green__slot *leave_home(struct green__arena *arena)
 /*
  * A thread that ends may do so on a green's stack: musl runs thread-specific
  * destructors where pthread_exit() was called.  Such a stack comes home when
- * the kernel knows the thread no more.
+ * the kernel knows the thread no more.  Until then the thread's number, of at most
+ * 22 bits, stands where its pages and uses do.
  */
 static void leave_behind(struct green__slot *slot)
 {
-    slot->pages = (uint32_t)syscall(SYS_gettid) & 0xffffff; /* the kernel's limit is 2^22 */
+    uint32_t thread = (uint32_t)syscall(SYS_gettid);
+    slot->pages = thread & 0x1fff;
+    slot->uses = thread >> 13 & 0x3ffff;
     slot->next = left;
     left = slot;
 }
@@ -338,7 +342,8 @@ static void fetch_left(void)
     left = NULL;
     while (slot != NULL) {
         struct green__slot *next = slot->next;
-        if (syscall(SYS_tgkill, getpid(), slot->pages, 0) == 0 || errno != ESRCH) {
+        uint32_t thread = (uint32_t)slot->uses << 13 | slot->pages;
+        if (syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH) {
             slot->next = left;
             left = slot;
         } else {

@@ -35,8 +35,8 @@ struct green__slot {
     struct green__slot *next; /* in the list it is in */
     uint32_t index;           /* in its arena; set when it first leaves home */
     uint32_t ready : 1;       /* has its guard, if it shall have one; is known to Valgrind */
-    uint32_t uses : 7;        /* how often it came back since its pages were counted */
-    uint32_t pages : 24;      /* resident, as counted last; in arena.c's `left`: a thread's id */
+    uint32_t pages : 13;      /* resident, as counted last */
+    uint32_t uses : 18;       /* stack.c: how soon they are counted again */
 };
 
 struct green__arena {

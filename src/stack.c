@@ -6,9 +6,9 @@
  * What a cache keeps is bounded by its pages, not by its stacks: where a stack
  * more would exceed it, one of those used least lately loses its pages and, in
  * company, goes home to the arenas.  How many pages a stack has is counted when
- * it first comes back and then every so often; it loses those below the frames
- * it came back with on such an occasion, so that one deep call is not paid for
- * ever.
+ * it first comes back and then every so often, sooner if they were many; it loses
+ * those below the frames it came back with on such an occasion, so that one deep
+ * call is not paid for ever.
  */
 #include "stack.h"
 
@@ -28,8 +28,13 @@
 /* Slots that go to the arenas and come from there at a time. */
 #define BATCH 32
 
-/* A stack's pages are counted when it first comes back, and each time after so many. */
-#define COUNT_EVERY 64
+/*
+ * A stack's pages are counted when it first comes back, and after it has come back
+ * so often again.  Counting costs as much as making some fifty greens.
+ */
+#define COUNT_EVERY 4096
+#define COUNT_DEEP 64 /* if there are more than who stays at its top needs */
+#define SHALLOW 2     /* pages: the spread's, and what a few frames may need below it */
 
 /*
  * Tops are so far apart, modulo the second: a few cache lines and half a page.
@@ -193,19 +198,26 @@ static void clear_deep(struct green__slot *slot)
     green__slot_clear(slot, green__slot_is_running(slot) && here < kept ? here : kept);
 }
 
+static void count(struct green__slot *slot)
+{
+    green__slot_count(slot);
+    if (slot->pages <= SHALLOW) {
+        slot->uses = 0;
+        return;
+    }
+    if (slot->uses != 0)
+        clear_deep(slot);
+    slot->uses = COUNT_EVERY - COUNT_DEEP;
+}
+
 static void keep(struct green__stack_cache *cache, struct green__slot *slot)
 {
     struct green__arena *arena = green__slot_arena(slot);
     struct green__stack_kind *kind = find_kind(cache, arena->size, arena->guard);
     size_t bound = CACHE_BYTES / green__page_size(), given = 0;
 
-    if (slot->uses == 0) {
-        green__slot_count(slot);
-    } else if (slot->uses == COUNT_EVERY) {
-        green__slot_count(slot);
-        clear_deep(slot);
-        slot->uses = 0;
-    }
+    if (slot->uses == 0 || slot->uses == COUNT_EVERY)
+        count(slot);
     if (slot->pages == 0) { /* its green never ran */
         retire(kind, slot);
         return;
