@@ -330,6 +330,7 @@ static void it_is_refused_inside_a_hook(void **state)
 {
     (void)state;
     green_t *g = green_new(give_back, NULL);
+    refusals = 0;
     green_set_trace(ask_in_hook, NULL);
     green_switch(g, NULL);
     green_set_trace(NULL, NULL);

@@ -164,6 +164,7 @@ static void a_hook_may_ask(void **state)
 {
     (void)state;
     green_t *g = green_new(give_back, NULL);
+    looked = 0;
     green_set_trace(look, NULL);
     green_switch(g, NULL);
     green_set_trace(NULL, NULL);

@@ -6,6 +6,7 @@
  * A test file is a subject, a test's name a sentence.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -147,6 +148,97 @@ static inline int times(int native, int slow)
 {
     return getenv("GREEN_TEST_SLOW") != NULL ? slow : native;
 }
+
+/*
+ * The leak check.  With GREEN_TEST_LEAKS=n in the environment each test of a
+ * program is repeated until what the process holds stands still: until three
+ * times in a row nothing has grown.  After n times it fails.
+ */
+struct testing_held {
+    green_stats_t stats;
+    long allocated, mappings, resident;
+};
+
+static inline struct testing_held testing_held(void)
+{
+    struct testing_held held;
+    char text[128];
+    memset(&held, 0, sizeof held);
+    green_trim(0); /* what waits for the next green is no leak */
+    green_stats(&held.stats, sizeof held.stats);
+#if defined __GLIBC__ && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    held.allocated = (long)mallinfo2().uordblks;
+#endif
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file != NULL && fgets(text, sizeof text, file) != NULL)
+        held.resident = strtol(strchr(text, ' '), NULL, 10) * sysconf(_SC_PAGESIZE);
+    if (file != NULL)
+        fclose(file);
+    file = fopen("/proc/self/maps", "r");
+    for (int c; file != NULL && (c = getc(file)) != EOF;)
+        held.mappings += c == '\n';
+    if (file != NULL)
+        fclose(file);
+    return held;
+}
+
+/* A thread keeps a thousand blocks that are freed there, whoever made them: let it have them. */
+static inline void testing_fill_caches(void)
+{
+    enum { ENOUGH = 1100 };
+    static green_t *g[ENOUGH];
+    const green_options_t options = { .stack_size = 16384, .flags = GREEN_NO_GUARD };
+    for (int i = 0; i < ENOUGH; i++)
+        g[i] = green_new_with(give_back, NULL, &options); /* never runs */
+    for (int i = 0; i < ENOUGH; i++)
+        green_free(g[i]);
+    green_trim(0);
+}
+
+/* A page or two may come and go; a leak comes back each time. */
+static inline int testing_has_grown(struct testing_held a, struct testing_held b)
+{
+    return b.stats.greens > a.stats.greens || b.stats.threads > a.stats.threads ||
+           b.stats.stacks_live > a.stats.stacks_live || b.allocated > a.allocated ||
+           b.stats.bytes_mapped > a.stats.bytes_mapped || b.mappings > a.mappings ||
+           b.resident > a.resident + 16384;
+}
+
+static inline int testing_run(const char *group, const struct CMUnitTest *tests, size_t count,
+                              CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    const char *most = getenv("GREEN_TEST_LEAKS");
+    if (most == NULL)
+        return _cmocka_run_group_tests(group, tests, count, setup, teardown);
+    for (size_t i = 0; i < count; i++) {
+        int still = 0, times = 0;
+        testing_fill_caches();
+        struct testing_held before, now = testing_held();
+        while (still < 3 && times++ < atoi(most)) {
+            before = now;
+            if (_cmocka_run_group_tests(tests[i].name, &tests[i], 1, setup, teardown) != 0)
+                return 1;
+            now = testing_held();
+            still = testing_has_grown(before, now) ? 0 : still + 1;
+        }
+        printf("%s: %s after %d times, %ld KiB resident, %ld bytes allocated\n",
+               still == 3 ? "still" : "LEAKS", tests[i].name, times, now.resident >> 10, now.allocated);
+        if (still < 3) {
+            printf("the last time: greens %zu to %zu, threads %zu to %zu, stacks %zu to %zu, bytes "
+                   "mapped %zu to %zu, mappings %ld to %ld, allocated %ld to %ld, resident %ld to %ld\n",
+                   before.stats.greens, now.stats.greens, before.stats.threads, now.stats.threads,
+                   before.stats.stacks_live, now.stats.stacks_live, before.stats.bytes_mapped,
+                   now.stats.bytes_mapped, before.mappings, now.mappings, before.allocated,
+                   now.allocated, before.resident, now.resident);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+#undef cmocka_run_group_tests
+#define cmocka_run_group_tests(tests, setup, teardown) \
+    testing_run(#tests, tests, sizeof(tests) / sizeof(tests)[0], setup, teardown)
 
 /* Holds in greens, threads and children, where cmocka's asserts must not jump: prints, aborts. */
 #define must(expr) ((expr) ? (void)0 : must_failed(__FILE__, __LINE__, #expr))
