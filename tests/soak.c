@@ -197,9 +197,9 @@ static void lap(int number)
 {
     hand_on();
     renew_some();
-    hold_and_end(200);
+    hold_and_end(1000);
     use_a_thread();
-    make_and_end(GREENS - 10 - 400 - 40);
+    make_and_end(GREENS - 10 - 2000 - 40);
     if (number % 16 == 0)
         green_trim(1 << 20);
 }

@@ -252,6 +252,7 @@ static int make(int i, const char *name, size_t size, unsigned flags, void *stac
     green_t *made = green_new_with(echo, NULL, &options);
     if (made == NULL)
         return errno;
+    must(stack != NULL || (flags & GREEN_NO_GUARD) || under_valgrind() || is_guarded(made));
     if (flags & GREEN_DETACHED)
         detached = made;
     else

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""
+Builds the library in pieces, so that what is changed in one place is compiled
+in that place only.  For the programs of this directory.
+"""
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TESTS = os.path.join(ROOT, 'tests')
+
+
+def run(command, environment=None, seconds=20):
+    """Whether a program ends well; it may print what it likes, and hang."""
+    env = dict(os.environ)
+    env.update(environment or {})
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)  # it may have children
+        process.wait()
+        return False
+
+
+def call(command, **more):
+    """A command that must work."""
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    if result.returncode != 0:
+        sys.exit(f'{shlex.join(command)}\n{result.stdout}')
+    return result.stdout
+
+
+def compiles(command):
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+class Library:
+    """libgreen as objects, an archive and a shared library, and programs on it."""
+
+    def __init__(self):
+        self.cc = shlex.split(os.environ.get('CC', 'cc'))
+        self.options = ['-std=gnu11', '-O1', '-fPIC', '-pthread', '-I' + os.path.join(ROOT, 'include')]
+        self.nodelete = '-Wl,-z,nodelete'
+        self.programs = {}
+
+    def __enter__(self):
+        self.dir = tempfile.mkdtemp(prefix='green-mutants.')
+        self.shared = os.path.join(self.dir, 'libgreen.so')
+        self.src = os.path.join(self.dir, 'src')
+        shutil.copytree(os.path.join(ROOT, 'src'), self.src)
+        # The same list as CMakeLists.txt has: all there are.
+        self.files = sorted(f for f in os.listdir(self.src) if f.endswith('.c')) + ['arch/switch.S']
+        for file in self.files:
+            self.compile(file)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.dir)
+
+    def object(self, file):
+        return os.path.join(self.dir, file.replace('/', '_') + '.o')
+
+    def command(self, file, output):
+        return [*self.cc, *self.options, '-fvisibility=hidden', '-I' + self.src,
+                '-c', os.path.join(self.src, file), '-o', output]
+
+    def compile(self, file):
+        call(self.command(file, self.object(file)))
+
+    def link_shared(self, output=None, instead=None):
+        """instead: {file: object}"""
+        objects = [(instead or {}).get(file, self.object(file)) for file in self.files]
+        call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread', '-o', output or self.shared])
+
+    def program(self, name, source, shared=False):
+        """Compiles a test; its assembly comes with it.  It is linked by link()."""
+        objects = [os.path.join(self.dir, name + '.o')]
+        call([*self.cc, *self.options, '-c', source, '-o', objects[0]])
+        assembly = source[:-2] + '.S'
+        if os.path.exists(assembly):
+            objects.append(os.path.join(self.dir, name + '_S.o'))
+            call([*self.cc, '-c', assembly, '-o', objects[1]])
+        self.programs[name] = objects
+
+    def link(self, *names):
+        """Links programs with the objects, and the shared library; all if none is named."""
+        objects = [self.object(file) for file in self.files]
+        for name in names or self.programs:
+            own = [] if name == 'load_library' else objects
+            call([*self.cc, *self.programs[name], *own, '-pthread', '-lcmocka', '-lm', '-ldl',
+                  '-o', os.path.join(self.dir, name)])
+        self.link_shared()
+
+    @contextlib.contextmanager
+    def broken(self, file, old, new):
+        """For a while, a file of src/ in which old has become new; or the link."""
+        if file == 'link':
+            was = self.nodelete
+            self.nodelete = was.replace(old, new)
+            if self.nodelete == was:
+                sys.exit(f'the link has no {old!r}')
+            yield
+            self.nodelete = was
+            return
+        path = os.path.join(self.src, file)
+        with open(path) as f:
+            text = f.read()
+        if text.count(old) != 1:
+            sys.exit(f'{file} has {text.count(old)} of {old!r}')
+        with open(path, 'w') as f:
+            f.write(text.replace(old, new))
+        whole = 'arch/switch.S' if file.startswith('arch/') else file
+        try:
+            self.compile(whole)
+            yield
+        finally:
+            with open(path, 'w') as f:
+                f.write(text)
+            self.compile(whole)
