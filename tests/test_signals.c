@@ -112,7 +112,7 @@ static void keeps_registers_under_signals(int flags)
     signal(SIGALRM, SIG_IGN); /* one may come late */
     for (int i = 0; i < GREENS; i++)
         assert_int_equal(green_free(greens[i]), 0);
-    print_message("%lu switches, %d signals%s, %d wrong, %lu registers changed\n", calls, (int)signals,
+    print_message("signals: %lu switches, %d signals%s, %d wrong, %lu registers changed\n", calls, (int)signals,
                   flags ? " on an alternate stack" : "", (int)wrong, changed);
     assert_int_equal(wrong, 0);
     assert_int_equal(changed, 0);

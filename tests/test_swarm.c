@@ -155,7 +155,7 @@ static void sixteen_threads_with_a_thousand_greens_leave_nothing(void **state)
     assert_int_equal(after.stacks_live, before.stacks_live);
     assert_int_equal(after.stacks_cached, 0);
     assert_int_equal(after.bytes_mapped, 0);
-    print_message("%d threads, %d greens: %ld switches, %ld deaths, %ld taken over, %ld calls refused\n",
+    print_message("swarm: %d threads, %d greens, %ld switches, %ld deaths, %ld taken over, %ld calls refused\n",
                   threads, threads * greens, (long)entered, (long)finished, (long)taken, (long)refused);
     assert_true(refused > 0 && taken > 0 && finished > 0);
 
