@@ -216,7 +216,7 @@ void *green_yield(void *value)
 {
     green_t *me = load(green__self->current);
     if (me == NULL || me->is_main) {
-        errno = green__self->ended ? EPERM : EINVAL;
+        errno = green__self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
     return green_switch(green__parent(me), value);
