@@ -344,6 +344,15 @@ void green__bury(struct green__thread *self, green_t *g)
     green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack);
 }
 
+/* A released green is kept for its children, who need what tells of its parent; no user does. */
+static void forbid(green_t *g)
+{
+    size_t all = sizeof *g / 8 * 8;
+    green__forbid(g, offsetof(struct green, parent));
+    green__forbid(&g->owner, offsetof(struct green, children) - offsetof(struct green, owner));
+    green__forbid(&g->freeing, all - offsetof(struct green, freeing));
+}
+
 void green__release(green_t *g)
 {
     struct green__thread *self = green__self;
@@ -355,6 +364,8 @@ void green__release(green_t *g)
         green_t *parent = g->parent;
         put_block(g);
         lose_child(parent);
+    } else {
+        forbid(g);
     }
 }
 

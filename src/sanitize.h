@@ -31,6 +31,7 @@
 
 GREEN__WEAK void __sanitizer_start_switch_fiber(void **fake_stack, const void *low, size_t size);
 GREEN__WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **low, size_t *size);
+GREEN__WEAK void __asan_poison_memory_region(const volatile void *low, size_t size);
 GREEN__WEAK void __asan_unpoison_memory_region(const volatile void *low, size_t size);
 GREEN__WEAK void __lsan_register_root_region(const void *low, size_t size);
 GREEN__WEAK void __lsan_unregister_root_region(const void *low, size_t size);
@@ -47,6 +48,16 @@ GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501
 #define GREEN__VALGRIND_STACK_DEREGISTER 0x1502
 #define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002 /* memcheck.h */
+
+/*
+ * Memory that the user has given up and we have not: ASan reports who touches
+ * it, until it is freed.  Whole units of 8 bytes.
+ */
+static inline void green__forbid(const volatile void *low, size_t size)
+{
+    if (__asan_poison_memory_region != NULL)
+        __asan_poison_memory_region(low, size);
+}
 
 /* ---- Stacks ------------------------------------------------------------------ */
 
