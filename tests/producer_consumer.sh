@@ -429,7 +429,7 @@ unreadable "$dir" "$dir: Is a directory"
 unreadable - "standard input: Is a directory" <"$dir"
 unreadable - "standard input: Bad file descriptor" <&-
 if [ -r /proc/self/mem ]; then
-    unreadable /proc/self/mem "/proc/self/mem: Input/output error"
+    unreadable /proc/self/mem '/proc/self/mem: \(Input/output\|I/O\) error' # glibc, musl
 fi
 if [ "$(id -u)" -ne 0 ]; then
     : >"$dir/secret"
