@@ -25,6 +25,7 @@
 #include <green.h>
 #pragma GCC visibility pop
 
+#include "arch/arch.h"
 #include "sanitize.h"
 #include "stack.h"
 
@@ -65,7 +66,7 @@ struct green {
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else GREEN__TAG_CLOSED */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
-    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL */
+    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL, also if released */
 
     _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
     unsigned char is_main;
@@ -105,6 +106,7 @@ struct green__thread {
     /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;
     _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag() alone */
+    green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
     void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
 
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
@@ -126,7 +128,6 @@ struct green__thread {
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
-    green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
     bool ended;               /* what a thread has past its end */
     bool ends;                /* its thread-specific destructor has run once */
     bool ending;              /* inside green_thread_end() ... */
@@ -136,6 +137,27 @@ struct green__thread {
     struct green__thread *next;  /* among those to be used again; under the lock */
     struct green__thread *next_made; /* among all there are */
 };
+
+/* What unwinding finds its way by, the green being the owner of its stack: see arch/arch.h. */
+_Static_assert(offsetof(struct green, sp) == GREEN__OWNER_SP, "");
+_Static_assert(offsetof(struct green, parent) == GREEN__OWNER_NEXT, "");
+_Static_assert(offsetof(struct green, stand_in) == GREEN__OWNER_INSTEAD, "");
+_Static_assert(offsetof(struct green, life) == GREEN__OWNER_STATE, "");
+_Static_assert(offsetof(struct green, thread) == GREEN__OWNER_GROUP, "");
+_Static_assert(GREEN__STARTED == GREEN__OWNER_STARTED, "");
+_Static_assert(offsetof(struct green__thread, current) == GREEN__GROUP_CURRENT, "");
+_Static_assert(offsetof(struct green__thread, runs) == GREEN__GROUP_RUNS, "");
+
+/*
+ * The functions in which greens wait are in a section of their own, so that
+ * green_dump() can tell them from the functions that call them.
+ */
+#define GREEN__MOVES __attribute__((section("green_moves")))
+__typeof__(green_switch) green_switch GREEN__MOVES;
+__typeof__(green_throw) green_throw GREEN__MOVES;
+__typeof__(green_yield) green_yield GREEN__MOVES;
+__typeof__(green_free) green_free GREEN__MOVES;
+__typeof__(green_thread_end) green_thread_end GREEN__MOVES;
 
 /* ---- thread.c ----------------------------------------------------------- */
 
@@ -173,6 +195,12 @@ static inline bool green__is_orphan(const green_t *g)
 {
     struct green__thread *thread = load(g->thread);
     return atomic_load_explicit(&thread->id, memory_order_acquire) != load(g->owner);
+}
+
+/* Whose stack is running, which inside a trace hook is not the current one's. */
+static inline green_t *green__running(const struct green__thread *self)
+{
+    return self->runs != NULL ? self->runs : load(self->current);
 }
 
 /* The check of a call that only looks at g: false with errno. */
@@ -242,7 +270,7 @@ void green__settle(struct green__thread *thread);
  * Throws ECANCELED into a SUSPENDED green with the current one standing in for
  * its parent (rule 9).  0 if it died; it is then released, if asked for.
  */
-int green__cancel(struct green__thread *self, green_t *g, bool release);
+int green__cancel(struct green__thread *self, green_t *g, bool release) GREEN__MOVES;
 
 /* Has the sanitizers forget a SUSPENDED green that will not be entered again. */
 void green__forget(struct green__thread *self, green_t *g);

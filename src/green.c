@@ -469,9 +469,7 @@ size_t green_stack_used(const green_t *g)
 {
     if (!green__may_look(green__self, g) || g->is_main || load(g->life) != GREEN__STARTED)
         return 0;
-    const struct green__thread *self = green__self;
-    const green_t *runs = self->runs != NULL ? self->runs : load(self->current);
-    const void *sp = g == runs ? here() : g->sp;
+    const void *sp = g == green__running(green__self) ? here() : g->sp;
     return (uintptr_t)g->stack.low + g->stack.size - (uintptr_t)sp;
 }
 

@@ -60,7 +60,7 @@ static void end_handlers(struct green__thread *self)
 }
 
 /* Leaves me for to, which is current already; returns what me is entered with. */
-static inline void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
+static inline GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
 {
     if (UNLIKELY(self->exceptions != NULL)) {
         put_exceptions_away(self, me);
@@ -136,7 +136,7 @@ static _Noreturn void body(void *value);
 static void start(green_t *g)
 {
     green__set_life(g, GREEN__STARTED);
-    g->sp = green__arch_first(green__stack_top(&g->stack), body);
+    g->sp = green__arch_first(green__stack_top(&g->stack), body, g);
     green__fiber_begin(&g->fiber, false);
 }
 
@@ -175,7 +175,7 @@ static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
 }
 
 /* Leaves me, the current green, with a parcel for to. */
-static void *move(struct green__thread *self, green_t *me, green_t *to, struct parcel parcel)
+static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t *to, struct parcel parcel)
 {
     to = deliver(self, me, to, &parcel);
     if (to == me)
@@ -188,7 +188,7 @@ static void *move(struct green__thread *self, green_t *me, green_t *to, struct p
 
 /* ---- The calls ------------------------------------------------------------------ */
 
-static __attribute__((noinline)) void *switch_slowly(green_t *g, void *value)
+static __attribute__((noinline)) GREEN__MOVES void *switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
     if (value == GREEN_FAILED) {
@@ -263,6 +263,12 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
 
 /* ---- Death ---------------------------------------------------------------------- */
 
+static inline void give_up(struct green__thread *self, green_t *me)
+{
+    green__stack_put(&self->stacks, &me->stack);
+    self->dead = me->fiber;
+}
+
 /* Lets go of the fake stack that ASan would have its variables on. */
 static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me)
 {
@@ -278,10 +284,14 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     to = deliver(self, me, to, &parcel);
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
-    green__stack_put(&self->stacks, &me->stack);
-    self->dead = me->fiber;
-    if (me->detached)
+    if (me->detached) {
+        green__arch_disown(green__stack_top(&me->stack));
+        give_up(self, me);
+        me->stand_in = NULL;
         green__release(me);
+    } else {
+        give_up(self, me);
+    }
     leave(self, NULL, to);
     if (UNLIKELY(self->exceptions != NULL))
         fetch_exceptions(self, to);
@@ -337,5 +347,5 @@ void green_exit(void *value)
     if (self->exceptions != NULL)
         end_handlers(self);
     green__stack_left(me->stack.low, me->stack.size);
-    green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up), NULL);
+    green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up, me), NULL);
 }

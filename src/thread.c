@@ -220,7 +220,7 @@ static void move_before(green_t *g, green_t *before)
  * list parts those that were tried and still live from the others; whatever is
  * started meanwhile joins the others.  False if one refused.
  */
-static bool end_greens(struct green__thread *self)
+static GREEN__MOVES bool end_greens(struct green__thread *self)
 {
     green_t *mark = &self->mark;
     bool all_died = true;

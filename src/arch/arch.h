@@ -25,7 +25,8 @@
  *
  *     the address to resume at
  *     the frame pointer
- *     on x86_64: rbx
+ *     the register that compilers address locals by where they realign a
+ *     stack: rbx, x19
  *
  * What lies above is private to whoever suspended; it is reached through the
  * address to resume at, with
@@ -40,12 +41,37 @@
  * address to resume at holds for that stack pointer, so a debugger can walk a
  * suspended stack knowing only where it was saved.
  *
+ * How a stack is unwound
+ * ----------------------
+ * From the entry of a stack to the stack that is to go on when it ends, and so
+ * to the thread's own.  Nobody keeps a record of that: the entry's CFI finds it
+ * when an unwinder asks, by an expression that walks from owner to owner.  What
+ * owns a stack is any struct that has, where the constants below say,
+ *
+ *     a saved stack pointer,
+ *     the next owner, and one that counts instead of that unless it is NULL,
+ *     a state, which says whether it is suspended if it does not run,
+ *     a group, in which one says who runs, and another whose stack it is that
+ *     runs if that is not the same.
+ *
+ * The expression goes on to the next of the owners that is in the right state,
+ * and to its saved frame.  If that is the one that runs, whose stack pointer is
+ * saved nowhere, or if there is none, it ends at a return address of zero in
+ * the first frame.  The CFI of any other frame holds for a stack pointer just
+ * past the saved word, with the frame pointer and the register after it as
+ * saved, and so the same is said of every kind of suspended frame.
+ *
+ * The other stack may lie anywhere, higher or lower, and one goes on exactly at
+ * the address to resume at, not behind a call: as after a signal, so that is
+ * what the entry's CFI says it is (.cfi_signal_frame; gdb then also calls it
+ * <signal handler called>).  Walkers of frame pointers stop at the entry.
+ *
  * What a port provides
  * --------------------
  * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame
  * green__arch_switch() leaves, its offsets, a struct with static asserts that
  * the two agree, and the inline functions declared at the end of this file.
- * src/arch/<cpu>/switch.S: the three routines below, each with its register
+ * src/arch/<cpu>/switch.S: the four routines below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
  * instruction, and nothing that asm.h can do for it.
  *
@@ -65,8 +91,7 @@
  *      asm.h.
  *   3. Run the tests: test_registers (it wants the patterns for your registers
  *      in test_registers.S), test_kept, then all.
- *   4. Walk a suspended and a new stack with gdb: its bt must end at
- *      green__arch_entry.
+ *      Of these, test_backtrace wants the entry's CFI.
  */
 
 #ifndef __ELF__
@@ -83,6 +108,16 @@
 #else
 #error "libgreen: no port to this CPU yet; src/arch/arch.h says how to add one"
 #endif
+
+/* Where an owner of a stack has what the unwinding wants; core.h compares. */
+#define GREEN__OWNER_SP 0
+#define GREEN__OWNER_NEXT 16
+#define GREEN__OWNER_INSTEAD 24
+#define GREEN__OWNER_STATE 32 /* a byte */
+#define GREEN__OWNER_GROUP 72
+#define GREEN__OWNER_STARTED 1 /* the state */
+#define GREEN__GROUP_CURRENT 0
+#define GREEN__GROUP_RUNS 16   /* whose stack runs, or NULL: the current one's */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -102,12 +137,36 @@ _Noreturn void green__arch_jump(void *target, void *value);
  */
 void green__arch_entry(void);
 
+/* The return address of its call: a frame that is there is a stack's last. */
+extern const char green__arch_entry_called[];
+
+/* Where a stack is resumed that green__arch_switch() has suspended. */
+extern const char green__arch_resumed[];
+
+/*
+ * Calls fn(arg) in such a way that unwinding goes from there to the stack saved
+ * as sp, as if that had called it, and not to the caller.
+ */
+void green__arch_call_as(void *sp, void (*fn)(void *arg), void *arg);
+
+/*
+ * The personality routine of the entry's frame (Itanium C++ ABI, Exception
+ * Handling, 1.6.2): unwinders ask it when an exception comes by.  Whoever uses
+ * a port defines it.
+ */
+int green__arch_personality(int version, int actions, uint64_t exception_class, void *exception,
+                            void *context);
+
 /*
  * Prepares a stack that ends at top (a multiple of 16) so that resuming it
  * calls entry(value), and returns its saved stack pointer.  The floating-point
  * control modes are then those of whoever resumes it.  entry must not return.
+ * owner is where unwinding begins to look for where it goes on; NULL: nowhere.
  */
-static inline void *green__arch_first(void *top, void (*entry)(void *value));
+static inline void *green__arch_first(void *top, void (*entry)(void *value), const void *owner);
+
+/* Has unwinding end at the entry from now on, as the owner is about to go. */
+static inline void green__arch_disown(void *top);
 
 /*
  * A client request to Valgrind: its code and two arguments.  Returns Valgrind's

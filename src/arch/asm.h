@@ -23,9 +23,84 @@
         .cfi_startproc
 .endm
 
+/* A second name for a place in one. */
+.macro green_label name
+        .globl  \name
+        .hidden \name
+\name:
+.endm
+
 .macro green_end name
         .cfi_endproc
         .size   \name, . - \name
+.endm
+
+/*
+ * The CFA is where arch.h, "How a stack is unwound", says.  sp is the stack
+ * pointer's DWARF number; at [sp + owner] is a pointer to the owner, and at
+ * sp + end the address that the CFA is where unwinding ends.
+ *
+ * It is an expression for a stack machine.  To the left of each line is where
+ * its bytes begin, which the jumps are counted by; to the right what is on the
+ * machine's stack.
+ */
+#define OP_DEREF 0x06
+#define OP_DUP 0x12
+#define OP_DROP 0x13
+#define OP_OVER 0x14
+#define OP_SWAP 0x16
+#define OP_ADD 0x23
+#define OP_IF 0x28
+#define OP_EQUAL 0x29
+#define OP_JUMP 0x2f
+#define OP_CONSTANT 0x30
+#define OP_REGISTER 0x70
+#define OP_DEREF_SIZE 0x94
+#define BY(from, to) ((to) - (from) - 3) & 255, (((to) - (from) - 3) >> 8) & 255
+
+.macro green_unwind_to_owner sp, owner, end
+        .cfi_escape     0x0f, 84                /* DW_CFA_def_cfa_expression, bytes */
+/*  0 */ .cfi_escape    OP_REGISTER + \sp, \owner, OP_DEREF         /* owner */
+/*  3 */ .cfi_escape    OP_DUP, OP_IF, BY(4, 10)
+/*  7 */ .cfi_escape    OP_JUMP, BY(7, 81)                          /* NULL */
+        /* Who is next? */
+/* 10 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_INSTEAD, OP_DEREF
+/* 14 */ .cfi_escape    OP_DUP, OP_IF, BY(15, 25)                   /* owner, instead */
+/* 18 */ .cfi_escape    OP_DROP, OP_ADD, GREEN__OWNER_NEXT, OP_DEREF
+/* 22 */ .cfi_escape    OP_JUMP, BY(22, 27)                         /* next */
+/* 25 */ .cfi_escape    OP_SWAP, OP_DROP                            /* instead */
+/* 27 */ .cfi_escape    OP_DUP, OP_IF, BY(28, 34)
+/* 31 */ .cfi_escape    OP_JUMP, BY(31, 81)                         /* NULL */
+        /* Is it started?  Else who is next to it? */
+/* 34 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_STATE, OP_DEREF_SIZE, 1
+/* 39 */ .cfi_escape    OP_CONSTANT + GREEN__OWNER_STARTED, OP_EQUAL
+/* 41 */ .cfi_escape    OP_IF, BY(41, 47)                           /* owner */
+/* 44 */ .cfi_escape    OP_JUMP, BY(44, 10)
+        /* Does it run? */
+/* 47 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_GROUP, OP_DEREF
+/* 51 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__GROUP_RUNS, OP_DEREF
+/* 55 */ .cfi_escape    OP_DUP, OP_IF, BY(56, 66)                   /* owner, group, runs */
+/* 59 */ .cfi_escape    OP_DROP, OP_ADD, GREEN__GROUP_CURRENT, OP_DEREF
+/* 63 */ .cfi_escape    OP_JUMP, BY(63, 68)                         /* owner, current */
+/* 66 */ .cfi_escape    OP_SWAP, OP_DROP                            /* owner, runs */
+/* 68 */ .cfi_escape    OP_OVER, OP_EQUAL, OP_IF, BY(70, 81)        /* owner */
+        /* No: past the address to resume at. */
+/* 73 */ .cfi_escape    OP_ADD, GREEN__OWNER_SP, OP_DEREF, OP_ADD, 8 /* CFA */
+/* 78 */ .cfi_escape    OP_JUMP, BY(78, 84)
+/* 81 */ .cfi_escape    OP_DROP, OP_REGISTER + \sp, \end            /* CFA */
+.endm
+
+/*
+ * Comes before the first of these.  Valgrind does not know all operations, and
+ * its reader of CFI stops the program at a CFA that it does not know.  But it
+ * passes over a function in which a register's value takes more constants than
+ * it has room for, which is 19.  register is a number of one that calls destroy.
+ */
+.macro green_hide_from_valgrind register
+        .cfi_escape     0x16, \register, 20     /* DW_CFA_val_expression, bytes */
+    .rept 20
+        .cfi_escape     OP_CONSTANT
+    .endr
 .endm
 
 /* No executable stack. Without this note the linker asks for one. */

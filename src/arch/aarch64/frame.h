@@ -5,43 +5,54 @@
  * What green__arch_switch() leaves on the stack of the one it suspends:
  *
  *     high  |  d8 ... d15         |  112
- *           |  x19 ... x28        |   32
- *           |  FPCR               |   24
- *           |  x30, signed if PAC |   16
+ *           |  x21 ... x28        |   48
+ *           |  FPCR               |   40
+ *           |  x20                |   32
+ *           |  x30, signed if PAC |   24
+ *           |  x19                |   16
  *           |  x29                |    8
  *     low   |  where to resume    |    0   <- saved stack pointer
  *
  * and what green__arch_first() puts at the top of a new stack:
  *
- *     high  |  zero               |   24   <- top is the next address
- *           |  entry              |   16
+ *     high  |  owner              |   40   <- top is the next address
+ *           |  zero               |   32   where unwinding ends, past a return address of zero
+ *           |  zero               |   24
+ *           |  x19: entry         |   16
  *           |  x29: zero          |    8
  *     low   |  where to resume    |    0   <- saved stack pointer
  */
 #define GREEN__FRAME_RESUME 0
-#define GREEN__FRAME_X30 16
-#define GREEN__FRAME_X19 32
+#define GREEN__FRAME_X29 8
+#define GREEN__FRAME_X19 16
+#define GREEN__FRAME_X30 24
+#define GREEN__FRAME_X20 32
+#define GREEN__FRAME_X21 48
 #define GREEN__FRAME_D8 112
 #define GREEN__FRAME_SIZE 176
 
 #define GREEN__FIRST_X29 8
-#define GREEN__FIRST_SIZE 32
+#define GREEN__FIRST_OWNER 40
+#define GREEN__FIRST_END 32
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
 
 struct green__frame {
     void *resume;
-    uint64_t x29, x30, fpcr;
-    uint64_t x19_28[10];
+    uint64_t x29, x19, x30, x20, fpcr;
+    uint64_t x21_28[8];
     uint64_t d8_15[8];
 };
 _Static_assert(offsetof(struct green__frame, resume) == GREEN__FRAME_RESUME,
                "arch.h: first the address to resume at");
-_Static_assert(offsetof(struct green__frame, x29) == 8, "arch.h: then the frame pointer");
+_Static_assert(offsetof(struct green__frame, x29) == GREEN__FRAME_X29,
+               "arch.h: then the frame pointer");
+_Static_assert(offsetof(struct green__frame, x19) == GREEN__FRAME_X19, "arch.h: then x19");
 _Static_assert(offsetof(struct green__frame, x30) == GREEN__FRAME_X30, "");
-_Static_assert(offsetof(struct green__frame, fpcr) == GREEN__FRAME_X30 + 8, "stored as a pair");
-_Static_assert(offsetof(struct green__frame, x19_28) == GREEN__FRAME_X19, "");
+_Static_assert(offsetof(struct green__frame, x20) == GREEN__FRAME_X20, "");
+_Static_assert(offsetof(struct green__frame, fpcr) == GREEN__FRAME_X20 + 8, "stored as a pair");
+_Static_assert(offsetof(struct green__frame, x21_28) == GREEN__FRAME_X21, "");
 _Static_assert(offsetof(struct green__frame, d8_15) == GREEN__FRAME_D8, "");
 _Static_assert(sizeof(struct green__frame) == GREEN__FRAME_SIZE, "");
 _Static_assert(GREEN__FRAME_SIZE % 16 == 0, "sp is a multiple of 16 where it is used");
@@ -49,19 +60,29 @@ _Static_assert(GREEN__FRAME_SIZE % 16 == 0, "sp is a multiple of 16 where it is 
 struct green__first_frame {
     void (*resume)(void);
     void *x29;
-    void (*entry)(void *);
-    void *zero;
+    void (*x19)(void *);
+    void *return_address;
+    void *end;
+    const void *owner;
 };
 _Static_assert(offsetof(struct green__first_frame, x29) == GREEN__FIRST_X29, "");
-_Static_assert(offsetof(struct green__first_frame, entry) == GREEN__FIRST_X29 + 8,
+_Static_assert(offsetof(struct green__first_frame, x19) == GREEN__FIRST_X29 + 8,
                "loaded as a pair");
-_Static_assert(sizeof(struct green__first_frame) == GREEN__FIRST_SIZE, "");
+_Static_assert(offsetof(struct green__first_frame, owner) == GREEN__FIRST_OWNER, "");
+_Static_assert(offsetof(struct green__first_frame, end) == GREEN__FIRST_END, "");
+_Static_assert(sizeof(struct green__first_frame) % 16 == 0, "sp is a multiple of 16");
 
-static inline void *green__arch_first(void *top, void (*entry)(void *value))
+static inline void *green__arch_first(void *top, void (*entry)(void *value), const void *owner)
 {
     struct green__first_frame *frame = (struct green__first_frame *)top - 1;
-    *frame = (struct green__first_frame){.resume = green__arch_entry, .entry = entry};
+    *frame = (struct green__first_frame){
+        .resume = green__arch_entry, .x19 = entry, .owner = owner};
     return frame;
+}
+
+static inline void green__arch_disown(void *top)
+{
+    ((struct green__first_frame *)top - 1)->owner = NULL;
 }
 
 /* valgrind.h, "arm64": four rotations that add up to nothing, and a marker. */

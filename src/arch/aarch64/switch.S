@@ -44,14 +44,14 @@ green_function green__arch_switch
         mrs     x10, fpcr
         adr     x11, .Lresume
         stp     x11, x29, [sp, #GREEN__FRAME_RESUME]
-        .cfi_rel_offset x29, GREEN__FRAME_RESUME + 8
-        stp     x30, x10, [sp, #GREEN__FRAME_X30]
-        .cfi_rel_offset x30, GREEN__FRAME_X30
-        save_pair x19, x20, GREEN__FRAME_X19
-        save_pair x21, x22, GREEN__FRAME_X19 + 16
-        save_pair x23, x24, GREEN__FRAME_X19 + 32
-        save_pair x25, x26, GREEN__FRAME_X19 + 48
-        save_pair x27, x28, GREEN__FRAME_X19 + 64
+        .cfi_rel_offset x29, GREEN__FRAME_X29
+        save_pair x19, x30, GREEN__FRAME_X19
+        stp     x20, x10, [sp, #GREEN__FRAME_X20]
+        .cfi_rel_offset x20, GREEN__FRAME_X20
+        save_pair x21, x22, GREEN__FRAME_X21
+        save_pair x23, x24, GREEN__FRAME_X21 + 16
+        save_pair x25, x26, GREEN__FRAME_X21 + 32
+        save_pair x27, x28, GREEN__FRAME_X21 + 48
         save_pair d8, d9, GREEN__FRAME_D8
         save_pair d10, d11, GREEN__FRAME_D8 + 16
         save_pair d12, d13, GREEN__FRAME_D8 + 32
@@ -103,22 +103,23 @@ green_function green__arch_switch
          * saved stack pointer plus 8, and no other register means anything.
          */
 .Lresume:
+        green_label green__arch_resumed
         green_jump_pad
         sub     sp, sp, #8
         .cfi_def_cfa_offset GREEN__FRAME_SIZE
-        ldr     x29, [sp, #GREEN__FRAME_RESUME + 8]
+        ldr     x29, [sp, #GREEN__FRAME_X29]
         .cfi_restore x29
-        load_pair x19, x20, GREEN__FRAME_X19
-        load_pair x21, x22, GREEN__FRAME_X19 + 16
-        load_pair x23, x24, GREEN__FRAME_X19 + 32
-        load_pair x25, x26, GREEN__FRAME_X19 + 48
-        load_pair x27, x28, GREEN__FRAME_X19 + 64
+        load_pair x21, x22, GREEN__FRAME_X21
+        load_pair x23, x24, GREEN__FRAME_X21 + 16
+        load_pair x25, x26, GREEN__FRAME_X21 + 32
+        load_pair x27, x28, GREEN__FRAME_X21 + 48
         load_pair d8, d9, GREEN__FRAME_D8
         load_pair d10, d11, GREEN__FRAME_D8 + 16
         load_pair d12, d13, GREEN__FRAME_D8 + 32
         load_pair d14, d15, GREEN__FRAME_D8 + 48
-        ldp     x30, x10, [sp, #GREEN__FRAME_X30]
-        .cfi_restore x30
+        ldp     x20, x10, [sp, #GREEN__FRAME_X20]
+        .cfi_restore x20
+        load_pair x19, x30, GREEN__FRAME_X19
         mrs     x11, fpcr
         cmp     x10, x11
         b.ne    .Lfpcr
@@ -158,20 +159,62 @@ green_end green__arch_jump
  *
  * At this point x0 holds the value, which is also the first argument, and sp
  * is the saved stack pointer plus 8.  x29 becomes zero, where walkers of frame
- * pointers stop.  Unwinders stop because the return address is undefined.
+ * pointers stop.
  */
+.macro unwind_to_owner taken            /* bytes of the first frame below sp */
+        green_unwind_to_owner 31, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
+.endm
+
 green_declare green__arch_entry
         .cfi_startproc
-        .cfi_undefined x30
-        .cfi_def_cfa_offset GREEN__FIRST_SIZE - 8
+        .cfi_personality 0x1b, green__arch_personality /* relative to here, 4 bytes */
+        .cfi_signal_frame
+        green_hide_from_valgrind 9              /* x9 */
+        .cfi_offset x30, -8
+        .cfi_offset x29, 0
+        .cfi_offset x19, 8
+        unwind_to_owner 8
         brk     #1                      /* for who looks up the byte before */
 green__arch_entry:
         green_jump_pad
         sub     sp, sp, #8
-        .cfi_def_cfa_offset GREEN__FIRST_SIZE
-        ldp     x29, x9, [sp, #GREEN__FIRST_X29]
-        add     sp, sp, #GREEN__FIRST_SIZE
-        .cfi_def_cfa_offset 0
-        blr     x9
-        brk     #1
+        unwind_to_owner 0
+        ldp     x29, x19, [sp, #GREEN__FIRST_X29]
+        add     sp, sp, #16
+        unwind_to_owner 16
+        blr     x19
+        green_label green__arch_entry_called
+        brk     #1                      /* so that this is still the entry */
 green_end green__arch_entry
+
+/*
+ * void green__arch_call_as(void *sp, void (*fn)(void *arg), void *arg)
+ *
+ *     x0   sp: the saved stack pointer
+ *     x1   fn
+ *     x2   arg
+ */
+green_function green__arch_call_as
+        .cfi_signal_frame               /* as in green__arch_entry */
+        green_landing_pad
+        sub     sp, sp, #32
+        .cfi_def_cfa_offset 32
+        save_pair x29, x30, 0
+        str     x19, [sp, #16]
+        .cfi_rel_offset x19, 16
+        mov     x19, x0
+        .cfi_remember_state
+        .cfi_def_cfa x19, 8
+        .cfi_offset x30, -8
+        .cfi_offset x29, 0
+        .cfi_offset x19, 8
+        mov     x0, x2
+        blr     x1
+        .cfi_restore_state
+        ldr     x19, [sp, #16]
+        .cfi_restore x19
+        load_pair x29, x30, 0
+        add     sp, sp, #32
+        .cfi_def_cfa_offset 0
+        ret
+green_end green__arch_call_as

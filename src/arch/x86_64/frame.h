@@ -17,7 +17,10 @@
  *
  * and what green__arch_first() puts at the top of a new stack:
  *
- *     high  |  zero, zero       |  24   <- top is the next address
+ *     high  |  unused           |  48   <- top is the next address
+ *           |  owner            |  40
+ *           |  zero             |  32   where unwinding ends, past a return address of zero
+ *           |  zero             |  24   also for walkers that are lost and look on the stack
  *           |  rbx: entry       |  16
  *           |  rbp: zero        |   8
  *     low   |  where to resume  |   0   <- saved stack pointer
@@ -25,6 +28,9 @@
 #define GREEN__FRAME_MXCSR 56
 #define GREEN__FRAME_X87 60
 #define GREEN__FRAME_SIZE 72
+
+#define GREEN__FIRST_OWNER 40
+#define GREEN__FIRST_END 32
 
 /* In place of MXCSR when resuming, where nobody has read it: a bit that it does not have. */
 #define GREEN__MXCSR_UNKNOWN 0x80000000
@@ -50,16 +56,32 @@ struct green__first_frame {
     void (*resume)(void);
     void *rbp;
     void (*rbx)(void *);
-    void *zero[2];
+    void *return_address;
+    void *end;
+    const void *owner;
+    void *unused;
 };
+_Static_assert(offsetof(struct green__first_frame, rbx) == 16, "arch.h");
+_Static_assert(offsetof(struct green__first_frame, owner) == GREEN__FIRST_OWNER, "");
+_Static_assert(offsetof(struct green__first_frame, end) == GREEN__FIRST_END, "");
 _Static_assert(sizeof(struct green__first_frame) % 16 == 8,
                "the entry calls with an aligned stack, three words up");
 
-static inline void *green__arch_first(void *top, void (*entry)(void *value))
+static inline void *green__arch_first(void *top, void (*entry)(void *value), const void *owner)
 {
     struct green__first_frame *frame = (struct green__first_frame *)top - 1;
-    *frame = (struct green__first_frame){.resume = green__arch_entry, .rbx = entry};
+    frame->resume = green__arch_entry;
+    frame->rbp = NULL;
+    frame->rbx = entry;
+    frame->return_address = NULL;
+    frame->end = NULL;
+    frame->owner = owner;
     return frame;
+}
+
+static inline void green__arch_disown(void *top)
+{
+    ((struct green__first_frame *)top - 1)->owner = NULL;
 }
 
 /* valgrind.h, "amd64": four rotations that add up to nothing, and a marker. */

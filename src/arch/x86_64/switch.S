@@ -93,6 +93,7 @@ green_function green__arch_switch
          * register means anything.
          */
 .Lresume:
+        green_label green__arch_resumed
         pop_saved %rbp, 56
         pop_saved %rbx, 48
         pop_saved %r12, 40
@@ -181,21 +182,53 @@ green_end green__arch_jump
  * void green__arch_entry(void)
  *
  * At this point rax holds the value, and rsp points at the first frame's rbp:
- * zero, where walkers of frame pointers stop.  Unwinders stop because the
- * return address is undefined.  The call leaves rsp a multiple of 16, as the
- * ABI wants it (3.2.2 "The Stack Frame").
+ * zero, where walkers of frame pointers stop.  The call leaves rsp a multiple
+ * of 16, as the ABI wants it (3.2.2 "The Stack Frame").
  */
+.macro unwind_to_owner taken            /* bytes of the first frame below rsp */
+        green_unwind_to_owner 7, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
+.endm
+
 green_declare green__arch_entry
         .cfi_startproc
-        .cfi_def_cfa_offset 32
-        .cfi_undefined %rip
+        .cfi_personality 0x1b, green__arch_personality /* relative to here, 4 bytes */
+        .cfi_signal_frame
+        green_hide_from_valgrind 2              /* rcx */
+        .cfi_offset %rip, -8
+        .cfi_offset %rbp, 0
+        .cfi_offset %rbx, 8
+        unwind_to_owner 8
         ud2                             /* for who looks up the byte before */
 green__arch_entry:
         popq    %rbp
-        .cfi_def_cfa_offset 24
+        unwind_to_owner 16
         popq    %rbx
-        .cfi_def_cfa_offset 16
+        unwind_to_owner 24
         movq    %rax, %rdi
         call    *%rbx
-        ud2
+        green_label green__arch_entry_called
+        ud2                             /* so that this is still the entry */
 green_end green__arch_entry
+
+/*
+ * void green__arch_call_as(void *sp, void (*fn)(void *arg), void *arg)
+ *
+ *     rdi  sp: the saved stack pointer
+ *     rsi  fn
+ *     rdx  arg
+ */
+green_function green__arch_call_as
+        .cfi_signal_frame               /* as in green__arch_entry */
+        green_landing_pad
+        push_saved %rbx, 16
+        movq    %rdi, %rbx
+        .cfi_remember_state
+        .cfi_def_cfa %rbx, 8
+        .cfi_offset %rbp, 0
+        .cfi_offset %rbx, 8
+        movq    %rdx, %rdi
+        call    *%rsi
+        .cfi_restore_state
+        pop_saved %rbx, 8
+        ret
+green_end green__arch_call_as
