@@ -91,7 +91,7 @@
  *     green_thread_end() ends them properly first.  Handles outlive the thread
  *     and may then be freed by any other, those of NEW greens too, which any
  *     other may also take over (rule 7).  pthread_exit() in a green ends the
- *     thread in this way, without unwinding the frames of other greens.
+ *     thread in this way.
  *
  * 15. Kept across a switch: all that the platform's ABI calls callee-saved,
  *     the floating-point control modes included (rounding, exception masks);
@@ -122,6 +122,15 @@
  * 20. A stack lent by the caller is the caller's again once its green is
  *     released.  It has no guard.
  *
+ * Unwinding
+ * ---------
+ * From the body of a green unwinding goes on to the frames of its nearest
+ * ancestor that is started and alive (its parent, usually), and so to main:
+ * backtraces and debuggers show all these.  pthread_exit() and cancellation
+ * clean up in them all, in destructors and what was compiled with -fexceptions.
+ * A C++ exception goes no further than the body: one that leaves it has a
+ * sentence written to stderr and std::terminate() called, where it was thrown.
+ *
  * Errors
  * ------
  * Functions that return int return 0, or -1 with errno set.  Functions that
@@ -139,7 +148,8 @@
  *           first use comes even later leaks what it has made)
  *
  * They are looked for in this order, before ELOOP and ENOMEM.  The library
- * never prints and never aborts, but for green_exit() where it cannot work.
+ * never prints and never aborts, but for green_exit() where it cannot work, and
+ * an exception that leaves a body.
  *
  * Every function may be called from any thread; none is async-signal-safe, but
  * for those of rule 17.  Nothing here is a cancellation point.
@@ -389,6 +399,33 @@ green_trace_fn *green_get_trace(void **data);
  * errno on error.  fn may only look, as a trace hook.
  */
 int green_each(int (*fn)(green_t *g, void *arg), void *arg);
+
+/*
+ * Where g is: up to n addresses into pcs, of its own frames only, from the one
+ * that runs or waits (the first is the return address of this call, or an
+ * address inside libgreen) to its entry, which for a main green is the
+ * thread's.  Returns how many; for functions and lines, see
+ * backtrace_symbols_fd() and addr2line.
+ *
+ * It wants an unwinder: that of the program, which every C++ program has, or
+ * that of glibc's backtrace(), which loads one when it is first called; and
+ * some 5 KiB of the running stack.  ENOSYS if there is neither.  EINVAL if g is
+ * NEW or DEAD, or n negative.  Works inside a trace hook.
+ */
+int green_backtrace(const green_t *g, void **pcs, int n);
+
+/*
+ * Writes a line about each of the greens that green_each() finds to fd,
+ *
+ *     green 0x7f... "name": suspended, parent 0x7f... "main", stack 656 of
+ *     262144, at wait_for_work+0x2c
+ *
+ * The last is the function that called the switch, if the dynamic linker knows
+ * its name (link with -rdynamic), else file and offset, and ? where
+ * green_backtrace() would fail.  -1 with errno if a write fails.  Works inside a
+ * trace hook.
+ */
+int green_dump(int fd);
 
 /* ---- Stacks ------------------------------------------------------------ */
 

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where greens are: green_backtrace(), green_dump().
+ *
+ * A suspended stack is walked by the unwinder at hand, which can only begin
+ * where it is called: so it is called as if the suspended frame had done it.
+ * That unwinder is the program's own or, with glibc, the one that backtrace()
+ * loads.
+ */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <unwind.h>
+
+#include "arch/arch.h"
+#include "core.h"
+
+/* Each may be missing. */
+#pragma weak _Unwind_Backtrace
+#pragma weak _Unwind_GetIP
+#pragma weak dladdr
+__attribute__((weak)) int backtrace(void **pcs, int n);
+
+/* ---- The walk --------------------------------------------------------------- */
+
+struct walk {
+    const void *first; /* the address in the first frame that is wanted */
+    void **pcs;
+    int n, used;       /* room, and what there is */
+    bool begun;
+    int error;
+};
+
+/* One frame; false if there is to be no other. */
+static bool step(struct walk *walk, void *pc)
+{
+    walk->begun = walk->begun || pc == walk->first;
+    if (!walk->begun)
+        return true;
+    if (walk->used == walk->n || pc == NULL) /* behind the thread's first, some have one more */
+        return false;
+    walk->pcs[walk->used++] = pc;
+    return pc != (const void *)green__arch_entry_called &&
+           (uintptr_t)pc != (uintptr_t)green__arch_entry;
+}
+
+static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *walk)
+{
+    return step(walk, (void *)_Unwind_GetIP(context)) ? _URC_NO_REASON : _URC_END_OF_STACK;
+}
+
+/* By backtrace(), which gives all frames or as many as there is room for. */
+static void walk_by_backtrace(struct walk *walk)
+{
+    for (int room = 64;; room *= 2) {
+        void **pcs = malloc((size_t)room * sizeof *pcs);
+        if (pcs == NULL) {
+            walk->error = ENOMEM;
+            return;
+        }
+        int count = backtrace(pcs, room);
+        bool more = true;
+        walk->used = 0;
+        walk->begun = false;
+        for (int i = 0; i < count && more; i++)
+            more = step(walk, pcs[i]);
+        free(pcs);
+        if (!more || count < room)
+            return;
+    }
+}
+
+static __attribute__((noinline)) void walk_from_here(void *arg)
+{
+    struct walk *walk = arg;
+    if (_Unwind_Backtrace != NULL)
+        (void)_Unwind_Backtrace(visit, walk);
+    else if (backtrace != NULL)
+        walk_by_backtrace(walk);
+    else
+        walk->error = ENOSYS;
+}
+
+/* The frames of g, a started green; here: the address to begin at if it is running. */
+static int walk(const green_t *g, const void *here, void **pcs, int n)
+{
+    struct walk walk = {.first = here, .pcs = pcs, .n = n};
+    if (g == green__running(green__self)) {
+        walk_from_here(&walk);
+    } else {
+        walk.first = *(void **)g->sp;
+        green__arch_call_as(g->sp, walk_from_here, &walk);
+    }
+    if (walk.error == 0)
+        return walk.used;
+    errno = walk.error;
+    return -1;
+}
+
+__attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int n)
+{
+    if (n < 0 || (pcs == NULL && n > 0)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!green__may_look(green__self, g))
+        return -1;
+    if (load(g->life) != GREEN__STARTED) {
+        errno = EINVAL;
+        return -1;
+    }
+    return n > 0 ? walk(g, __builtin_return_address(0), pcs, n) : 0;
+}
+
+/* ---- The list ----------------------------------------------------------------- */
+
+/* The bounds of GREEN__MOVES, by the linker. */
+extern const char green__moves_begin[] __asm__("__start_green_moves")
+    __attribute__((visibility("hidden")));
+extern const char green__moves_end[] __asm__("__stop_green_moves")
+    __attribute__((visibility("hidden")));
+
+static bool is_move(uintptr_t pc)
+{
+    return pc == (uintptr_t)green__arch_resumed ||
+           pc - (uintptr_t)green__moves_begin <=
+               (uintptr_t)green__moves_end - (uintptr_t)green__moves_begin;
+}
+
+/* An address, by the symbol it is in if there is one, else by the file. */
+static void format_pc(char *text, size_t size, uintptr_t pc, bool is_return)
+{
+    Dl_info info;
+    if (dladdr == NULL || dladdr((void *)(pc - is_return), &info) == 0) {
+        snprintf(text, size, "%p", (void *)pc);
+    } else if (info.dli_sname != NULL) {
+        snprintf(text, size, "%s+0x%zx", info.dli_sname, (size_t)(pc - (uintptr_t)info.dli_saddr));
+    } else {
+        const char *slash = strrchr(info.dli_fname, '/');
+        snprintf(text, size, "%s+0x%zx", slash != NULL ? slash + 1 : info.dli_fname,
+                 (size_t)(pc - (uintptr_t)info.dli_fbase));
+    }
+}
+
+static void format_where(char *text, size_t size, const green_t *g, const void *here)
+{
+    void *pcs[32];
+    int n = walk(g, here, pcs, 32), at = 0;
+    while (at < n - 1 && is_move((uintptr_t)pcs[at]))
+        at++;
+    if (at < n)
+        format_pc(text, size, (uintptr_t)pcs[at], at > 0 || pcs[0] == here);
+    else
+        snprintf(text, size, "?");
+}
+
+static void format_green(char *text, size_t size, const green_t *g)
+{
+    const char *name = g->is_main ? "main" : g->name;
+    if (name != NULL)
+        snprintf(text, size, "%p \"%s\"", (const void *)g, name);
+    else
+        snprintf(text, size, "%p", (const void *)g);
+    for (; *text != '\0'; text++) /* names are the user's: a line stays a line */
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
+struct dump {
+    int fd;
+    const void *here;
+};
+
+static int dump_one(green_t *g, void *arg)
+{
+    static const char *const states[] = {
+        [GREEN_NEW] = "new",
+        [GREEN_RUNNING] = "running",
+        [GREEN_SUSPENDED] = "suspended",
+        [GREEN_DEAD] = "dead",
+    };
+    const struct dump *dump = arg;
+    char self[80], parent[80] = "none", stack[64] = "unknown", where[256];
+    format_green(self, sizeof self, g);
+    if (!g->is_main) {
+        format_green(parent, sizeof parent, green__parent(g));
+        snprintf(stack, sizeof stack, "%zu of %zu", green_stack_used(g), g->stack.size);
+    }
+    format_where(where, sizeof where, g, dump->here);
+    return dprintf(dump->fd, "green %s: %s, parent %s, stack %s, at %s\n", self,
+                   states[green_state(g)], parent, stack, where) < 0;
+}
+
+__attribute__((noinline)) int green_dump(int fd)
+{
+    struct dump dump = {fd, __builtin_return_address(0)};
+    return green_each(dump_one, &dump) == 0 ? 0 : -1;
+}
