@@ -22,7 +22,7 @@
 #pragma weak _Unwind_Backtrace
 #pragma weak _Unwind_GetIP
 #pragma weak dladdr
-__attribute__((weak)) int backtrace(void **pcs, int n);
+__attribute__((weak, visibility("default"))) int backtrace(void **pcs, int n);
 
 /* ---- The walk --------------------------------------------------------------- */
 
