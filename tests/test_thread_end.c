@@ -474,6 +474,99 @@ static void greens_that_hang_together_are_ended_each_by_itself(void **state)
     assert_noted("1 1 1 1 1 1 1 1 1 1");
 }
 
+static green_t *freer, *freed;
+
+/* Frees the other again and again, which goes to main instead of dying. */
+static void *never_give_up(void *other)
+{
+    while (green_free(other) != 0)
+        continue;
+    return NULL;
+}
+
+static void *go_to_main_instead(void *value)
+{
+    do
+        value = green_switch(green_main(), V(value == GREEN_FAILED ? errno : 0));
+    while (value == GREEN_FAILED);
+    return value;
+}
+
+static void *end_with_one_that_is_being_freed(void *value)
+{
+    freed = green_new(go_to_main_instead, NULL);
+    freer = green_new(never_give_up, NULL);
+    must(green_switch(freed, NULL) == V(0));
+    must(green_switch(freer, freed) == V(ECANCELED));
+    errno = 0;
+    must(green_thread_end() == -1 && errno == EBUSY);
+    must(green_state(freer) == GREEN_SUSPENDED && green_parent(freed) == freer);
+    must(green_abandon(freer) == 0 && green_parent(freed) == green_main());
+    must(green_abandon(freed) == 0);
+    must(green_thread_end() == 0);
+    return value;
+}
+
+static void one_that_is_being_freed_is_left_to_who_refuses_to_end(void **state)
+{
+    (void)state;
+    in_thread(end_with_one_that_is_being_freed, NULL);
+}
+
+static int count_one(green_t *g, void *count)
+{
+    (void)g;
+    ++*(int *)count;
+    return 0;
+}
+
+static void leave_the_thread(void *unused)
+{
+    int count = 0;
+    (void)unused;
+    must(green_each(count_one, &count) == 0 && count == 2); /* main and the one it has made */
+    note("main");
+    pthread_exit(NULL);
+}
+
+static void *end_while_ending(void *value)
+{
+    left[STARTED] = green_new(park_at_parent, NULL);
+    must(green_switch(left[STARTED], value) == value);
+    green_defer(leave_the_thread, NULL);
+    green_thread_end();
+    return value; /* not reached */
+}
+
+static void *exit_when_cancelled(void *value)
+{
+    note("%d", green_yield(value) == GREEN_FAILED && errno == ECANCELED);
+    pthread_exit(NULL);
+    return value; /* not reached */
+}
+
+static void *end_in_a_green_while_ending(void *value)
+{
+    left[STARTED] = green_new(exit_when_cancelled, NULL);
+    must(green_switch(left[STARTED], value) == value);
+    green_thread_end();
+    return value; /* not reached */
+}
+
+static void a_thread_may_end_inside_green_thread_end(void **state)
+{
+    (void)state;
+    assert_null(in_thread(end_while_ending, V(1)));
+    assert_noted("main");
+    assert_int_equal(green_state(left[STARTED]), GREEN_DEAD);
+    assert_int_equal(green_free(left[STARTED]), 0);
+    assert_null(in_thread(end_in_a_green_while_ending, V(1)));
+    assert_noted("1");
+    assert_int_equal(green_state(left[STARTED]), GREEN_DEAD);
+    assert_int_equal(green_free(left[STARTED]), 0);
+    in_thread(use_nothing, NULL); /* what was of that thread is fit for the next */
+}
+
 /* ---- Past the end ---------------------------------------------------------------------- */
 
 static int usable, refused;
@@ -647,6 +740,8 @@ int main(void)
         with_key(what_mains_destructors_start_and_defer_is_ended_too),
         with_key(a_thread_that_has_nothing_may_end_so_too),
         with_key(greens_that_hang_together_are_ended_each_by_itself),
+        with_key(one_that_is_being_freed_is_left_to_who_refuses_to_end),
+        with_key(a_thread_may_end_inside_green_thread_end),
         with_key(past_its_end_a_thread_is_refused_everything),
         with_key(a_first_use_in_a_destructor_ends_with_the_thread_too),
         with_key(the_initial_thread_may_end_before_the_process),

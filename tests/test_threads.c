@@ -527,6 +527,43 @@ static void a_child_that_is_gone_no_longer_counts(void **state)
     helper_end(&thread);
 }
 
+/* Three families in another thread, each parent with two children. */
+static green_t *parents[3], *children[6];
+
+static void make_families(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        must((parents[i] = green_new(give_back, NULL)) != NULL);
+        for (int k = 0; k < 2; k++)
+            must((children[2 * i + k] = green_new(give_back, parents[i])) != NULL);
+    }
+}
+
+static void several_may_lose_children_before_their_thread_notices(void **state)
+{
+    (void)state;
+    static const int orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 0, 2 } };
+    struct helper thread;
+    helper_start(&thread);
+    for (size_t order = 0; order < sizeof orders / sizeof *orders; order++) {
+        helper_do(&thread, make_families, NULL);
+        for (int i = 0; i < 6; i++) {
+            assert_refused(green_set_parent(parents[i / 2], green_main()), EBUSY);
+            assert_int_equal(green_set_parent(children[i], green_main()), 0);
+        }
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(green_set_parent(parents[orders[order][i]], green_main()), 0);
+        for (int i = 0; i < 3; i++) {
+            assert_ptr_equal(green_switch(parents[i], V(i)), V(i));
+            assert_int_equal(green_free(parents[i]), 0);
+        }
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(green_free(children[i]), 0);
+    }
+    helper_end(&thread);
+}
+
 /* Makes many, and says that they are there; then ends without using them. */
 enum { HANDED = 200 };
 static green_t *handed[HANDED];
@@ -785,6 +822,7 @@ int main(void)
         cmocka_unit_test(the_parents_count_is_right_whenever_it_is_freed),
         cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
         cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
+        cmocka_unit_test(several_may_lose_children_before_their_thread_notices),
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
         cmocka_unit_test(ten_threads_switch_at_once),
         cmocka_unit_test(many_threads_that_switch_to_anothers_get_clean_errors),
