@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef int (*CMFixtureFunction)(void **state);
+
 struct CMUnitTest {
     const char *name;
     void (*test)(void **state);
-    int (*setup)(void **state), (*teardown)(void **state);
+    CMFixtureFunction setup, teardown;
 };
 
 static jmp_buf cmocka_out; /* with 1: failed, 2: skipped */
@@ -84,13 +86,14 @@ static inline void cmocka_strings(const char *a, const char *b, const char *file
     cmocka_assert(memcmp(a, b, size) == 0, __FILE__, __LINE__, #a " holds " #b, 0, 0)
 
 /* How many have failed; above 255 of no interest. */
-static inline int cmocka_run(const struct CMUnitTest *tests, size_t n, int (*setup)(void **),
-                             int (*teardown)(void **))
+static inline int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, size_t n,
+                                          CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     static const char *const outcomes[] = {"       OK", "   FAILED", "  SKIPPED"};
     static void *state, *group;
     static volatile int failed;
 
+    failed = 0;
     if (setup != NULL && setup(&group) != 0)
         return 1;
     for (volatile size_t i = 0; i < n; i++) {
@@ -113,11 +116,11 @@ static inline int cmocka_run(const struct CMUnitTest *tests, size_t n, int (*set
     }
     if (teardown != NULL && teardown(&group) != 0)
         failed++;
-    printf("[==========] %zu tests, %d failed\n", n, failed);
+    printf("[==========] %s: %zu tests, %d failed\n", name, n, failed);
     return failed;
 }
 
 #define cmocka_run_group_tests(tests, setup, teardown) \
-    cmocka_run(tests, sizeof tests / sizeof tests[0], setup, teardown)
+    _cmocka_run_group_tests(#tests, tests, sizeof tests / sizeof tests[0], setup, teardown)
 
 #endif
