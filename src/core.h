@@ -173,7 +173,11 @@ extern _Thread_local struct green__thread *green__self __asm__(GREEN__SELF_SYMBO
     __attribute__((tls_model("initial-exec"), visibility("default")));
 
 /* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
-struct green__thread *green__thread_need(void);
+struct green__thread *green__thread_begin(void);
+static inline struct green__thread *green__thread_need(void)
+{
+    return LIKELY(load(green__self->id) != 0) ? green__self : green__thread_begin();
+}
 
 /* All there are, in use or not, by next_made; under the lock. */
 extern struct green__thread *green__threads __attribute__((visibility("hidden")));
@@ -239,7 +243,22 @@ void green__init_main(green_t *main, struct green__thread *thread);
 void green__drop_blocks(struct green__thread *self);
 
 /* Changes life, and with it enter and the thread's list. */
-void green__set_life(green_t *g, enum green__life life);
+static inline void green__set_life(green_t *g, enum green__life life)
+{
+    if (load(g->life) == GREEN__STARTED) {
+        g->prev->next = g->next;
+        g->next->prev = g->prev;
+    }
+    store(g->life, (unsigned char)life);
+    store(g->enter, life == GREEN__STARTED ? load(g->owner) : GREEN__TAG_CLOSED);
+    if (life == GREEN__STARTED) {
+        green_t *main = &load(g->thread)->main;
+        g->next = main;
+        g->prev = main->prev;
+        main->prev->next = g;
+        main->prev = g;
+    }
+}
 
 /* The nearest ancestor whose handle is not released. */
 green_t *green__real_parent(green_t *g);

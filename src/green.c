@@ -19,21 +19,18 @@
  */
 #define SPARE_BLOCKS 1024
 
-static green_t *take_block(struct green__thread *self)
+/* One with anything in it, or NULL. */
+static inline green_t *take_block(struct green__thread *self)
 {
     green_t *g = self->spare;
-    if (g == NULL)
-        return calloc(1, sizeof *g);
+    if (UNLIKELY(g == NULL))
+        return malloc(sizeof *g);
     self->spare = g->parent;
     self->spare_count--;
-    /* In two, each small enough for a compiler to do it by a few wide stores. */
-    memset(g, 0, offsetof(struct green, next));
-    memset((char *)g + offsetof(struct green, next), 0,
-           sizeof *g - offsetof(struct green, next));
     return g;
 }
 
-static void put_block(green_t *g)
+static inline void put_block(green_t *g)
 {
     struct green__thread *self = green__self;
     if (load(self->id) == 0 || self->spare_count >= SPARE_BLOCKS || self->watched) {
@@ -52,23 +49,6 @@ void green__drop_blocks(struct green__thread *self)
 }
 
 /* ---- State ----------------------------------------------------------------- */
-
-void green__set_life(green_t *g, enum green__life life)
-{
-    green_t *main = &load(g->thread)->main;
-    if (load(g->life) == GREEN__STARTED) {
-        g->prev->next = g->next;
-        g->next->prev = g->prev;
-    }
-    store(g->life, (unsigned char)life);
-    store(g->enter, life == GREEN__STARTED ? load(g->owner) : GREEN__TAG_CLOSED);
-    if (life == GREEN__STARTED) {
-        g->next = main;
-        g->prev = main->prev;
-        main->prev->next = g;
-        main->prev = g;
-    }
-}
 
 void green__init_main(green_t *main, struct green__thread *thread)
 {
@@ -108,7 +88,7 @@ static void gain_child(green_t *parent)
  * Takes a child from parent.  A released green goes with its last child, which
  * takes a child from its own parent, and so on.  Returns the first that stays.
  */
-static green_t *lose_child(green_t *parent)
+static inline green_t *lose_child(green_t *parent)
 {
     while (!parent->is_main && --parent->children == 0 && parent->released) {
         green_t *next = parent->parent;
@@ -266,12 +246,30 @@ static bool is_valid(const green_options_t *options)
            green__stack_valid(options->stack, options->stack_size);
 }
 
-/* A green with nothing but its name and its stack, both of which may be missing. */
-static green_t *allocate(struct green__thread *self, const green_options_t *options)
+/*
+ * Makes a block a NEW green's, whatever is in it.  One by one: what is valid later
+ * only need not be touched, and a memset() of such a size costs more than the rest.
+ */
+static inline void init(green_t *g, struct green__thread *self)
 {
-    green_t *g = take_block(self);
-    if (g == NULL)
-        return NULL;
+    store(g->enter, GREEN__TAG_CLOSED);
+    store(g->life, GREEN__NEW);
+    store(g->owner, load(self->id));
+    store(g->thread, self);
+    g->stand_in = NULL;
+    g->is_main = g->released = g->tried = 0;
+    g->exceptions[0] = g->exceptions[1] = 0;
+    g->children = g->gone = 0;
+    g->freeing = NULL;
+    g->fiber = (struct green__fiber){0};
+    g->name = NULL;
+    g->deferred = NULL;
+    g->locals = NULL;
+}
+
+/* Gives a green its name and its stack, or takes the block back. */
+static green_t *furnish(struct green__thread *self, green_t *g, const green_options_t *options)
+{
     if (options->name != NULL && (g->name = strndup(options->name, NAME_MAX_BYTES)) == NULL)
         goto no_name;
     if (options->stack != NULL)
@@ -292,12 +290,12 @@ no_name:
 green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
 {
     static const green_options_t defaults;
-    if (options == NULL)
-        options = &defaults;
-    if (run == NULL || !is_valid(options)) {
+    if (run == NULL || (options != NULL && !is_valid(options))) {
         errno = EINVAL;
         return NULL;
     }
+    if (options == NULL)
+        options = &defaults;
     struct green__thread *self = green__thread_need();
     if (self == NULL)
         return NULL;
@@ -307,17 +305,17 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
         return NULL;
     settle_if_bereaved(self);
 
-    green_t *g = allocate(self, options);
+    green_t *g = take_block(self);
     if (g == NULL)
         return NULL;
-    store(g->enter, GREEN__TAG_CLOSED);
-    store(g->owner, load(self->id));
-    store(g->thread, self);
+    init(g, self);
     g->detached = (options->flags & GREEN_DETACHED) != 0;
     g->parent = parent;
-    gain_child(parent);
     g->run = run;
     g->data = options->data;
+    if (furnish(self, g, options) == NULL)
+        return NULL;
+    gain_child(parent);
     store(self->greens, load(self->greens) + 1);
     return g;
 }
@@ -339,8 +337,10 @@ void green__bury(struct green__thread *self, green_t *g)
     if (load(g->life) == GREEN__STARTED)
         green__forget(self, g);
     green__set_life(g, GREEN__DEAD);
-    green__defer_drop(g);
-    green__local_drop(g);
+    if (g->deferred != NULL)
+        green__defer_drop(g);
+    if (g->locals != NULL)
+        green__local_drop(g);
     green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack);
 }
 
@@ -357,7 +357,8 @@ void green__release(green_t *g)
 {
     struct green__thread *self = green__self;
     store(self->greens, load(self->greens) - 1);
-    free(g->name);
+    if (g->name != NULL)
+        free(g->name);
     g->name = NULL;
     g->released = true;
     if (g->children == 0) {
@@ -376,7 +377,7 @@ static bool may_free(struct green__thread *self, green_t *g)
         errno = EINVAL;
         return false;
     }
-    if (self->looking == 0 && green__is_orphan(g))
+    if (!green__is_mine(self, g) && self->looking == 0 && green__is_orphan(g))
         return true;
     if (!green__may_change(self, g))
         return false;
@@ -390,7 +391,7 @@ static bool may_free(struct green__thread *self, green_t *g)
 /* A NEW or DEAD green, or one to be abandoned. */
 static void dispose(struct green__thread *self, green_t *g)
 {
-    bool orphan = green__is_orphan(g);
+    bool orphan = !green__is_mine(self, g);
     if (orphan)
         green__lock();
     else

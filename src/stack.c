@@ -129,13 +129,11 @@ static void empty(struct green__stack_cache *cache, struct green__stack_kind *ki
     *kind = (struct green__stack_kind){0};
 }
 
-/* Finds a kind and makes it the first; one too many makes the last give way. */
-static struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t size,
-                                           size_t guard)
+/* Makes a kind the first; one too many makes the last give way. */
+static struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t size,
+                                            size_t guard)
 {
     struct green__stack_kind *kinds = cache->kinds;
-    if (kinds[0].size == size && kinds[0].guard == guard)
-        return &kinds[0];
     size_t last = sizeof cache->kinds / sizeof cache->kinds[0] - 1, at = 1;
     while (at < last && kinds[at].size != 0 && (kinds[at].size != size || kinds[at].guard != guard))
         at++;
@@ -147,6 +145,13 @@ static struct green__stack_kind *find_kind(struct green__stack_cache *cache, siz
     memmove(kinds + 1, kinds, at * sizeof *kinds);
     kinds[0] = kind;
     return &kinds[0];
+}
+
+static inline struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t size,
+                                                  size_t guard)
+{
+    struct green__stack_kind *first = &cache->kinds[0];
+    return first->size == size && first->guard == guard ? first : fetch_kind(cache, size, guard);
 }
 
 /* Takes the pages from a stack of the kind used least lately; false if there is none. */
@@ -259,12 +264,11 @@ static void hand_out(struct green__slot *slot, struct green__stack *stack)
     green__stack_begins(stack->low, stack->size);
 }
 
-int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
-                     struct green__stack *stack)
+/* Gets one that no warm stack of the kind used last will do for. */
+static struct green__slot *get_slot(struct green__stack_cache *cache, size_t asked, bool guarded)
 {
     size_t page = green__page_size();
-    if (size == 0)
-        size = GREEN__STACK_DEFAULT;
+    size_t size = asked == 0 ? GREEN__STACK_DEFAULT : asked;
     if (size < GREEN__STACK_MIN)
         size = GREEN__STACK_MIN;
     size = green__round_up(size * green__frame_factor(), page);
@@ -275,23 +279,34 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
         green__stack_drop(cache); /* other kinds may be what fills the address space */
         kind = find_kind(cache, size, guard);
         if (!fill(cache, kind))
-            goto no_memory;
+            return NULL;
     }
+    kind->asked = asked;
+    kind->guarded = guarded;
     struct green__slot *slot = take(cache, kind);
     if (green__slot_prepare(slot) != 0) {
         push_cold(kind, slot); /* but there may be some that have their guard */
         send_home(kind, kind->colds);
         slot = green__arena_take_ready(size, guard);
-        if (slot == NULL)
-            goto no_memory;
+    }
+    return slot;
+}
+
+int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
+                     struct green__stack *stack)
+{
+    struct green__stack_kind *last = &cache->kinds[0];
+    struct green__slot *slot;
+    /* A warm one has been used, so it is ready. */
+    if (last->warm != NULL && last->asked == size && last->guarded == guarded)
+        slot = pop_warm(cache, last);
+    else if ((slot = get_slot(cache, size, guarded)) == NULL) {
+        errno = ENOMEM;
+        return -1;
     }
     hand_out(slot, stack);
     add(&cache->got, 1);
     return 0;
-
-no_memory:
-    errno = ENOMEM;
-    return -1;
 }
 
 void green__stack_lend(void *memory, size_t size, struct green__stack *stack)

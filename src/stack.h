@@ -25,6 +25,8 @@ struct green__stack {
 /* Stacks of one size, with a guard or without, in a cache. */
 struct green__stack_kind {
     size_t size, guard;       /* size 0: none, here and in what follows */
+    size_t asked;             /* what was asked for when it last was this kind */
+    bool guarded;             /* and whether with a guard */
     struct green__slot *warm; /* have pages; the last to come is the first to go */
     struct green__slot *cold; /* have none */
     unsigned colds;           /* how many */

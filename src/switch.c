@@ -133,11 +133,12 @@ static void *unpack(struct parcel parcel)
 
 static _Noreturn void body(void *value);
 
-static void start(green_t *g)
+static inline void start(struct green__thread *self, green_t *g)
 {
     green__set_life(g, GREEN__STARTED);
     g->sp = green__arch_first(green__stack_top(&g->stack), body, g);
-    green__fiber_begin(&g->fiber, false);
+    if (UNLIKELY(self->sanitized))
+        green__fiber_begin(&g->fiber, false);
 }
 
 /*
@@ -145,8 +146,8 @@ static void start(green_t *g)
  * green stands for its parent; a NEW one starts, or, given an error, dies of it
  * unrun and passes it on.  from is who the parcel comes from, for the hook.
  */
-static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
-                        struct parcel *parcel)
+static inline green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
+                               struct parcel *parcel)
 {
     green_t *unrun = NULL; /* the last that died here, if the handle goes with it */
     self->runs = from;
@@ -155,12 +156,14 @@ static green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
             to = green__parent(to);
         bool is_new = load(to->life) == GREEN__NEW;
         if (is_new && parcel->error == 0)
-            start(to);
+            start(self, to);
         store(self->current, to);
-        green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from, to);
-        if (unrun != NULL)
+        if (UNLIKELY(self->trace != NULL))
+            green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from,
+                         to);
+        if (UNLIKELY(unrun != NULL))
             green__release(unrun);
-        if (!is_new || parcel->error == 0) {
+        if (LIKELY(!is_new || parcel->error == 0)) {
             self->runs = NULL;
             return to;
         }
@@ -307,7 +310,8 @@ static _Noreturn GREEN__NO_ASAN void wind_up(void *unused)
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     (void)unused;
-    while (green__defer_run_one(me) || green__local_run_one(me)) {
+    while (UNLIKELY(me->deferred != NULL || me->locals != NULL) &&
+           (green__defer_run_one(me) || green__local_run_one(me))) {
     }
     die(self, me);
 }

@@ -138,11 +138,9 @@ static bool set_up_process(void)
     return key_made && fork_handled;
 }
 
-struct green__thread *green__thread_need(void)
+struct green__thread *green__thread_begin(void)
 {
     struct green__thread *self = green__self;
-    if (LIKELY(load(self->id) != 0))
-        return self;
     if (self->ended) {
         errno = EPERM;
         return NULL;
