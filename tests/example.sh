@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+#
+# What the tests of the examples share; each is run as
+#
+#     sh NAME.sh PROGRAM [LAUNCHER...]
+#
+# and reads this file first.
+set -u
+LC_ALL=C
+export LC_ALL
+program=$1
+shift
+launcher=$*
+dir=$(mktemp -d) || exit
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+# run ARGUMENT...: leaves $dir/out, $dir/err and $result; stdin is the caller's.
+run()
+{
+    ran="$*"
+    result=0
+    $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" || result=$?
+}
+
+# check WHAT COMMAND...: COMMAND succeeds.
+check()
+{
+    what=$1
+    shift
+    if "$@" >"$dir/check" 2>&1; then
+        echo "ok: $what"
+    else
+        echo "FAILED: $what ($ran: status $result)"
+        head -n 20 "$dir/check" "$dir/out" "$dir/err"
+        status=1
+    fi
+}
+
+# gives RESULT OUTPUT: the last run ended with RESULT and printed OUTPUT.
+gives()
+{
+    [ "$result" = "$1" ] && printf '%s\n' "$2" | diff - "$dir/out"
+}
+
+# refuses RESULT WORDS: it ended with RESULT and said WORDS on stderr.
+refuses()
+{
+    [ "$result" = "$1" ] && grep -e "$2" "$dir/err"
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+. "$(dirname "$0")/example.sh"
+
+run 1234
+check 'tasks end after 1 to 10 rounds' gives 0 "1234 tasks, $((123 * 55 + 1 + 2 + 3 + 4)) rounds"
+check 'without a terminal there is no progress to see' test ! -s "$dir/err"
+if [ -z "$launcher" ]; then
+    run
+    check 'a hundred thousand' gives 0 '100000 tasks, 550000 rounds'
+    check 'in silence, too' test ! -s "$dir/err"
+fi
+if command -v script >"$dir/found"; then
+    # Under script(1) it has a terminal.
+    ran=script
+    result=0
+    timeout 100 script -qec "$launcher '$program' 50" /dev/null </dev/null >"$dir/terminal" 2>&1 || result=$?
+    tr '\r' '\n' <"$dir/terminal" >"$dir/out"
+    check 'on a terminal a line says how far they are' \
+        grep -x '50 of 50 tasks have ended, after 275 rounds' "$dir/out"
+    check 'and the result is printed' grep -x '50 tasks, 275 rounds' "$dir/out"
+else
+    echo 'skipped: on a terminal (no script)'
+fi
+run 0
+check 'no tasks are too few' refuses 2 usage
+exit $status
