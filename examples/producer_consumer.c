@@ -270,10 +270,10 @@ int main(int argc, char **argv)
         setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* show each line, as on a terminal */
     open_input();
 
-    producer = green_new(produce, NULL);
-    consumer = green_new(consume, NULL);
+    producer = green_new_with(produce, NULL, &(green_options_t){ .name = "producer" });
+    consumer = green_new_with(consume, NULL, &(green_options_t){ .name = "consumer" });
     if (producer == NULL || consumer == NULL)
-        fail("green_new");
+        fail("green_new_with");
     else if (green_switch(producer, NULL) == GREEN_FAILED
              || green_switch(consumer, NULL) == GREEN_FAILED)
         fail("green_switch");
