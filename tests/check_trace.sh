@@ -153,12 +153,17 @@ shape()
     sed 's/[0-9][0-9.]*//g' "$1"
 }
 
-if command -v python3 >"$dir/found"; then
-    trace "$dir/trace" producer_consumer -n 3 -i 0
-    python3 "$root/examples/draw_trace.py" "$dir/trace" >"$dir/picture" || failed 'draw_trace.py'
-    arrows=$(grep -c marker-end "$dir/picture")
+if [ -n "$launcher" ]; then
+    echo 'skipped: the picture (it would be the same)'
+elif command -v python3 >"$dir/found"; then
+    mkdir -p "$dir/tree/build" && ln -s "$examples" "$dir/tree/build" && ln -s "$root/examples" "$dir/tree"
+    awk '/^<!-- tests\/check_trace.sh / { found = 1 } found && /^```$/ { exit }
+        inside { print } found && /^```sh$/ { inside = 1 }' "$root/README.md" >"$dir/commands"
+    (cd "$dir/tree" && sh -e "$dir/commands" </dev/null >"$dir/out") || failed "the README's commands"
+    picture=$dir/tree/trace.svg
+    arrows=$(grep -c marker-end "$picture")
     [ "$arrows" = 10 ] || failed "the picture has $arrows arrows instead of 10"
-    shape "$dir/picture" >"$dir/shape"
+    shape "$picture" >"$dir/shape"
     shape "$root/examples/producer_consumer.svg" | diff "$dir/shape" - || failed 'examples/producer_consumer.svg is another'
     [ $status != 0 ] || echo 'ok: the picture'
 else
