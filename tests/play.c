@@ -15,6 +15,8 @@
 #include "model.h"
 
 #define V(n) ((void *)(intptr_t)(n))
+#define NO_LINE (-1)
+#define HOOK (-1) /* the hook's expectations, among the functions of the log */
 #define MOST_TO_CLEAN_UP 5000 /* operations; more would be for ever */
 
 struct play_log *play_log;
@@ -45,7 +47,7 @@ static _Thread_local int my_thread;
 /* A function that a green runs: what it knows itself of where it is. */
 struct here {
     int me, depth;
-    int function, line;          /* in the log */
+    int function, line;          /* in the log; NO_LINE: it is at its beginning */
     bool is_int;                 /* the call that it is in gives an int */
 };
 
@@ -107,7 +109,7 @@ __attribute__((format(printf, 2, 3))) static void log_line(struct here *here,
 __attribute__((format(printf, 2, 3))) static void log_result(const struct here *here,
                                                              const char *format, ...)
 {
-    if (play_log == NULL)
+    if (play_log == NULL || here->line < 0)
         return;
     va_list args;
     va_start(args, format);
@@ -239,15 +241,17 @@ static void compare(struct here *here)
 static void arrived(struct here *here, enum m_what what, void *value, int error)
 {
     const struct m_next *next = &m.next;
-    bool same = next->thread == my_thread && next->green == here->me && next->what == what &&
-                m.green[here->me].depth == here->depth && next->error == error &&
-                (error != 0 || V(next->value) == value);
-    if (play_log != NULL && next->green == here->me) {
-        if (next->error != 0)
-            log_result(here, "!%s", error_name(next->error));
-        else if (what != M_TURN)
-            log_result(here, here->is_int ? "%ld" : "V(%ld)", next->value);
-    }
+    bool place = next->thread == my_thread && next->green == here->me && next->what == what &&
+                 m.green[here->me].depth == here->depth;
+    bool same = place && next->error == error && (error != 0 || V(next->value) == value);
+    if (!place && here->line == NO_LINE)
+        log_line(here, "wrong(__LINE__)");
+    else if (!place)
+        log_result(here, "?");
+    else if (next->error != 0)
+        log_result(here, "!%s", error_name(next->error));
+    else if (what == M_RESULT || what == M_START)
+        log_result(here, here->is_int ? "%ld" : "V(%ld)", next->value);
     if (!same) {
         static const char *const whats[] = { "a result", "the start", "a deferred function",
                                              "a destructor", "its turn" };
@@ -298,6 +302,9 @@ static void hook(green_trace_event_t event, green_t *from, green_t *to, void *da
     int i = seen++;
     bool same = i < m.traces && m.traced[i].is_throw == (event == GREEN_TRACE_THROW) &&
                 real[m.traced[i].from] == from && real[m.traced[i].to] == to;
+    if (i < m.traces)
+        log_line(&(struct here){ .function = HOOK }, "{ %d, &%s, &%s }", m.traced[i].is_throw,
+                 name_of(m.traced[i].from), name_of(m.traced[i].to));
     if (!same) {
         char text[200];
         snprintf(text, sizeof text, "the hook sees a %s from %s to %s; should be %s %s %s",
@@ -335,7 +342,7 @@ static void *run_thread(void *number)
 {
     my_thread = (int)(intptr_t)number;
     int main = m_main(my_thread);
-    struct here here = { .me = main, .function = main };
+    struct here here = { .me = main, .function = main, .line = NO_LINE };
     wait_for_turn();
     real[main] = green_main();
     arrived(&here, M_TURN, NULL, 0);
@@ -356,7 +363,7 @@ static void *body(void *value)
 
 static void deferred(void *arg)
 {
-    struct here here = { .me = m.next.green, .function = (int)(intptr_t)arg };
+    struct here here = { .me = m.next.green, .function = (int)(intptr_t)arg, .line = NO_LINE };
     here.depth = m.green[here.me].depth;
     arrived(&here, M_DEFERRED_FN, arg, 0);
     play_here(&here, false);
@@ -364,7 +371,7 @@ static void deferred(void *arg)
 
 static void destroy(int key, void *value)
 {
-    struct here here = { .me = m.next.green, .function = (int)(intptr_t)value };
+    struct here here = { .me = m.next.green, .function = (int)(intptr_t)value, .line = NO_LINE };
     here.depth = m.green[here.me].depth;
     log_head("static void destroy_%d_%d(void)", m.next.key, here.function);
     if (m.next.key != key)
@@ -758,7 +765,7 @@ static void *play_here(struct here *here, bool is_base)
 
 unsigned long play(const struct op *operations, size_t count)
 {
-    struct here here = { .me = m_main(0), .function = m_main(0) };
+    struct here here = { .me = m_main(0), .function = m_main(0), .line = NO_LINE };
     program = operations;
     length = count;
     at = 0;
@@ -830,13 +837,7 @@ static const char prelude[] =
     "    sem_post(&turns[0]);\n"
     "    return NULL;\n"
     "}\n"
-    "\n"
-    "static inline void hook(green_trace_event_t event, green_t *from, green_t *to, void *data)\n"
-    "{\n"
-    "    (void)data;\n"
-    "    printf(\"%s %p %p\\n\", event == GREEN_TRACE_THROW ? \"throw\" : \"switch\", (void *)from,\n"
-    "           (void *)to);\n"
-    "}\n";
+    "\n";
 
 /* The number at the end of a function's name. */
 static int number_of(const char *head)
@@ -854,7 +855,9 @@ static void print_line(const char *text, const char *result)
                                  strncmp(text, "green_yield", 11) == 0
                              ? "GREEN_FAILED"
                          : strstr(text, "= green_new") != NULL ? "NULL" : "-1";
-    if (result[0] == '\0' || (result[0] != '!' && strncmp(text, "g[", 2) == 0))
+    if (result[0] == '?')
+        printf("    %s;\n    wrong(__LINE__); /* control should be elsewhere */\n", text);
+    else if (result[0] == '\0' || (result[0] != '!' && strncmp(text, "g[", 2) == 0))
         printf("    %s;\n", text);
     else if (result[0] == '!')
         printf("    fails((%s), %s, %s);\n", text, failed, result + 1);
@@ -864,14 +867,39 @@ static void print_line(const char *text, const char *result)
 
 static void print_body(const struct play_log *log, int function)
 {
+    const char *last = "";
+    for (unsigned i = 0; i < log->lines; i++) {
+        if (log->line[i].function == function) {
+            last = log->line[i].text;
+            print_line(last, log->line[i].result);
+        }
+    }
+    if (strncmp(last, "return", 6) != 0 && strstr(last, "exit(") == NULL)
+        printf("    exit(0); /* the program is no longer */\n");
+}
+
+static void print_hook(const struct play_log *log)
+{
+    printf("static struct {\n    int is_throw;\n    green_t **from, **to;\n} sees[] = {\n");
     for (unsigned i = 0; i < log->lines; i++)
-        if (log->line[i].function == function)
-            print_line(log->line[i].text, log->line[i].result);
+        if (log->line[i].function == HOOK)
+            printf("    %s,\n", log->line[i].text);
+    printf("    { 2, NULL, NULL }\n};\n\n"
+           "static inline void hook(green_trace_event_t event, green_t *from, green_t *to, void *data)\n"
+           "{\n"
+           "    static int n;\n"
+           "    (void)data;\n"
+           "    if (sees[n].is_throw != (event == GREEN_TRACE_THROW) || *sees[n].from != from ||\n"
+           "        *sees[n].to != to)\n"
+           "        wrong(__LINE__);\n"
+           "    n++;\n"
+           "}\n\n");
 }
 
 void play_print(const struct play_log *log, const char *title)
 {
     printf("/* %s */\n%s\n", title, prelude);
+    print_hook(log);
     printf("#define begin_thread(t) pthread_create(&threads[t], NULL, thread_##t, NULL)\n\n");
     for (unsigned i = 0; i < log->functions; i++)
         printf("%s;\n", log->function[i]);
@@ -893,12 +921,11 @@ void play_print(const struct play_log *log, const char *title)
         else if (strstr(head, "(void)") == NULL)
             printf("    (void)%s;\n", strstr(head, "deferred_") != NULL ? "arg" : "value");
         print_body(log, is_thread ? m_main(number) : number);
-        if (is_thread || strstr(head, "body_") != NULL)
-            printf("    return NULL; /* not reached */\n");
         printf("}\n");
     }
     printf("\nint main(void)\n{\n    mains[0] = green_main();\n"
            "    for (int i = 0; i < 3; i++)\n        sem_init(&turns[i], 0, 0);\n");
+    printf("    (void)key;\n");
     print_body(log, m_main(0));
-    printf("    return 0;\n}\n");
+    printf("}\n");
 }

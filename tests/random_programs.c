@@ -10,6 +10,8 @@
  *     random_programs FILE             plays the program in a file, as
  *                                      fuzz_programs leaves one
  *
+ *     random_programs -q ...           only says that a program fails
+ *
  * A program that fails is made as short as it will go and printed as C on
  * stdout: cc -Iinclude program.c libgreen.a -pthread.  Programs run in a child,
  * so that one may crash or hang.  The last line says how much was played.
@@ -64,11 +66,24 @@ static const unsigned weights[OP_KINDS] = {
     [OP_SET_DATA] = 2, [OP_TRIM] = 1,
 };
 
+/* Some programs are of little else than these. */
+#define KIND(kind) (1u << OP_##kind)
+static const unsigned themes[] = {
+    KIND(NEW) | KIND(SWITCH) | KIND(RETURN) | KIND(SET_KEY) | KIND(KEY_CREATE),
+    KIND(NEW) | KIND(SWITCH) | KIND(THROW) | KIND(RETURN) | KIND(SET_PARENT) | KIND(TRACE),
+    KIND(NEW) | KIND(SWITCH) | KIND(FREE) | KIND(ABANDON) | KIND(SET_PARENT) | KIND(YIELD),
+    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(EXIT) | KIND(UNDEFER) | KIND(FREE),
+    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(THREAD_END) | KIND(YIELD) | KIND(RETURN),
+    KIND(NEW) | KIND(SPAWN) | KIND(HAND_OVER) | KIND(SET_PARENT) | KIND(FREE) | KIND(THREAD_EXIT),
+};
+enum { THEMES = sizeof themes / sizeof *themes };
+
 static size_t make_program(uint64_t seed, struct op *program)
 {
     unsigned weight[OP_KINDS], sum = 0;
     uint64_t state = seed;
     size_t length = 10 + next_random(&state) % (LONGEST - 10);
+    uint64_t theme = next_random(&state) % (4 * THEMES);
     for (int kind = 0; kind < OP_KINDS; kind++) {
         unsigned how = next_random(&state) % 8;
         weight[kind] = how < 2 ? 0 : how < 4 ? 4 * weights[kind] : weights[kind];
@@ -76,6 +91,8 @@ static size_t make_program(uint64_t seed, struct op *program)
             weight[kind] = weights[kind];
         if (kind == OP_SPAWN && how % 2 != 0)
             weight[kind] = 0; /* threads take their time */
+        if (theme < THEMES)
+            weight[kind] = (themes[theme] >> kind & 1) != 0 ? weights[kind] + 4 : 0;
         sum += weight[kind];
     }
     for (size_t i = 0; i < length; i++) {
@@ -143,9 +160,13 @@ static size_t shrink(struct op *program, size_t length)
     return length;
 }
 
+static int quiet;
+
 static int report(struct op *program, size_t length, const char *name)
 {
     char title[700];
+    if (quiet)
+        return 1;
     if (plays_well(program, length, 0, 20)) {
         fprintf(stderr, "random_programs: %s fails only after others\n", name);
         return 1;
@@ -209,9 +230,11 @@ int main(int argc, char **argv)
     unsigned long operations = getenv("GREEN_TEST_SLOW") != NULL ? 5000 : 50000;
     uint64_t seed = 1;
     int option;
-    while ((option = getopt(argc, argv, "n:s:")) != -1) {
+    while ((option = getopt(argc, argv, "n:qs:")) != -1) {
         if (option == 'n')
             operations = strtoul(optarg, NULL, 0);
+        else if (option == 'q')
+            quiet = 1;
         else if (option == 's')
             seed = strtoull(optarg, NULL, 0);
         else

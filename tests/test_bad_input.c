@@ -925,7 +925,7 @@ static void what_was_freed_is_found_by_asan(void **state)
         }
     }
     assert_true(found > 30);
-    print_message("%d uses of what was freed found\n", found);
+    print_message("bad_input: %d uses of what was freed found\n", found);
 }
 
 /* ---- All places --------------------------------------------------------------------------------- */
@@ -968,7 +968,7 @@ static void bad_input_is_refused_and_changes_nothing(void **state)
         print_message("%-28s %5d cases\n", place_name, n);
         all += n;
     }
-    print_message("%-28s %5d cases\n", "all", all);
+    print_message("bad_input: %d cases in %d places\n", all, COUNT(places));
     assert_true(all >= AT_LEAST);
 }
 
