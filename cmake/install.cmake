@@ -34,6 +34,27 @@ endforeach()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev)
 
+# ---- gdb ----------------------------------------------------------------------
+
+# Programs with the static library name the file: see CMakeLists.txt.  That of the
+# shared one has the library's name.  Below /usr it is in gdb's own directory, which
+# gdb trusts; elsewhere gdb looks for it beside the library alone, and says how to
+# have it trusted.
+set(gdb_script ${PROJECT_SOURCE_DIR}/src/gdb/green-gdb.py)
+set(gdb_directory ${CMAKE_INSTALL_DATADIR}/gdb/auto-load)
+if(installs_static)
+    install(FILES ${gdb_script} DESTINATION ${gdb_directory} COMPONENT dev)
+endif()
+if(installs_shared)
+    if(CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+        set(gdb_directory ${gdb_directory}/${CMAKE_INSTALL_FULL_LIBDIR})
+    else()
+        set(gdb_directory ${CMAKE_INSTALL_LIBDIR})
+    endif()
+    install(FILES ${gdb_script} DESTINATION ${gdb_directory}
+        RENAME libgreen.so.${PROJECT_VERSION}-gdb.py COMPONENT dev)
+endif()
+
 # ---- find_package(green) ----------------------------------------------------
 
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/greenConfigVersion.cmake

@@ -117,12 +117,6 @@ __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int 
 
 /* ---- The list ----------------------------------------------------------------- */
 
-/* The bounds of GREEN__MOVES, by the linker. */
-extern const char green__moves_begin[] __asm__("__start_green_moves")
-    __attribute__((visibility("hidden")));
-extern const char green__moves_end[] __asm__("__stop_green_moves")
-    __attribute__((visibility("hidden")));
-
 static bool is_move(uintptr_t pc)
 {
     return pc == (uintptr_t)green__arch_resumed ||

@@ -44,6 +44,8 @@
 #define GREEN__TAG_CLOSED 1u /* a green's enter while it cannot be entered */
 #define GREEN__TAG_FIRST 2u
 
+#define GREEN__NAME_MAX 31 /* bytes of a name */
+
 /* How far a green has come; green_state() tells RUNNING from SUSPENDED. */
 enum green__life {
     GREEN__NEW,     /* not entered yet: has a stack with nothing on it */
@@ -136,6 +138,7 @@ struct green__thread {
     _Atomic(green_t *) bereaved; /* greens with gone != 0; written under the lock */
     struct green__thread *next;  /* among those to be used again; under the lock */
     struct green__thread *next_made; /* among all there are */
+    uintptr_t handle;         /* pthread_self(), for debuggers */
 };
 
 /* What unwinding finds its way by, the green being the owner of its stack: see arch/arch.h. */
@@ -150,7 +153,7 @@ _Static_assert(offsetof(struct green__thread, runs) == GREEN__GROUP_RUNS, "");
 
 /*
  * The functions in which greens wait are in a section of their own, so that
- * green_dump() can tell them from the functions that call them.
+ * green_dump() and debuggers can tell them from the functions that call them.
  */
 #define GREEN__MOVES __attribute__((section("green_moves")))
 __typeof__(green_switch) green_switch GREEN__MOVES;
@@ -158,6 +161,12 @@ __typeof__(green_throw) green_throw GREEN__MOVES;
 __typeof__(green_yield) green_yield GREEN__MOVES;
 __typeof__(green_free) green_free GREEN__MOVES;
 __typeof__(green_thread_end) green_thread_end GREEN__MOVES;
+
+/* The bounds of GREEN__MOVES, by the linker. */
+extern const char green__moves_begin[] __asm__("__start_green_moves")
+    __attribute__((visibility("hidden")));
+extern const char green__moves_end[] __asm__("__stop_green_moves")
+    __attribute__((visibility("hidden")));
 
 /* ---- thread.c ----------------------------------------------------------- */
 
@@ -181,6 +190,9 @@ static inline struct green__thread *green__thread_need(void)
 
 /* All there are, in use or not, by next_made; under the lock. */
 extern struct green__thread *green__threads __attribute__((visibility("hidden")));
+
+/* debug.c: notes what a debugger recognizes the calling thread by. */
+void green__debug_begin(struct green__thread *self);
 
 /* Sets tag from what is traced and looked at. */
 void green__thread_set_tag(struct green__thread *self);

@@ -9,8 +9,6 @@
 
 #include "core.h"
 
-#define NAME_MAX_BYTES 31
-
 /* ---- Blocks ---------------------------------------------------------------- */
 
 /*
@@ -270,7 +268,7 @@ static inline void init(green_t *g, struct green__thread *self)
 /* Gives a green its name and its stack, or takes the block back. */
 static green_t *furnish(struct green__thread *self, green_t *g, const green_options_t *options)
 {
-    if (options->name != NULL && (g->name = strndup(options->name, NAME_MAX_BYTES)) == NULL)
+    if (options->name != NULL && (g->name = strndup(options->name, GREEN__NAME_MAX)) == NULL)
         goto no_name;
     if (options->stack != NULL)
         green__stack_lend(options->stack, options->stack_size, &g->stack);

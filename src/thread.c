@@ -173,6 +173,7 @@ struct green__thread *green__thread_begin(void)
     green__init_main(&self->main, self);
     green__fiber_begin(&self->main.fiber, true);
     store(self->current, &self->main);
+    green__debug_begin(self);
     green__self = self;
     green__thread_set_tag(self);
     (void)green__overflow_begin(self); /* without it overflows are silent, no more */

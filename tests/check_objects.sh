@@ -19,9 +19,10 @@ export LC_ALL
 library=$1
 program=$2
 shift 2
-include=$(dirname "$0")/../include
+root=$(dirname "$0")/..
+include=$root/include
 header=$include/green.h
-map=$(dirname "$0")/../cmake/green.map
+map=$root/cmake/green.map
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -119,13 +120,14 @@ symbols()
     done
 }
 
-# The functions that green.h declares, and what green_fast.h names.
+# The functions that green.h declares, and what green_fast.h and gdb's script name.
 declared()
 {
     {
         $CC -E -P -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
             | grep -o '\bgreen_[a-z_]*(' | tr -d '('
         sed -n 's/^extern .* __asm__("\(green_private_[a-z0-9_]*\)").*/\1/p' "$include/green_fast.h"
+        sed -n 's/^TABLE = "\(.*\)"/\1/p' "$root/src/gdb/green-gdb.py"
     } | sort -u
 }
 

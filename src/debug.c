@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a debugger finds greens by, live and on a core: the list of threads, and
+ * where in them and in greens things stand, so that it needs no debug information.
+ * src/gdb/green-gdb.py reads it.
+ *
+ * The symbol's number counts the layouts of the table, not of what it tells of: it
+ * changes when a field below changes its place or meaning, and then that script does,
+ * too.
+ */
+#include <pthread.h>
+
+#include "arch/arch.h"
+#include "core.h"
+
+#if defined(__has_attribute)
+#if __has_attribute(retain)
+#define RETAIN __attribute__((retain)) /* also where sections are collected */
+#endif
+#endif
+#ifndef RETAIN
+#define RETAIN
+#endif
+
+/* Offsets, sizes and counts, in the order of FIELDS there. */
+struct green__debug {
+    struct green__thread *const *threads;
+    const char *resumed, *moves_begin, *moves_end; /* where greens wait, see core.h */
+    uint16_t thread_size, thread_next, thread_id, thread_handle, thread_current, thread_runs,
+        thread_main, thread_mark;
+    uint16_t green_size, green_sp, green_parent, green_stand_in, green_is_main, green_released,
+        green_next, green_stack_low, green_stack_size, green_name, name_max;
+};
+
+#define THREAD(field) .thread_##field = offsetof(struct green__thread, field)
+#define GREEN(field) .green_##field = offsetof(struct green, field)
+
+extern const struct green__debug green__debug __asm__("green_private_debug_1")
+    __attribute__((visibility("default")));
+
+__attribute__((used)) RETAIN const struct green__debug green__debug = {
+    .threads = &green__threads,
+    .resumed = green__arch_resumed,
+    .moves_begin = green__moves_begin,
+    .moves_end = green__moves_end,
+    .thread_size = sizeof(struct green__thread),
+    .thread_next = offsetof(struct green__thread, next_made),
+    THREAD(id),
+    THREAD(handle),
+    THREAD(current),
+    THREAD(runs),
+    THREAD(main),
+    THREAD(mark),
+    .green_size = sizeof(struct green),
+    GREEN(sp),
+    GREEN(parent),
+    GREEN(stand_in),
+    GREEN(is_main),
+    GREEN(released),
+    GREEN(next),
+    .green_stack_low = offsetof(struct green, stack.low),
+    .green_stack_size = offsetof(struct green, stack.size),
+    GREEN(name),
+    .name_max = GREEN__NAME_MAX,
+};
+
+void green__debug_begin(struct green__thread *self)
+{
+    self->handle = (uintptr_t)pthread_self();
+}
+
+/* In programs that the library is part of: where the script is. */
+#ifdef GREEN_GDB_SCRIPT
+__asm__(".pushsection \".debug_gdb_scripts\", \"MS\", %progbits, 1\n\t"
+        ".byte 1\n\t" /* a file, in Python */
+        ".asciz \"" GREEN_GDB_SCRIPT "\"\n\t"
+        ".popsection");
+#endif

@@ -1,0 +1,220 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# What gdb shows of greens, by src/gdb/green-gdb.py.
+#
+#     check_gdb.sh PROGRAM [DIRECTORY]
+#
+# PROGRAM is gdb_greens.  If DIRECTORY is given, gdb must load the script by
+# itself, from there or from below: beside the shared library, or because a
+# program with the static one names it.  GDB is the gdb to use.  GREEN_GDB_MANY: so
+# many greens instead of a few in the core.  GREEN_GDB_STRIPPED: the library's own
+# functions have no names.  77: skipped, for the reason it gives.
+set -u
+LC_ALL=C
+export LC_ALL
+: "${GDB:=gdb}" "${GREEN_GDB_MANY:=0}"
+program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+source=$(cd "$(dirname "$0")/../src/gdb" && pwd)/green-gdb.py || exit
+directory=${2:-}
+dir=$(mktemp -d) || exit
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+# A sanitizer's leak check does not work under gdb.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
+
+skip()
+{
+    echo "skipped: $1"
+    [ "${CI:-}" = true ] && exit 1 # there all must run
+    exit 77
+}
+
+# run_gdb ARGUMENT...
+run_gdb()
+{
+    if [ -n "$directory" ]; then
+        set -- -iex "add-auto-load-safe-path $directory" "$@"
+    else
+        set -- -iex 'set auto-load python-scripts off' -ex "source $source" "$@"
+    fi
+    "$GDB" -nx -batch -iex 'set debuginfod enabled off' -iex 'set width 0' "$@" < /dev/null 2>&1
+}
+
+# same WHAT EXPECTED FOUND
+same()
+{
+    if [ "$2" = "$3" ]; then
+        echo "ok: $1"
+    else
+        printf 'FAILED: %s\n--- expected\n%s\n--- found\n%s\n---\n' "$1" "$2" "$3"
+        status=1
+    fi
+}
+
+# has WHAT PATTERN FILE
+has()
+{
+    if grep -Eq "$2" "$3"; then
+        echo "ok: $1"
+    else
+        printf 'FAILED: %s: nothing like %s in %s\n' "$1" "$2" "${3##*/}"
+        status=1
+    fi
+}
+
+# The frames of `green apply all bt`, a line a green: its own, down to the entry of
+# its stack, without those of the library that wait, and without what stop() calls.
+# Not of a main green that runs, which is somewhere in libc.
+frames()
+{
+    awk '
+        function end() { if (title != "") print title ":" list; title = list = "" }
+        /^Green [0-9]+ \(/ {
+            end()
+            title = $0 ~ /"/ ? $0 : "-"
+            sub(/^[^"]*"/, "", title)
+            sub(/".*/, "", title)
+            if (title == "main" && / RUNNING:$/) title = ""
+            entered = 0
+        }
+        /^\[|^Ended/ { end() }
+        !/^#/ || title == "" || entered { next }
+        {
+            name = $0
+            sub(/^#[0-9]+ +(0x[0-9a-f]+ in )?/, "", name)
+            sub(/ \(.*/, "", name)
+            gsub(/\./, "__", name)
+            if (name ~ /^green__arch_entry$|^<signal/) { name = "entry"; entered = 1 }
+            if (name == "stop") list = ""
+            if (name !~ /^green_|^enter$|^move$|^switch_slowly$|^\?\?$/) list = list " " name
+        }
+        END { end() }' "$1"
+}
+
+# The rows of `info greens`: name, state, parent, and the function of "where".
+rows()
+{
+    awk '
+        / Num +Thread +Name/ { inside = 1; next }
+        /^New and dead/      { inside = 0 }
+        inside {
+            sub(/^[* ] /, "")
+            gsub(/one of many/, "one_of_many")
+            if ($3 != "main" || $4 != "RUNNING")
+                print $3, $4, $5, $6 == "-" ? $7 : $9
+        }' "$1"
+}
+
+expected_frames='threads_own: wait_in_thread body entry
+main: main
+first: first body entry
+second: second body entry
+third: deepest third body entry
+producer: produce body entry
+consumer: consume body entry
+fast: yield_fast body entry
+thrower: throw_up body entry
+-: one_of_many body entry
+runs: stop stop_in_green body entry'
+
+if [ -n "${GREEN_GDB_STRIPPED:-}" ]; then
+    expected_frames=$(echo "$expected_frames" | sed 's/ body entry//')
+fi
+
+# $1: where the one is that runs.
+expected_rows()
+{
+    echo "threads_own SUSPENDED 1 wait_in_thread
+main SUSPENDED - main
+first SUSPENDED 3 first
+second SUSPENDED 4 second
+third SUSPENDED 5 deepest
+producer SUSPENDED 3 produce
+consumer SUSPENDED 3 consume
+fast SUSPENDED 3 yield_fast
+thrower SUSPENDED 3 throw_up
+- SUSPENDED 3 one_of_many
+runs RUNNING 3 $1"
+}
+
+"$GDB" --version > /dev/null 2>&1 || skip "there is no gdb"
+run_gdb -ex 'python print("python works")' > "$dir/python"
+grep -q '^python works' "$dir/python" || skip "gdb is built without Python"
+
+# ---- A live process ------------------------------------------------------------
+
+run_gdb -ex 'break stop' -ex run -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' \
+    -ex 'green' -ex 'green 4' -ex 'frame function first' -ex 'print local_of_first' -ex 'green' \
+    -ex 'thread apply all bt 1' -ex 'green apply 6 8 bt 4' -ex 'green 12' -ex 'bt' -ex 'green 4' \
+    -ex 'show backtrace past-main' -ex 'continue' -ex 'show backtrace past-main' \
+    "$program" > "$dir/live"
+grep -q 'Operation not permitted' "$dir/live" && skip "ptrace is not permitted"
+
+same "live: info greens" "$(expected_rows stop)" "$(rows "$dir/live")"
+same "live: green apply all bt" "$expected_frames" "$(sed '/^Ended/q' "$dir/live" | frames -)"
+has "live: the running one is looked at first" \
+    '^\[Green 12 \(0x[0-9a-f]+ "runs"\), thread 1, RUNNING\]' "$dir/live"
+has "live: a suspended one's locals" '^\$1 = 42$' "$dir/live"
+has "live: and then it is looked at" \
+    '^\[Green 4 \(0x[0-9a-f]+ "first"\), thread 1, SUSPENDED\]' "$dir/live"
+has "live: who runs is told by a star" '^\* 12 +1 +runs ' "$dir/live"
+has "live: what is not shown is said" '^New and dead greens are not shown' "$dir/live"
+has "live: the program goes on as if nothing had been" '^ended as it should' "$dir/live"
+has "live: to its end" '^\[Inferior 1 .* exited normally\]' "$dir/live"
+same "live: gdb's settings are as they were" "on off" \
+    "$(sed -n 's/^Whether backtraces should continue past "main" is \(.*\)\.$/\1/p' "$dir/live" | xargs)"
+same "live: nothing went wrong in the script" "" "$(grep -E 'Traceback|Python Exception' "$dir/live")"
+
+run_gdb -ex 'info greens' -ex 'break stop' -ex run -ex 'info greens foo' -ex 'green 99' "$program" \
+    > "$dir/wrong"
+has "a number that is none" '^There is no green 99; info greens has all' "$dir/wrong"
+
+run_gdb -ex 'break stop' -ex run -ex 'green apply all' "$program" > "$dir/wrong"
+has "a command that is missing" '^green apply all COMMAND, or' "$dir/wrong"
+
+# ---- A core ----------------------------------------------------------------------
+
+# The system's if it leaves one here, else gdb's; a sanitizer's shadow is too much for that.
+core=$dir/core
+(
+    cd "$dir" || exit
+    ulimit -c unlimited 2> /dev/null
+    "$program" "$GREEN_GDB_MANY" core
+) > /dev/null 2>&1
+for file in "$dir"/core*; do
+    [ -e "$file" ] && core=$file && from="the system"
+done
+if [ ! -e "$core" ] && ! nm "$program" 2> /dev/null | grep -Eq '__(asan|tsan|msan)_init'; then
+    run_gdb -ex 'break stop' -ex "run $GREEN_GDB_MANY core" -ex "generate-core-file $core" \
+        "$program" > "$dir/gcore"
+    from=gdb
+fi
+if [ ! -e "$core" ]; then
+    echo "skipped: a core (the system leaves none here, and gdb writes none with a sanitizer)"
+elif [ "$GREEN_GDB_MANY" = 0 ]; then
+    run_gdb -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' -ex 'green 4' \
+        -ex 'frame function first' -ex 'print local_of_first' "$program" "$core" > "$dir/dead"
+    same "core of $from: info greens, but for who runs" "$(expected_rows '' | sed \$d)" \
+        "$(rows "$dir/dead" | sed \$d)"
+    same "core of $from: green apply all bt" "$expected_frames" \
+        "$(sed '/^Ended/q' "$dir/dead" | frames -)"
+    has "core of $from: a suspended one's locals" '^\$1 = 42$' "$dir/dead"
+    same "core of $from: nothing went wrong in the script" "" \
+        "$(grep -E 'Traceback|Python Exception' "$dir/dead")"
+else
+    begun=$(date +%s)
+    run_gdb -ex 'info greens' "$program" "$core" > "$dir/dead"
+    took=$(($(date +%s) - begun))
+    same "core of $from: $GREEN_GDB_MANY more greens, each at its place" "$GREEN_GDB_MANY" \
+        "$(rows "$dir/dead" | grep -c '^one_of_many SUSPENDED 3 one_of_many$')"
+    if [ $took -le 30 ]; then
+        echo "ok: in $took s"
+    else
+        echo "FAILED: it took $took s"
+        status=1
+    fi
+fi
+[ $status = 0 ] || tail -n 200 "$dir"/live "$dir"/wrong "$dir"/dead
+exit $status
