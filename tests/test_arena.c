@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "system.h"
 
-enum { KIB = 1024, MIB = 1024 * KIB, PAGE = 4096 };
+enum { KIB = 1024, MIB = 1024 * KIB, GIB = 1024 * MIB, PAGE = 4096 };
 
 static green_t *greens[6000];
 
@@ -229,6 +229,25 @@ static void any_number_of_sizes_works(void **state)
         end(100);
     }
     assert_int_equal(stats().stacks_live, 0);
+}
+
+static void huge_ones_have_few_in_an_arena_and_leave_nothing(void **state)
+{
+    (void)state;
+    const size_t size = (size_t)GIB;
+    int n = times(16, 0);
+    if (n == 0 || SANITIZED)
+        skip_because("there is no address space for it here");
+    for (int i = 0; i < n; i++) {
+        must((greens[i] = with(echo, size, 0)) != NULL);
+        must(green_switch(greens[i], V(i)) == V(i));
+        /* each arena as large as all before it, to some 8 GiB */
+        assert_in_range(stats().bytes_mapped, (size_t)(i + 1) * size, (size_t)(i + 1) * 2 * size + 8 * size);
+        assert_true(is_guarded(greens[i]));
+    }
+    end(n);
+    green_trim(0);
+    assert_int_equal(stats().bytes_mapped, 0);
 }
 
 static void a_green_that_went_deep_once_does_not_keep_its_pages(void **state)
@@ -478,6 +497,7 @@ int main(void)
         test(a_cache_counts_pages_not_stacks),
         test(the_sizes_used_least_lately_give_way),
         test(any_number_of_sizes_works),
+        test(huge_ones_have_few_in_an_arena_and_leave_nothing),
         test(a_green_that_went_deep_once_does_not_keep_its_pages),
         test(trim_keeps_what_it_is_told_to),
         test(trim_is_refused_inside_a_hook),

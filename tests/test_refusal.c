@@ -145,6 +145,37 @@ static int no_guard_child(void *unused)
 #define where_no_guard_is_to_be_had_it_is_enomem_child no_guard_child
 in_a_child(where_no_guard_is_to_be_had_it_is_enomem)
 
+static void *leave_one_at_home(void *unused)
+{
+    (void)unused;
+    green_t *g = with(echo, 16 * KIB, 0);
+    must(g != NULL && green_switch(g, V(1)) == V(1) && green_free(g) == 0);
+    return NULL;
+}
+
+static int ready_child(void *unused)
+{
+    (void)unused;
+    static const size_t sizes[] = { 16 * KIB, 272 * KIB }; /* the same place in the table of kinds */
+    green_t *g[3], *other = with(echo, sizes[1], 0);
+    must(other != NULL);
+    for (int i = 0; i < 2; i++) /* the second brings one more, which has no guard yet */
+        must((g[i] = with(echo, sizes[0], 0)) != NULL);
+    in_thread(leave_one_at_home, NULL);
+    refusal.guards = refusal.protects = REFUSE;
+    must((g[2] = with(echo, sizes[0], 0)) != NULL && is_guarded(g[2]));
+    errno = 0;
+    must(with(echo, sizes[0], 0) == NULL && errno == ENOMEM);
+    refusal = (struct refusal){ 0 };
+    for (int i = 0; i < 3; i++)
+        must(green_free(g[i]) == 0);
+    must(green_free(other) == 0);
+    return 0;
+}
+
+#define one_that_has_its_guard_is_found_among_others_child ready_child
+in_a_child(one_that_has_its_guard_is_found_among_others)
+
 static int map_limit_child(void *unused)
 {
     (void)unused;
@@ -318,6 +349,7 @@ int main(void)
         cmocka_unit_test(an_emulator_that_only_says_yes_is_not_believed),
         cmocka_unit_test(without_a_descriptor_to_ask_with_it_is_mprotect),
         cmocka_unit_test(where_no_guard_is_to_be_had_it_is_enomem),
+        cmocka_unit_test(one_that_has_its_guard_is_found_among_others),
         cmocka_unit_test(guards_by_mprotect_end_at_the_limit_on_mappings),
         cmocka_unit_test(arenas_shrink_to_what_the_system_grants),
         cmocka_unit_test(without_memory_it_is_enomem_and_then_goes_on),
