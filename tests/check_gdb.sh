@@ -3,20 +3,23 @@
 #
 # What gdb shows of greens, by src/gdb/green-gdb.py.
 #
-#     check_gdb.sh PROGRAM [DIRECTORY]
+#     check_gdb.sh PROGRAM [DIRECTORY [QEMU...]]
 #
-# PROGRAM is gdb_greens.  If DIRECTORY is given, gdb must load the script by
+# PROGRAM is gdb_greens.  If DIRECTORY is given and not -, gdb must load the script by
 # itself, from there or from below: beside the shared library, or because a
 # program with the static one names it.  GDB is the gdb to use.  GREEN_GDB_MANY: so
 # many greens instead of a few in the core.  GREEN_GDB_STRIPPED: the library's own
-# functions have no names.  77: skipped, for the reason it gives.
+# functions have no names.  QEMU: what to run PROGRAM with if it is for another CPU;
+# then there is no core.  77: skipped, for the reason it gives.
 set -u
 LC_ALL=C
 export LC_ALL
 : "${GDB:=gdb}" "${GREEN_GDB_MANY:=0}"
 program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 source=$(cd "$(dirname "$0")/../src/gdb" && pwd)/green-gdb.py || exit
-directory=${2:-}
+directory=${2:--}
+shift
+[ $# = 0 ] || shift
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -34,12 +37,37 @@ skip()
 # run_gdb ARGUMENT...
 run_gdb()
 {
-    if [ -n "$directory" ]; then
+    if [ "$directory" != - ]; then
         set -- -iex "add-auto-load-safe-path $directory" "$@"
     else
         set -- -iex 'set auto-load python-scripts off' -ex "source $source" "$@"
     fi
     "$GDB" -nx -batch -iex 'set debuginfod enabled off' -iex 'set width 0' "$@" < /dev/null 2>&1
+}
+
+# live LAUNCHER... -- ARGUMENT...: gdb on a process that has come to stop(), and what
+# both print.
+live()
+{
+    if [ "$1" = -- ]; then
+        shift
+        run_gdb -ex 'break stop' -ex run "$@" "$program"
+        return
+    fi
+    launcher=
+    while [ "$1" != -- ]; do
+        launcher="$launcher $1"
+        shift
+    done
+    shift
+    timeout 100 $launcher -g "$dir/socket" "$program" < /dev/null > "$dir/remote" 2>&1 &
+    while [ ! -e "$dir/socket" ] && kill -0 $! 2> /dev/null; do
+        sleep 0.1
+    done
+    run_gdb -iex 'set sysroot /' -ex "target remote $dir/socket" -ex 'break stop' -ex continue \
+        "$@" "$program"
+    kill $! 2> /dev/null
+    cat "$dir/remote"
 }
 
 # same WHAT EXPECTED FOUND
@@ -145,11 +173,10 @@ grep -q '^python works' "$dir/python" || skip "gdb is built without Python"
 
 # ---- A live process ------------------------------------------------------------
 
-run_gdb -ex 'break stop' -ex run -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' \
+live "$@" -- -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' \
     -ex 'green' -ex 'green 4' -ex 'frame function first' -ex 'print local_of_first' -ex 'green' \
     -ex 'thread apply all bt 1' -ex 'green apply 6 8 bt 4' -ex 'green 12' -ex 'bt' -ex 'green 4' \
-    -ex 'show backtrace past-main' -ex 'continue' -ex 'show backtrace past-main' \
-    "$program" > "$dir/live"
+    -ex 'show backtrace past-main' -ex 'continue' -ex 'show backtrace past-main' > "$dir/live"
 grep -q 'Operation not permitted' "$dir/live" && skip "ptrace is not permitted"
 
 same "live: info greens" "$(expected_rows stop)" "$(rows "$dir/live")"
@@ -166,6 +193,11 @@ has "live: to its end" '^\[Inferior 1 .* exited normally\]' "$dir/live"
 same "live: gdb's settings are as they were" "on off" \
     "$(sed -n 's/^Whether backtraces should continue past "main" is \(.*\)\.$/\1/p' "$dir/live" | xargs)"
 same "live: nothing went wrong in the script" "" "$(grep -E 'Traceback|Python Exception' "$dir/live")"
+
+if [ $# -gt 0 ]; then
+    [ $status = 0 ] || cat "$dir/live"
+    exit $status
+fi
 
 run_gdb -ex 'info greens' -ex 'break stop' -ex run -ex 'info greens foo' -ex 'green 99' "$program" \
     > "$dir/wrong"
