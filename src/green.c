@@ -31,7 +31,7 @@ static inline green_t *take_block(struct green__thread *self)
 static inline void put_block(green_t *g)
 {
     struct green__thread *self = green__self;
-    if (load(self->id) == 0 || self->spare_count >= SPARE_BLOCKS || self->watched) {
+    if (load(self->id) == 0 || self->spare_count >= SPARE_BLOCKS || self->stacks.watched) {
         free(g);
         return;
     }
@@ -375,10 +375,15 @@ static bool may_free(struct green__thread *self, green_t *g)
         errno = EINVAL;
         return false;
     }
-    if (!green__is_mine(self, g) && self->looking == 0 && green__is_orphan(g))
-        return true;
-    if (!green__may_change(self, g))
-        return false;
+    if (!green__may_change(self, g)) {
+        if (self->looking != 0)
+            return false;
+        /* A thread that ends makes its greens DEAD before it has ended, under the lock. */
+        green__lock();
+        bool orphan = green__is_orphan(g);
+        green__unlock();
+        return orphan;
+    }
     if (load(self->current) == g || g->stand_in != NULL) {
         errno = EBUSY;
         return false;
