@@ -97,8 +97,10 @@ int green__slot_prepare(struct green__slot *slot)
     if (arena->guard != 0 && !green__guard_install(low - arena->guard, arena->guard))
         return -1;
     unsigned number = green__valgrind_register(low, low + green__slot_size(slot));
-    if (number != 0) /* else leave the memory for it untouched */
+    if (number != 0) { /* else leave the memory for it untouched */
         *valgrind_number(arena, slot->index) = number;
+        green__valgrind_unuse(low, green__slot_size(slot));
+    }
     slot->ready = 1;
     return 0;
 }
@@ -187,17 +189,39 @@ static bool mappings_are_locked(void)
     return (resident & 1) != 0;
 }
 
+/* Where to ask for a mapping: anywhere, or by turns below and above the others, never twice. */
+static void *place(size_t bytes)
+{
+    static uintptr_t low = (uintptr_t)4 << 30;
+    static char *high;
+    static bool is_low;
+    if (!GREEN__STRESS)
+        return NULL;
+    is_low = !is_low;
+    if (is_low)
+        return (void *)((low += bytes) - bytes);
+    if (high == NULL) { /* where the system begins with them */
+        high = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (high == MAP_FAILED)
+            return high = NULL;
+        munmap(high, bytes);
+        return high;
+    }
+    return high -= bytes;
+}
+
 static struct green__arena *map_slots(size_t size, size_t guard, size_t slot, uint32_t slots)
 {
     struct green__arena wanted = {.size = size, .guard = guard, .slot = slot, .slots = slots};
     size_t bytes = arena_bytes(&wanted);
-    wanted.memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+    wanted.memory = mmap(place(bytes), bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
     if (wanted.memory == MAP_FAILED)
         return NULL;
     (void)madvise(wanted.memory, bytes, MADV_NOHUGEPAGE); /* for kernels before 6.7 */
     wanted.home = slots;
     struct green__arena *arena = (struct green__arena *)(wanted.memory + slots * slot);
+    green__memory_clean(arena, bytes - slots * slot);
     *arena = wanted;
     find_kinds(size, guard)->bytes += bytes;
     mapped_bytes += bytes;
@@ -248,7 +272,7 @@ static struct green__arena *map_arena(size_t size, size_t guard)
         bytes = ARENA_FIRST;
     if (bytes > ARENA_MOST)
         bytes = ARENA_MOST;
-    size_t slots = bytes > slot && !mappings_are_locked() ? bytes / slot : 1;
+    size_t slots = bytes > slot && !GREEN__STRESS && !mappings_are_locked() ? bytes / slot : 1;
     for (;;) {
         struct green__arena *arena = map_slots(size, guard, slot, (uint32_t)slots);
         if (arena != NULL)
@@ -273,6 +297,7 @@ void *green__stack_map(size_t *size)
         munmap(memory, guard + *size);
         return NULL;
     }
+    green__memory_clean(memory + guard, *size);
     return memory + guard;
 }
 
@@ -298,7 +323,8 @@ static void come_home(struct green__slot *slot)
         open_arena(arena);
     if (arena->home < arena->slots)
         return;
-    if ((kinds->idle == NULL && arena_bytes(arena) <= IDLE_MOST) || !unmap_arena(arena))
+    bool keep = kinds->idle == NULL && arena_bytes(arena) <= IDLE_MOST && !GREEN__STRESS;
+    if (keep || !unmap_arena(arena))
         kinds->idle = arena;
 }
 

@@ -116,11 +116,12 @@ struct green__thread {
     struct green__stack_cache stacks;
     green_t *spare;           /* freed blocks for the next greens, by their parent field */
     unsigned spare_count;
-    bool watched;             /* under a tool that wants to see every free(): keep none */
+    struct green__stack lent; /* of a green that has died, under a tool: to be given back */
     bool sanitized;           /* under ASan or TSan, which are told of every switch: */
     const void *main_low;     /* where main's stack is, as ASan says when it is left */
     size_t main_size;
     bool left_main;           /* main is what was left last */
+    const char *main_waits;   /* where LSan looks at main's frames from, while main waits; or NULL */
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
     _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
 

@@ -47,7 +47,9 @@ GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define GREEN__VALGRIND_RUNNING 0x1001
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501
 #define GREEN__VALGRIND_STACK_DEREGISTER 0x1502
-#define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002 /* memcheck.h */
+#define GREEN__MEMCHECK_MAKE_MEM_NOACCESS 0x4d430000 /* memcheck.h */
+#define GREEN__MEMCHECK_MAKE_MEM_UNDEFINED 0x4d430001
+#define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002
 
 /*
  * Memory that the user has given up and we have not: ASan reports who touches
@@ -69,9 +71,24 @@ static inline unsigned green__valgrind_register(const void *low, const void *end
 }
 
 /*
- * The caller's memory is no stack any more.  To Memcheck what is below a stack
- * pointer is out of bounds, and frames on it may be running still.
+ * To Memcheck what is below a stack pointer is out of bounds.  So is all of a
+ * stack between two greens, lest what the last one has left there keeps a leak
+ * from being seen; and where the first frame of the next one comes is not.
  */
+#define GREEN__VALGRIND_FIRST ((size_t)128)
+
+static inline void green__valgrind_use(const char *top)
+{
+    green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_UNDEFINED,
+                         (uintptr_t)top - GREEN__VALGRIND_FIRST, GREEN__VALGRIND_FIRST);
+}
+
+static inline void green__valgrind_unuse(const void *low, size_t size)
+{
+    green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_NOACCESS, (uintptr_t)low, size);
+}
+
+/* The caller's memory is no stack any more. */
 static inline void green__valgrind_return(const void *low, size_t size)
 {
     green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_DEFINED, (uintptr_t)low, size);
@@ -89,29 +106,43 @@ static inline size_t green__frame_factor(void)
 }
 
 /*
- * A stack is about to be used: ASan forgets what frames that were never left
- * have poisoned, and LSan finds pointers there, which must not include a guard.
+ * ASan forgets what was poisoned here: by frames that were never left, or, as
+ * it does so at no munmap(), by whoever had this address before.
  */
-static inline void green__stack_begins(const void *low, size_t size)
+static inline void green__memory_clean(const void *low, size_t size)
 {
     if (__asan_unpoison_memory_region != NULL)
         __asan_unpoison_memory_region(low, size);
+}
+
+/*
+ * LSan finds pointers here; what is in it then is not lost.  It reads all of it,
+ * so there must be no guard, and is told of the end by the same place and size.
+ */
+static inline void green__roots_begin(const void *low, size_t size)
+{
     if (__lsan_register_root_region != NULL)
         __lsan_register_root_region(low, size);
 }
 
-/* Its frames have been left all at once. */
-static inline void green__stack_left(const void *low, size_t size)
-{
-    if (__asan_unpoison_memory_region != NULL)
-        __asan_unpoison_memory_region(low, size);
-}
-
-/* It is no longer: what only it points to is lost. */
-static inline void green__stack_ends(const void *low, size_t size)
+static inline void green__roots_end(const void *low, size_t size)
 {
     if (__lsan_unregister_root_region != NULL)
         __lsan_unregister_root_region(low, size);
+}
+
+/* A stack is about to be used. */
+static inline void green__stack_begins(const void *low, size_t size)
+{
+    green__memory_clean(low, size);
+    green__roots_begin(low, size);
+}
+
+/* It is used no longer: what only it points to is lost, and the memory may become another's. */
+static inline void green__stack_ends(const void *low, size_t size)
+{
+    green__memory_clean(low, size);
+    green__roots_end(low, size);
 }
 
 /* ---- Switches ---------------------------------------------------------------- */
@@ -122,10 +153,11 @@ static inline bool green__is_sanitized(void)
     return __sanitizer_start_switch_fiber != NULL || __tsan_switch_to_fiber != NULL;
 }
 
-/* Whether a tool runs that reports what is used after it was freed. */
+/* Whether there is a tool that wants to know what is used, and how long. */
 static inline bool green__is_watched(void)
 {
-    return green__is_sanitized() || green__arch_valgrind(GREEN__VALGRIND_RUNNING, 0, 0) != 0;
+    return green__is_sanitized() || __lsan_register_root_region != NULL ||
+           green__arch_valgrind(GREEN__VALGRIND_RUNNING, 0, 0) != 0;
 }
 
 /*

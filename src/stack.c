@@ -261,7 +261,6 @@ static void hand_out(struct green__slot *slot, struct green__stack *stack)
     size_t colour = slot->index / SPREAD_SHARE * SPREAD_STEP % SPREAD_RANGE;
     size_t size = green__slot_arena(slot)->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
     *stack = (struct green__stack){.low = green__slot_low(slot), .size = size, .slot = slot};
-    green__stack_begins(stack->low, stack->size);
 }
 
 /* Gets one that no warm stack of the kind used last will do for. */
@@ -297,6 +296,8 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
 {
     struct green__stack_kind *last = &cache->kinds[0];
     struct green__slot *slot;
+    if (GREEN__STRESS)
+        green__stack_drop(cache);
     /* A warm one has been used, so it is ready. */
     if (last->warm != NULL && last->asked == size && last->guarded == guarded)
         slot = pop_warm(cache, last);
@@ -305,6 +306,10 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
         return -1;
     }
     hand_out(slot, stack);
+    if (cache->watched) {
+        green__stack_begins(stack->low, stack->size);
+        green__valgrind_use(green__stack_top(stack));
+    }
     add(&cache->got, 1);
     return 0;
 }
@@ -321,11 +326,16 @@ void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
 void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
 {
     struct green__slot *slot = stack->slot;
-    if (stack->low != NULL)
+    if ((cache == NULL || cache->watched) && stack->low != NULL) {
         green__stack_ends(stack->low, stack->size);
+        if (slot != NULL && !green__slot_is_running(slot))
+            green__valgrind_unuse(stack->low, stack->size);
+    }
+    if (GREEN__STRESS && cache != NULL)
+        green__stack_drop(cache);
     if (slot != NULL) {
         add(cache != NULL ? &cache->put : &put_without, 1);
-        if (cache != NULL) {
+        if (cache != NULL && (!GREEN__STRESS || green__slot_is_running(slot))) {
             keep(cache, slot);
         } else {
             slot->next = NULL;

@@ -12,6 +12,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/*
+ * A build in which the rare happens always: each stack is mapped for itself, by
+ * turns below and above the others, and none is used twice.
+ */
+#ifdef GREEN_STRESS
+#define GREEN__STRESS true
+#else
+#define GREEN__STRESS false
+#endif
+
 #define GREEN__STACK_DEFAULT ((size_t)256 << 10)
 #define GREEN__STACK_MIN ((size_t)16 << 10)
 
@@ -42,6 +52,7 @@ struct green__stack_cache {
     size_t pages;                      /* in warm stacks, as counted last */
     _Atomic(size_t) warm;              /* how many of these */
     _Atomic(size_t) got, put;          /* how often, ever */
+    bool watched;                      /* a tool wants to be told of stacks, and to see each end */
 };
 
 /* What there is of stacks in some caches, and at home. */

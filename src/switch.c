@@ -87,6 +87,11 @@ static ALWAYS_INLINE void leave(struct green__thread *self, green_t *from, green
                            to->stack.size);
 }
 
+static size_t size_of_mains_frames(const struct green__thread *self)
+{
+    return (size_t)((const char *)self->main_low + self->main_size - self->main_waits);
+}
+
 static ALWAYS_INLINE void arrive(struct green__thread *self, green_t *me)
 {
     if (LIKELY(!self->sanitized))
@@ -95,9 +100,14 @@ static ALWAYS_INLINE void arrive(struct green__thread *self, green_t *me)
     const void *low = NULL;
     size_t size = 0;
     green__fiber_arrive(&me->fiber, &low, &size);
-    if (self->left_main) {
+    if (self->left_main && low != NULL) {
         self->main_low = low;
         self->main_size = size;
+        self->main_waits = self->main.sp;
+        green__roots_begin(self->main_waits, size_of_mains_frames(self));
+    } else if (me->is_main && self->main_waits != NULL) {
+        green__roots_end(self->main_waits, size_of_mains_frames(self));
+        self->main_waits = NULL;
     }
     green__fiber_end(&self->dead);
     errno = error;
@@ -118,7 +128,7 @@ void green__return_to_main(struct green__thread *self)
     leave(self, me, &self->main);
     store(self->current, &self->main);
     arrive(self, &self->main);
-    green__stack_left(self->main_low, self->main_size);
+    green__memory_clean(self->main_low, self->main_size);
 }
 
 /* ---- Delivering --------------------------------------------------------------------- */
@@ -266,10 +276,24 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
 
 /* ---- Death ---------------------------------------------------------------------- */
 
+/* Its stack is offered while we stand on it; one that was lent is not, where a tool would mind. */
 static inline void give_up(struct green__thread *self, green_t *me)
 {
-    green__stack_put(&self->stacks, &me->stack);
+    if (UNLIKELY(self->stacks.watched) && !self->sanitized && me->stack.slot == NULL) {
+        self->lent = me->stack;
+        me->stack = (struct green__stack){0};
+    } else {
+        green__stack_put(&self->stacks, &me->stack);
+    }
     self->dead = me->fiber;
+}
+
+/* Runs below the frames of who goes on, when the lent stack is left. */
+static _Noreturn GREEN__NO_ASAN void give_back(void *value)
+{
+    struct green__thread *self = green__self;
+    green__stack_put(&self->stacks, &self->lent);
+    green__arch_jump(load(self->current)->sp, value);
 }
 
 /* Lets go of the fake stack that ASan would have its variables on. */
@@ -298,7 +322,10 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     leave(self, NULL, to);
     if (UNLIKELY(self->exceptions != NULL))
         fetch_exceptions(self, to);
-    green__arch_jump(to->sp, unpack(parcel));
+    void *target = to->sp;
+    if (UNLIKELY(self->lent.low != NULL))
+        target = green__arch_first((void *)((uintptr_t)target & ~(uintptr_t)15), give_back, NULL);
+    green__arch_jump(target, unpack(parcel));
 }
 
 /*
@@ -350,6 +377,6 @@ void green_exit(void *value)
     set_result(me, value);
     if (self->exceptions != NULL)
         end_handlers(self);
-    green__stack_left(me->stack.low, me->stack.size);
+    green__memory_clean(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up, me), NULL);
 }

@@ -159,7 +159,7 @@ struct green__thread *green__thread_begin(void)
         if (self != NULL && pthread_setspecific(end_key, self) == 0) {
             spare = self->next;
             self->exceptions = exceptions;
-            self->watched = green__is_watched();
+            self->stacks.watched = GREEN__STRESS || green__is_watched();
             self->sanitized = green__is_sanitized();
             atomic_store_explicit(&self->id, ++last_id, memory_order_release);
             made = true;
