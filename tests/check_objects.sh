@@ -112,7 +112,7 @@ symbols()
 {
     for file; do
         "$NM" -g --defined-only "$file" | awk -v file="$file" '
-            NF == 3 && $3 !~ /^green_/ { print file ": global " $3 }'
+            NF == 3 && $3 !~ /^(__odr_asan[.])?green_/ { print file ": global " $3 }'
         "$READELF" -sW "$file" | awk -v file="$file" '
             $5 == "LOCAL" || $7 == "UND"           { next }
             $8 ~ /^green__/ && $6 != "HIDDEN"      { print file ": " $8 " is " $6 }
@@ -137,7 +137,7 @@ defined_is_declared()
     option=$1
     shift
     "$NM" "$option" --defined-only "$@" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' \
-        | grep -v '^green__' \
+        | grep -Ev '^(__odr_asan[.])?green__' \
         | sort -u > "$dir/defined"
     declared > "$dir/declared"
     [ -s "$dir/declared" ] || echo "$header declares nothing"

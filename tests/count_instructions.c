@@ -15,6 +15,8 @@
 
 #include <green_fast.h>
 
+#include "tools.h"
+
 static int skip(const char *reason)
 {
     printf("skipped: %s\n", reason);
@@ -226,6 +228,8 @@ int main(void)
 {
     if (green_current() == NULL)
         fail("green_current");
+    if (STRESSED)
+        return skip("with GREEN_STRESS each stack is mapped");
     if (green_private_self->tag == 0)
         return skip("every switch goes the slow way, under a sanitizer");
 

@@ -266,14 +266,10 @@ static int dies_with_its_name(const struct way *way, const struct situation *sit
 static void all_die_with_their_names(const struct way *ways, size_t n)
 {
     size_t good = 0;
-#ifdef __SANITIZE_ADDRESS__
-    print_message("skipped: with AddressSanitizer the fault may be in its code\n");
-    skip();
-#endif
-    if (under_valgrind()) {
-        print_message("skipped: to Valgrind each of these faults is an error\n");
-        skip();
-    }
+    if (SANITIZED)
+        skip_because("with a sanitizer the fault may be in its code");
+    if (under_valgrind())
+        skip_because("to Valgrind each of these faults is an error");
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < SITUATIONS; k++)
             good += (size_t)dies_with_its_name(&ways[i], &situations[k]);

@@ -18,18 +18,6 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-/* With AddressSanitizer stacks are four times as large, and it asks the system for much itself. */
-#if defined __SANITIZE_ADDRESS__
-#define SANITIZED 1
-#elif defined __has_feature
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 static inline int refuse(int error)
 {
     errno = error;
@@ -52,7 +40,7 @@ static struct refusal {
     int pipes;          /* no descriptors left */
 } refusal;
 
-void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offset)
+BEFORE_MAIN void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offset)
 {
     asked.maps++;
     if (refusal.maps_above != 0 && size > refusal.maps_above) {
@@ -62,13 +50,13 @@ void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offs
     return (void *)syscall(SYS_mmap, address, size, access, flags, fd, offset);
 }
 
-int munmap(void *address, size_t size)
+BEFORE_MAIN int munmap(void *address, size_t size)
 {
     asked.unmaps++;
     return (int)syscall(SYS_munmap, address, size);
 }
 
-int mprotect(void *address, size_t size, int access)
+BEFORE_MAIN int mprotect(void *address, size_t size, int access)
 {
     asked.protects++;
     if (access == PROT_NONE && refusal.protects == REFUSE)
@@ -76,7 +64,7 @@ int mprotect(void *address, size_t size, int access)
     return (int)syscall(SYS_mprotect, address, size, access);
 }
 
-int madvise(void *address, size_t size, int advice)
+BEFORE_MAIN int madvise(void *address, size_t size, int advice)
 {
     if (advice != MADV_GUARD_INSTALL) {
         asked.advices++;
@@ -88,7 +76,7 @@ int madvise(void *address, size_t size, int advice)
     return refusal.guards == PRETEND ? 0 : (int)syscall(SYS_madvise, address, size, advice);
 }
 
-int pipe2(int ends[2], int flags)
+BEFORE_MAIN int pipe2(int ends[2], int flags)
 {
     if (refusal.pipes)
         return refuse(EMFILE);
@@ -154,12 +142,5 @@ static inline green_t *with(green_fn *run, size_t size, unsigned flags)
     green_options_t options = { .stack_size = size, .flags = flags };
     return green_new_with(run, NULL, &options);
 }
-
-/* Why a test cannot be had here, once a sentence. */
-#define skip_because(reason)                   \
-    do {                                       \
-        print_message("skipped: %s\n", reason); \
-        skip();                                \
-    } while (0)
 
 #endif

@@ -33,7 +33,7 @@ struct scenario {
 
 static int longest(void)
 {
-    return times(LONGEST, 2000);
+    return times(LONGEST, UNDER_TSAN ? 300 : 2000);
 }
 
 #define check(expr) ((expr) ? (void)0 : note("%s:%d: %s", __func__, __LINE__, #expr))

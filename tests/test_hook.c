@@ -56,7 +56,7 @@ static char places[16];        /* i: the hook was on it, o: it was not */
 
 static void note_place(green_trace_event_t event, green_t *from, green_t *to, void *data)
 {
-    char here, *p = &here;
+    char *p = HERE;
     (void)event, (void)from, (void)to, (void)data;
     places[strlen(places)] = p >= low_of && p < high_of ? 'i' : 'o';
 }

@@ -42,16 +42,10 @@ static struct usage usage(void)
 static int can_tell(void)
 {
     const char *preload = getenv("LD_PRELOAD");
-    const char *reason = getenv("GREEN_TEST_SLOW") != NULL ? "GREEN_TEST_SLOW is set"
-                         : preload != NULL                 ? "something is preloaded"
-                                                           : NULL;
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-    reason = "there is a sanitizer";
-#elif defined __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    reason = "there is a sanitizer";
-#endif
-#endif
+    const char *reason = SANITIZED                           ? "there is a sanitizer"
+                         : getenv("GREEN_TEST_SLOW") != NULL ? "GREEN_TEST_SLOW is set"
+                         : preload != NULL                   ? "something is preloaded"
+                                                             : NULL;
     static int said;
     if (reason != NULL && !said++)
         print_message("memory is not measured: %s\n", reason);

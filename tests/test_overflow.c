@@ -92,7 +92,7 @@ static void a_green_without_a_name_has_an_address(void **state)
 {
     (void)state;
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct child child = run_child(without_a_name, shared);
     char begin[100];
@@ -116,7 +116,7 @@ static void a_name_does_not_break_the_line(void **state)
 {
     (void)state;
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(with_a_strange_name, NULL);
     assert_non_null(strstr(child.err, " \"a?b?c?d\xc3\xa9\" (0x"));
     assert_string_equal(after_line(said(&child)), "");
@@ -189,7 +189,7 @@ static void other_faults_are_passed_on_without_a_word(void **state)
     int (*const programs[])(void *) = { fault_in_a_green, fault_in_main, fault_in_the_guard_of_another,
                                         overflow_main, send_it, overflow_without_asking };
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
         struct child child = run_child(programs[i], V(16));
         assert_string_equal(said(&child), "");
@@ -223,7 +223,7 @@ static void a_previous_handler_may_jump_out_each_time(void **state)
 {
     (void)state;
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(go_on_after_faults, NULL);
     assert_int_equal(WEXITSTATUS(child.status), 42);
 }
@@ -242,7 +242,7 @@ static void what_was_ignored_is_ignored_but_for_a_fault(void **state)
 {
     (void)state;
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(ignore_what_is_sent, NULL);
     assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSEGV);
 }
@@ -263,7 +263,7 @@ static void a_bus_error_stays_one(void **state)
 {
     (void)state;
     if (under_valgrind())
-        skip();
+        skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(fault_in_a_mapped_file, NULL);
     assert_string_equal(said(&child), "");
     assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGBUS);
@@ -312,6 +312,8 @@ static int have_threads(void *unused)
 static void threads_get_an_alternate_stack_and_give_it_back(void **state)
 {
     (void)state;
+    if (UNDER_ASAN)
+        skip_because("AddressSanitizer gives each thread an alternate stack itself");
     struct child child = run_child(have_threads, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);

@@ -126,6 +126,8 @@ static int fork_and_go_on(void *arg)
 static void a_forked_child_goes_on_with_copies_of_the_greens(void **state)
 {
     (void)state;
+    if (UNDER_TSAN)
+        skip_because("to ThreadSanitizer greens are threads, and a child of a process with threads makes none");
     runs_well(fork_and_go_on, NULL, "child\nparent 0\n");
 }
 
@@ -217,6 +219,8 @@ static int fork_in_the_midst(void *forks)
 static void no_lock_is_left_held_in_a_forked_child(void **state)
 {
     (void)state;
+    if (SANITIZED)
+        skip_because("the sanitizers' own locks may be held in a child");
     runs_well(fork_in_the_midst, V(times(300, 5)), "");
 }
 

@@ -358,6 +358,6 @@ int main(void)
         cmocka_unit_test(a_limit_on_locked_memory_ends_in_enomem),
     };
     if (SANITIZED)
-        return printf("skipped: AddressSanitizer does not live with refusals of the system\n") < 0;
+        return skip_all_because("a sanitizer does not live with refusals of the system");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

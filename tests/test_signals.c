@@ -81,6 +81,8 @@ static void interrupt(int every)
 
 static void keeps_registers_under_signals(int flags)
 {
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer itself calls handlers, later, in the green's modes");
     struct sigaction action = { .sa_handler = handle, .sa_flags = SA_RESTART | flags };
     wanted = most != 0 ? most : (unsigned long)times(300000, 20000);
     signals = wrong = 0;

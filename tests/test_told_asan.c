@@ -5,17 +5,31 @@
  * that was named, with what was saved for that stack, and nothing saved for one
  * that ends.
  */
+#define _GNU_SOURCE
 #include "told.h"
 
 #ifndef REAL_SANITIZER
 
 /*
- * A stack is saved from its start to its finish.  Only the place of greens'
- * stacks is known; main stacks are given one that no green's can have.
+ * A stack is saved from its start to its finish.  The library knows only from
+ * here where main stacks are.
  */
 enum { SAVED = 1, RUNNING = 2 };
-#define MAIN_LOW ((const char *)4096)
-#define MAIN_SIZE ((size_t)12345)
+#define MAIN_LOW main_low()
+#define MAIN_SIZE main_size
+static _Thread_local size_t main_size;
+
+static const char *main_low(void)
+{
+    static _Thread_local void *low;
+    pthread_attr_t attributes;
+    if (low == NULL) {
+        must(pthread_getattr_np(pthread_self(), &attributes) == 0);
+        must(pthread_attr_getstack(&attributes, &low, &main_size) == 0);
+        pthread_attr_destroy(&attributes);
+    }
+    return low;
+}
 
 static _Thread_local struct {
     int saves[100000];      /* what there is of each save: SAVED, or 0 */
@@ -29,6 +43,8 @@ static _Thread_local struct {
 static int suspended; /* saves that wait to be finished, of all threads */
 static int next_save = 1;
 static int regions, unpoisoned;
+static const char *last_region;
+static size_t last_size;
 
 void __sanitizer_start_switch_fiber(void **save, const void *low, size_t size);
 void __sanitizer_finish_switch_fiber(void *saved, const void **low, size_t *size);
@@ -76,6 +92,8 @@ void __lsan_register_root_region(const void *low, size_t size)
 {
     must(((const volatile char *)low)[0] + ((const volatile char *)low)[size - 1] < 256); /* no guard */
     regions++;
+    last_region = low;
+    last_size = size;
 }
 
 void __lsan_unregister_root_region(const void *low, size_t size)
@@ -105,6 +123,23 @@ static void stacks_are_four_times_as_large(void **state)
     told_all();
 }
 
+static void *see_roots(void *frame_of_main)
+{
+    must(regions == 2); /* this stack and main's frames */
+    must((size_t)((const char *)frame_of_main - last_region) < last_size);
+    must(last_region + last_size == main_low() + main_size && last_size < main_size);
+    return NULL;
+}
+
+static void mains_frames_are_roots_while_it_waits(void **state)
+{
+    (void)state;
+    green_t *g = green_new(see_roots, NULL);
+    must(green_switch(g, HERE) == NULL);
+    assert_int_equal(regions, 0);
+    must(green_free(g) == 0);
+}
+
 static void a_suspended_stack_is_a_root_and_a_dead_one_is_none(void **state)
 {
     (void)state;
@@ -121,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TOLD,
         cmocka_unit_test(stacks_are_four_times_as_large),
+        cmocka_unit_test(mains_frames_are_roots_while_it_waits),
         cmocka_unit_test(a_suspended_stack_is_a_root_and_a_dead_one_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

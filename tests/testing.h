@@ -24,6 +24,8 @@
 
 #include <green.h>
 
+#include "tools.h"
+
 /* Small integers as values. */
 #define V(n) ((void *)(intptr_t)(n))
 
@@ -313,14 +315,6 @@ static inline void helper_end(struct helper *helper)
     must(pthread_join(helper->thread, NULL) == 0);
     sem_destroy(&helper->go);
     sem_destroy(&helper->done);
-}
-
-/* Valgrind looks at what write() is given, and at who holds memory when a child ends. */
-static inline int under_valgrind(void)
-{
-    const char *preload = getenv("LD_PRELOAD");
-    return getenv("RUNNING_ON_VALGRIND") != NULL ||
-           (preload != NULL && strstr(preload, "vgpreload") != NULL);
 }
 
 #endif

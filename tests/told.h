@@ -9,20 +9,14 @@
  */
 #include "testing.h"
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#if SANITIZED
 #define REAL_SANITIZER
-#elif defined __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer)
-#define REAL_SANITIZER
-#endif
 #endif
 
 #ifdef REAL_SANITIZER
 int main(void)
 {
-    puts("skipped: a real sanitizer is in the place of the one that is played here");
-    return 0;
+    return skip_all_because("a real sanitizer is in the place of the one that is played here");
 }
 #else
 
