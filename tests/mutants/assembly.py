@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""
+Mutants of the switch: each instruction of the CPU's switch.S and of the switch
+that green_fast.h inlines is left out once, and swapped with the next one; each
+directive of switch.S is left out.  The tests arch_* (and test_fast for the
+inlined one) must fail for every one of them, or what objdump and readelf show
+must be wrong.
+
+    tests/mutants/assembly.py [--every N] [--seed S] [--keep] [CPU]
+
+CPU: x86_64 or aarch64, by default this machine's; the other one is run by
+qemu-user.  --every N: of the mutants one in N, begun at random, or by S.
+--keep: says of each one what killed it.
+
+Those that change nothing that anybody could see stand in equivalent_CPU.txt
+with their reasons; one that stands there and is no more, or is killed, is a
+failure too.
+"""
+import argparse
+import collections
+import concurrent.futures
+import filecmp
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+
+from build import ROOT, TESTS, call, compiles, run
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+CPUS = {
+    # Compiler, objdump, readelf; options for landing pads of all kinds; what runs a program; seconds.
+    'x86_64': ('gcc', '', ['-fcf-protection=full'], [], 5),
+    'aarch64': ('aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-', ['-mbranch-protection=standard'],
+                ['qemu-aarch64', '-cpu', 'max'], 20),
+}
+
+# ---- The text of switch.S ----------------------------------------------------------
+
+
+def expand(text):
+    """Plain assembler text from what the preprocessor gives: .macro and .endm done."""
+    macros, out = {}, []
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith('#')]
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line.startswith('.macro'):
+            name, *parameters = re.split(r'[\s,]+', line[len('.macro'):].strip())
+            body = []
+            while lines[at] != '.endm':
+                body.append(lines[at])
+                at += 1
+            at += 1
+            macros[name] = (parameters, body)
+            continue
+        word = re.split(r'\s', line, maxsplit=1)
+        if word[0] in macros:
+            parameters, body = macros[word[0]]
+            values = [v.strip() for v in word[1].split(',')] if len(word) > 1 else []
+            names = [p.split('=')[0].split(':')[0] for p in parameters]
+            defaults = [p.split('=')[1] if '=' in p else '' for p in parameters]
+            values += defaults[len(values):]
+            done = []
+            for piece in body:
+                for name, value in sorted(zip(names, values), key=lambda pair: -len(pair[0])):
+                    piece = piece.replace('\\' + name, value)
+                done.append(piece.replace('\\()', ''))
+            lines[at:at] = done
+            continue
+        out.append(line)
+    return out
+
+
+def is_label(line):
+    return re.match(r'^[\w.$]+:$', line) is not None
+
+
+def is_directive(line):
+    return line.startswith('.')
+
+
+# Of these nothing depends on one alone.
+PLAIN = re.compile(r'^\.(text|section \.rodata|balign|p2align|file|if|else|endif|set|ident|rept|endr)\b')
+
+Mutant = collections.namedtuple('Mutant', 'key lines')
+
+
+def mutants_of(lines):
+    """Each with a name that survives changes elsewhere."""
+    seen = collections.Counter()
+    where = 'notes'
+
+    def named(what, text):
+        key = f'{what} {where}: ' + re.sub(r'\s+', ' ', text)
+        seen[key] += 1
+        return key if seen[key] == 1 else f'{key} #{seen[key]}'
+
+    instructions = [i for i, line in enumerate(lines) if not is_label(line) and not is_directive(line)]
+    following = dict(zip(instructions, instructions[1:]))
+    for i, line in enumerate(lines):
+        if line.startswith('.globl') and lines[i + 2].startswith('.type'):
+            where = line.split()[1]
+        if is_label(line) or PLAIN.match(line) or line in ('.cfi_startproc', '.cfi_endproc'):
+            continue
+        yield Mutant(named('drop', line), lines[:i] + lines[i + 1:])
+        if i in following and lines[following[i]] != line:
+            j = following[i]
+            swapped = list(lines)
+            swapped[i], swapped[j] = lines[j], lines[i]
+            yield Mutant(named('swap', f'{line} <> {lines[j]}'), swapped)
+
+
+# ---- What an object must look like ---------------------------------------------------
+
+
+def wrong_in(tools, cpu, path):
+    """A sentence if something is."""
+    code = call([tools + 'objdump', '-d', '--no-show-raw-insn', path])
+    functions = {}
+    for line in code.splitlines():
+        head = re.match(r'^[0-9a-f]+ <([\w.]+)>:', line)
+        if head:
+            current = functions.setdefault(head.group(1), [])
+        elif '\t' in line:
+            current.append(' '.join(line.split('\t')[1:]).strip())
+    everything = [(name, line) for name, lines in functions.items() for line in lines]
+    for (name, line), (_, following) in zip(everything, everything[1:] + [('', '')]):
+        leaves = re.match(r'(notrack )?jmp\s+\*|(br|blr|ret)\b|call\s+\*', line)
+        if leaves and name != 'green__arch_call_as' and not re.match(r'ud2|brk\s', following):
+            return f'no trap behind {line}'
+        if re.match(r'jmp\s+\*', line):
+            return 'a jump without notrack'
+    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_call_as'):
+        first = functions.get(name, [''])[0]
+        if not re.match(r'endbr64|bti\s+c|paciasp|pacibsp', first):
+            return f'{name} is no place to land'
+    if cpu == 'x86_64' and '00000080 00000000' not in call(['objdump', '-s', '-j', '.rodata', path]):
+        return 'control words that are none are not there'
+    symbols = call([tools + 'readelf', '-sW', path])
+    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry', 'green__arch_call_as'):
+        found = re.search(rf'\s(\d+)\s+FUNC\s+GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M)
+        if not found or (found.group(1) == '0'):
+            return f'{name} is no hidden function with a size'
+    frames = call([tools + 'objdump', '-Wf', path])
+    if set(re.findall(r'Augmentation:\s+"(\w+)"', frames)) != {'zR', 'zRS', 'zPRS'}:
+        return 'the entry has no personality, or it or the call are not as signal frames'
+    for name in ('green__arch_resumed', 'green__arch_entry_called'):
+        if not re.search(rf' GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M):
+            return f'{name} is not hidden'
+    sections = call([tools + 'readelf', '-SnW', path])
+    if not re.search(r'\.note\.GNU-stack\s+PROGBITS\s+\S+ \S+ 0+ 00\s+0', sections):
+        return 'it asks for an executable stack'
+    wanted = r'x86 feature: IBT$' if cpu == 'x86_64' else r'AArch64 feature: BTI, PAC$'
+    if not re.search(wanted, sections, re.M):
+        return 'the property note is not as it should be'
+    return None
+
+
+# ---- The inlined switch ----------------------------------------------------------------
+
+
+def inlined(header, cpu):
+    """Where its instructions stand in green_fast.h: numbers of lines."""
+    lines = header.splitlines(keepends=True)
+    start = next(i for i, line in enumerate(lines) if re.match(r'#(el)?if defined\(__%s__\)' % cpu, line))
+    start = next(i for i in range(start, len(lines)) if '__asm__ __volatile__("' in lines[i] and '""' not in lines[i]
+                 and 'FRAME_POINTER' not in lines[i] and not lines[i].strip().startswith('__asm__ __volatile__("" :'))
+    found = []
+    for i in range(start, len(lines)):
+        text = re.search(r'"([^"]*)"', lines[i])
+        if lines[i].lstrip().startswith(':'):
+            break
+        if text and not text.group(1).startswith('1:') and text.group(1).strip() not in ('', 'notrack'):
+            found.append(i)
+    return lines, found
+
+
+def inlined_mutants(header, cpu):
+    lines, found = inlined(header, cpu)
+
+    def text(i):
+        return re.search(r'"([^"]*)"', lines[i]).group(1)
+
+    def put(copy, i, instruction):
+        end = '"1:\\n\\t"' if '1:' in instruction else None
+        assert end is None
+        copy[i] = lines[i].replace('"' + text(i) + '"', '"' + instruction + '"', 1)
+
+    def body(i):
+        return re.sub(r'(\\n|\\t)+$', '', text(i))
+
+    def tail(i):
+        return text(i)[len(body(i)):]
+
+    for n, i in enumerate(found):
+        copy = list(lines)
+        put(copy, i, tail(i))
+        yield Mutant('drop inlined: ' + body(i).replace('%%', '%'), ''.join(copy))
+        if n + 1 < len(found) and body(found[n + 1]) != body(i):
+            j = found[n + 1]
+            copy = list(lines)
+            put(copy, i, body(j) + tail(i))
+            put(copy, j, body(i) + tail(j))
+            yield Mutant(('swap inlined: ' + body(i) + ' <> ' + body(j)).replace('%%', '%'), ''.join(copy))
+
+
+# ---- All of them -------------------------------------------------------------------------
+
+
+class Bench:
+    def __init__(self, cpu, dir):
+        self.cpu, self.dir = cpu, dir
+        cc, self.tools, self.pads, self.runner, self.seconds = CPUS[cpu]
+        self.cc = os.environ.get('CC', cc).split() if cpu == os.uname().machine else [cc]
+        self.options = ['-std=gnu11', '-O2', *self.pads, '-pthread', '-I' + ROOT + '/include', '-I' + ROOT + '/src']
+        self.environment = {'GREEN_TEST_SLOW': '1'}
+
+        # The library whole, but for what is mutated; and the tests.
+        self.library = []
+        for file in sorted(os.listdir(ROOT + '/src')):
+            if file.endswith('.c'):
+                self.library.append(self.compiled(f'{ROOT}/src/{file}', '-fvisibility=hidden'))
+        self.switch = self.compiled(ROOT + '/src/arch/switch.S')
+        self.tests = {}
+        for file in sorted(os.listdir(TESTS)):
+            if re.match(r'arch_\w+\.c$', file):
+                objects = [self.compiled(f'{TESTS}/{file}')]
+                if os.path.exists(f'{TESTS}/{file[:-2]}.S'):
+                    objects.append(self.compiled(f'{TESTS}/{file[:-2]}.S'))
+                self.tests[file[:-2]] = objects
+        self.more = ['-lcmocka', '-lm']
+        if cpu == 'aarch64':  # landing pads count there
+            self.more += [self.compiled(TESTS + '/enforce_bti.c'), '-Wl,--wrap=main', '-Wl,-z,now']
+        call(['ar', 'rc', f'{dir}/libgreen.a', *self.library])
+
+    def compiled(self, source, *options):
+        output = f'{self.dir}/{os.path.basename(source).replace(".", "_")}.o'
+        call([*self.cc, *self.options, *options, '-c', source, '-o', output])
+        return output
+
+    def runs(self, objects, output):
+        """Whether a program of these can be linked and ends well."""
+        if not compiles([*self.cc, *objects, f'{self.dir}/libgreen.a', *self.more, '-pthread', '-o', output]):
+            return False
+        try:
+            return run([*self.runner, output], self.environment, self.seconds)
+        finally:
+            os.unlink(output)
+
+    def put_to_the_test(self, name, switch):
+        """What the object of a mutant dies of, or None."""
+        for test, objects in self.tests.items():
+            if not self.runs([*objects, switch], f'{self.dir}/{name}.{test}'):
+                return test
+        return wrong_in(self.tools, self.cpu, switch)
+
+    def try_switch(self, numbered):
+        number, mutant = numbered
+        source, output = f'{self.dir}/m{number}.s', f'{self.dir}/m{number}.o'
+        with open(source, 'w') as f:
+            f.write('\n'.join(mutant.lines) + '\n')
+        if not compiles([*self.cc, '-c', source, '-o', output]):
+            return 'the assembler'
+        if filecmp.cmp(output, self.unchanged, False):
+            return None
+        death = self.put_to_the_test(f'm{number}', output)
+        os.unlink(output)
+        return death
+
+    def try_inlined(self, numbered):
+        number, mutant = numbered
+        include = f'{self.dir}/i{number}'
+        os.mkdir(include)
+        with open(f'{include}/green_fast.h', 'w') as f:
+            f.write(mutant.lines)
+        for level in ('-O2', '-O0'):
+            output = f'{include}/test_fast.o'
+            if not compiles([*self.cc, '-I' + include, *self.options, level, '-c', f'{TESTS}/test_fast.c', '-o', output]):
+                return 'the compiler'
+            if not self.runs([output, self.switch], f'{include}/test_fast'):
+                return 'test_fast' + level
+        return None
+
+    def lines(self):
+        text = call([*self.cc, *self.options, '-E', ROOT + '/src/arch/switch.S'])
+        return expand(text)
+
+    def check_unchanged(self, lines):
+        """That all passes as it is, and that to expand it changed nothing."""
+        source, self.unchanged = f'{self.dir}/unchanged.s', f'{self.dir}/unchanged.o'
+        with open(source, 'w') as f:
+            f.write('\n'.join(lines) + '\n')
+        call([*self.cc, '-c', source, '-o', self.unchanged])
+        code = [call([self.tools + 'objdump', '-d', '-s', '-j', '.text', '-j', '.eh_frame', o]).split('\n', 3)[3]
+                for o in (self.unchanged, self.switch)]
+        if code[0] != code[1]:
+            sys.exit('expanded by this program, switch.S is another one')
+        death = self.put_to_the_test('unchanged', self.unchanged)
+        if death:
+            sys.exit(f'without any mutation: {death}')
+
+
+def read_equivalent(cpu):
+    """{key: reason}: a line that begins with drop or swap, and indented ones below it."""
+    known, key = {}, None
+    try:
+        with open(f'{HERE}/equivalent_{cpu}.txt') as f:
+            for line in f:
+                if line.startswith(('drop ', 'swap ')):
+                    key = line.strip()
+                    known[key] = ''
+                elif line.startswith(' ') and key:
+                    for each in reversed(known):  # one reason for several that stand together
+                        if known[each]:
+                            break
+                        known[each] = line.strip()
+    except FileNotFoundError:
+        pass
+    return known
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--every', type=int, default=1)
+    parser.add_argument('--seed', type=int, default=random.randrange(1 << 16))
+    parser.add_argument('--keep', action='store_true')
+    parser.add_argument('cpu', nargs='?', choices=CPUS, default=os.uname().machine)
+    options = parser.parse_args()
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix='green-mutants.') as dir, \
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        bench = Bench(options.cpu, dir)
+        lines = bench.lines()
+        bench.check_unchanged(lines)
+        with open(ROOT + '/include/green_fast.h') as f:
+            header = f.read()
+        jobs = [(bench.try_switch, m) for m in mutants_of(lines)]
+        jobs += [(bench.try_inlined, m) for m in inlined_mutants(header, options.cpu)]
+        known = read_equivalent(options.cpu)
+        for key in set(known) - {m.key for _, m in jobs}:
+            print(f'FAILED: listed as equivalent, but there is no such mutant any more: {key}')
+            failures += 1
+        for key, reason in known.items():
+            if not reason:
+                print(f'FAILED: listed as equivalent without a reason: {key}')
+                failures += 1
+        first = random.Random(options.seed).randrange(options.every)
+        jobs = list(enumerate(jobs))[first::options.every]
+        deaths = list(pool.map(lambda job: job[1][0]((job[0], job[1][1])), jobs))
+
+    killers = collections.Counter()
+    survivors = 0
+    for (_, (_, mutant)), death in zip(jobs, deaths):
+        killers[death] += 1
+        if options.keep and death:
+            print(f'{death}: {mutant.key}')
+        if death is None and mutant.key not in known:
+            print(f'FAILED: survives: {mutant.key}')
+            failures += 1
+        elif death is None:
+            survivors += 1
+        elif mutant.key in known:
+            print(f'FAILED: listed as equivalent, but killed by {death}: {mutant.key}')
+            failures += 1
+    del killers[None]
+    by = ', '.join(f'{n} by {death}' for death, n in killers.most_common(4))
+    print(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in {options.every} (seed {options.seed}), '
+          f'{sum(killers.values())} killed ({by}), {survivors} equivalent, {failures} failures')
+    return failures != 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
