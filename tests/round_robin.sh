@@ -20,7 +20,7 @@ if script -qec true /dev/null </dev/null >"$dir/found" 2>&1; then
         grep -x '50 of 50 tasks have ended, after 275 rounds' "$dir/out"
     check 'and the result is printed' grep -x '50 tasks, 275 rounds' "$dir/out"
 else
-    echo 'skipped: on a terminal ($(tail -n 1 "$dir/found"))'
+    echo "skipped: on a terminal: $(tail -n 1 "$dir/found")"
 fi
 run 0
 check 'no tasks are too few' refuses 2 usage
