@@ -2,7 +2,7 @@
 /*
  * What check_gdb.sh looks at: greens that wait in every way there is, and then
  *
- *     gdb_greens N    N more of them, and stop()
+ *     gdb_greens N    N more of them, a thread that has none, and stop()
  *
  * A function of each name waits in one place only, and nothing is inlined.
  */
@@ -107,13 +107,38 @@ FRAME static void *wait_in_thread(void *value)
     return value;
 }
 
-static pthread_barrier_t ready, over;
+static pthread_barrier_t ready, ready_too, over;
 
 FRAME static void *thread(void *unused)
 {
     green_switch(make("threads_own", wait_in_thread, NULL), NULL);
     pthread_barrier_wait(&ready);
     pthread_barrier_wait(&over);
+    return unused;
+}
+
+static void *use_no_greens(void *unused)
+{
+    pthread_barrier_wait(&over);
+    return unused;
+}
+
+/* Is being ended by its thread, which it keeps waiting. */
+FRAME static void *hold_up(void *value)
+{
+    green_yield(value);
+    pthread_barrier_wait(&ready_too);
+    pthread_barrier_wait(&over);
+    STAY();
+    return value;
+}
+
+FRAME static void *ending_thread(void *unused)
+{
+    green_switch(make("holds up", hold_up, NULL), NULL);
+    if (green_thread_end() != 0)
+        abort();
+    STAY();
     return unused;
 }
 
@@ -124,22 +149,37 @@ FRAME static void *one_of_many(void *value)
     return value;
 }
 
+/* Comes to stop() when it is freed. */
 FRAME static void *stop_in_green(void *value)
 {
+    green_yield(NULL);
     stop(value != NULL);
     STAY();
     return value;
 }
 
+FRAME static void *free_it(void *victim)
+{
+    if (green_free(victim) != 0)
+        abort();
+    STAY();
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     int many = argc > 1 ? atoi(argv[1]) : 0, with_core = argc > 2;
-    pthread_t other;
+    pthread_t other, another, idle;
 
     pthread_barrier_init(&ready, NULL, 2);
-    pthread_barrier_init(&over, NULL, 2);
+    pthread_barrier_init(&ready_too, NULL, 2);
+    pthread_barrier_init(&over, NULL, argc > 1 ? 4 : 3);
+    if (argc > 1)
+        pthread_create(&idle, NULL, use_no_greens, NULL);
     pthread_create(&other, NULL, thread, NULL);
     pthread_barrier_wait(&ready);
+    pthread_create(&another, NULL, ending_thread, NULL);
+    pthread_barrier_wait(&ready_too);
 
     green_switch(make("first", first, NULL), NULL);
     producer = make("producer", produce, NULL);
@@ -151,10 +191,15 @@ int main(int argc, char **argv)
     for (int i = 0; i < many; i++)
         green_switch(make("one of many", one_of_many, NULL), NULL);
     make("new", first, NULL);
-    green_switch(make("runs", stop_in_green, NULL), with_core ? &many : NULL);
+    green_t *victim = make("runs", stop_in_green, NULL);
+    green_switch(victim, with_core ? &many : NULL);
+    green_switch(make("frees it", free_it, NULL), victim);
 
     pthread_barrier_wait(&over);
     pthread_join(other, NULL);
+    pthread_join(another, NULL);
+    if (argc > 1)
+        pthread_join(idle, NULL);
     puts("ended as it should");
     return 0;
 }

@@ -344,8 +344,13 @@ class Nameable(FrameDecorator):
     """Without a name it has ??, as where there is no filter; the entry is no signal handler."""
 
     def function(self):
-        name = name_of(self.inferior_frame())
-        return super().function() if name not in ("", "green__arch_entry") else name or "??"
+        frame = self.inferior_frame()
+        name = name_of(frame)
+        if name == "green__arch_entry":
+            return name
+        if name == "" and frame.type() == gdb.NORMAL_FRAME:
+            return "??"
+        return super().function()
 
 
 class HideThread:
