@@ -168,6 +168,21 @@ struct dump {
     const void *here;
 };
 
+/* Not by dprintf(), which leaks its buffer where it cannot write. */
+static bool write_all(int fd, const char *text, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, text, size);
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n > 0) {
+            text += n;
+            size -= (size_t)n;
+        }
+    }
+    return true;
+}
+
 static int dump_one(green_t *g, void *arg)
 {
     static const char *const states[] = {
@@ -177,15 +192,16 @@ static int dump_one(green_t *g, void *arg)
         [GREEN_DEAD] = "dead",
     };
     const struct dump *dump = arg;
-    char self[80], parent[80] = "none", stack[64] = "unknown", where[256];
+    char self[80], parent[80] = "none", stack[64] = "unknown", where[256], line[600];
     format_green(self, sizeof self, g);
     if (!g->is_main) {
         format_green(parent, sizeof parent, green__parent(g));
         snprintf(stack, sizeof stack, "%zu of %zu", green_stack_used(g), g->stack.size);
     }
     format_where(where, sizeof where, g, dump->here);
-    return dprintf(dump->fd, "green %s: %s, parent %s, stack %s, at %s\n", self,
-                   states[green_state(g)], parent, stack, where) < 0;
+    int n = snprintf(line, sizeof line, "green %s: %s, parent %s, stack %s, at %s\n", self,
+                     states[green_state(g)], parent, stack, where);
+    return !write_all(dump->fd, line, (size_t)n);
 }
 
 __attribute__((noinline)) int green_dump(int fd)

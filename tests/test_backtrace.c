@@ -8,6 +8,9 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/mman.h>
 #include <unwind.h>
 
@@ -644,6 +647,23 @@ static void a_dump_works_in_a_trace_hook_and_fails_with_its_write(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
+/* glibc's dprintf() does. */
+static void a_dump_that_cannot_be_written_leaks_nothing(void **state)
+{
+    (void)state;
+#if defined __GLIBC__ && __GLIBC_PREREQ(2, 33)
+    if (under_valgrind())
+        skip(); /* it has another malloc(), and looks for leaks itself */
+    assert_refused(green_dump(-1), EBADF);
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < 10; i++)
+        assert_refused(green_dump(-1), EBADF);
+    assert_int_equal(mallinfo2().uordblks, before);
+#else
+    skip(); /* nobody says how much is allocated */
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -664,6 +684,7 @@ int main(void)
         cmocka_unit_test(each_green_has_a_line),
         cmocka_unit_test(where_is_the_function_that_called_libgreen),
         cmocka_unit_test(a_dump_works_in_a_trace_hook_and_fails_with_its_write),
+        cmocka_unit_test(a_dump_that_cannot_be_written_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
