@@ -162,7 +162,7 @@ static const char *handle_name(const green_t *g)
 
 static void compare_green(struct here *here, int g)
 {
-    char expr[64];
+    char expr[80];
     green_state_t state = green_state(real[g]);
     if (state != state_of(g)) {
         snprintf(expr, sizeof expr, "green_state(%s)", name_of(g));
@@ -183,6 +183,16 @@ static void compare_green(struct here *here, int g)
     if (green_data(real[g]) != about[g].data) {
         snprintf(expr, sizeof expr, "green_data(%s)", name_of(g));
         differ(here, expr, value_name(about[g].data), value_name(green_data(real[g])));
+    }
+    if ((made + (unsigned)g) % 128 == 0) { /* it takes its time */
+        void *pcs[8];
+        int n = green_backtrace(real[g], pcs, 8);
+        bool is_here = state == GREEN_SUSPENDED || state == GREEN_RUNNING;
+        if (is_here ? n <= 0 : n != -1) {
+            snprintf(expr, sizeof expr, "green_backtrace(%s, (void *[8]){ NULL }, 8) > 0",
+                     name_of(g));
+            differ(here, expr, is_here ? "1" : "0", is_here ? "0" : "1");
+        }
     }
     const char *name = green_name(real[g]);
     const char *expected = g >= M_SLOTS ? "main" : about[g].named ? "named" : "";
@@ -307,10 +317,10 @@ static void hook(green_trace_event_t event, green_t *from, green_t *to, void *da
                  name_of(m.traced[i].from), name_of(m.traced[i].to));
     if (!same) {
         char text[200];
-        snprintf(text, sizeof text, "the hook sees a %s from %s to %s; should be %s %s %s",
+        snprintf(text, sizeof text, "the hook sees a %s, %s to %s; should be %s, %s to %s",
                  event == GREEN_TRACE_THROW ? "throw" : "switch", handle_name(from),
                  handle_name(to),
-                 i >= m.traces ? "nothing" : m.traced[i].is_throw ? "a throw from" : "a switch from",
+                 i >= m.traces ? "nothing" : m.traced[i].is_throw ? "a throw" : "a switch",
                  i >= m.traces ? "" : name_of(m.traced[i].from),
                  i >= m.traces ? "" : name_of(m.traced[i].to));
         play_failed(text);
@@ -639,7 +649,8 @@ static void *play_here(struct here *here, bool is_base)
                 break;
             }
             if (op.kind % OP_KINDS == OP_EXIT)
-                log_line(here, fails ? "errno = %s, green_exit(GREEN_FAILED)" : "%sgreen_exit(V(%ld))",
+                log_line(here,
+                         fails ? "errno = %s, green_exit(GREEN_FAILED)" : "%sgreen_exit(V(%ld))",
                          fails ? error_name(error) : "", value);
             else if (m.green[me].calls[here->depth - 1] == M_BODY)
                 log_line(here, fails ? "return errno = %s, GREEN_FAILED" : "return %sV(%ld)",
@@ -787,7 +798,7 @@ unsigned long play(const struct op *operations, size_t count)
     return made;
 }
 
-/* ---- The log, printed --------------------------------------------------------------------------- */
+/* ---- The log, printed ---------------------------------------------------------------------- */
 
 static const char prelude[] =
     "#include <errno.h>\n"
@@ -885,7 +896,8 @@ static void print_hook(const struct play_log *log)
         if (log->line[i].function == HOOK)
             printf("    %s,\n", log->line[i].text);
     printf("    { 2, NULL, NULL }\n};\n\n"
-           "static inline void hook(green_trace_event_t event, green_t *from, green_t *to, void *data)\n"
+           "static inline void hook(green_trace_event_t event, green_t *from, green_t *to,\n"
+           "                        void *data)\n"
            "{\n"
            "    static int n;\n"
            "    (void)data;\n"
@@ -907,7 +919,8 @@ void play_print(const struct play_log *log, const char *title)
         printf("\nstatic inline void key_destructor_%d(void *value)\n{\n    (void)value;\n", k);
         for (unsigned i = 0; i < log->functions; i++) {
             int key, value;
-            if (sscanf(log->function[i], "static void destroy_%d_%d", &key, &value) == 2 && key == k)
+            if (sscanf(log->function[i], "static void destroy_%d_%d", &key, &value) == 2 &&
+                key == k)
                 printf("    if (value == V(%d))\n        destroy_%d_%d();\n", value, key, value);
         }
         printf("}\n");

@@ -7,6 +7,7 @@
  *     random_programs -n 1000000       so many
  *     random_programs -n 1000000000    the long mode: hours
  *     random_programs -s SEED          other programs; each is of its seed alone
+ *     random_programs -p PROGRAM       plays the one of this number again
  *     random_programs FILE             plays the program in a file, as
  *                                      fuzz_programs leaves one
  *
@@ -195,6 +196,16 @@ static int play_file(const char *name)
     return 0;
 }
 
+static int play_again(const char *number)
+{
+    struct op program[LONGEST];
+    size_t length = make_program(strtoull(number, NULL, 0), program);
+    if (!plays_well(program, length, 0, 60))
+        return report(program, length, number);
+    printf("random_programs: %s plays well\n", number);
+    return 0;
+}
+
 static int play_many(uint64_t seed, unsigned long operations)
 {
     struct op program[LONGEST];
@@ -229,10 +240,13 @@ int main(int argc, char **argv)
 {
     unsigned long operations = getenv("GREEN_TEST_SLOW") != NULL ? 5000 : 50000;
     uint64_t seed = 1;
+    const char *again = NULL;
     int option;
-    while ((option = getopt(argc, argv, "n:qs:")) != -1) {
+    while ((option = getopt(argc, argv, "n:p:qs:")) != -1) {
         if (option == 'n')
             operations = strtoul(optarg, NULL, 0);
+        else if (option == 'p')
+            again = optarg;
         else if (option == 'q')
             quiet = 1;
         else if (option == 's')
@@ -243,5 +257,7 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return 2;
+    if (again != NULL)
+        return play_again(again);
     return optind < argc ? play_file(argv[optind]) : play_many(seed, operations);
 }

@@ -270,10 +270,13 @@ CALL(stack_low, low_of(g))
 CALL(stack_size, size_of(g))
 CALL(stack_used, green_stack_used(g))
 CALL(state, green_state(g))
+CALL(where, green_backtrace(g, (void *[4]){ NULL }, 4))
+CALL(where_negative, green_backtrace(g, (void *[4]){ NULL }, -1))
+CALL(where_nowhere, green_backtrace(g, NULL, 4))
 
 /*
  * What comes of it in each column, in the order of enum operand:
- *     E EINVAL   B EBUSY   P EPERM   L ELOOP   0 it is 0 and does nothing
+ *     E EINVAL   B EBUSY   P EPERM   L ELOOP   N ENOENT   F EBADF   0 it is 0 and does nothing
  *     . it is no bad input: not called
  */
 static const struct row {
@@ -328,6 +331,9 @@ static const struct row {
     { "green_stack(g)'s low", stack_low, 0,                 "E........PPPPPPP", 1 },
     { "green_stack(g)'s size", stack_size, 0,               "E........PPPPPPP", 1 },
     { "green_stack_used(g)", stack_used, 0,                 "E........PPPPPPP", 1 },
+    { "green_backtrace(g, pcs, 4)", where, -1,              "E.EE.E...PPPPPPP", 1 },
+    { "green_backtrace(g, pcs, -1)", where_negative, -1,    "EEEEEEEEEEEEEEEE", 1 },
+    { "green_backtrace(g, NULL, 4)", where_nowhere, -1,     "EEEEEEEEEEEEEEEE", 1 },
     { "green_state(g)", state, GREEN_DEAD,                  "E...............", 1 },
 };
 
@@ -354,6 +360,7 @@ CALL(set_max, green_setspecific(UINT_MAX, "max"))
 CALL(set, green_setspecific(good, "another"))
 CALL(each_none, green_each(NULL, V(1)))
 CALL(stats_none, green_stats(NULL, sizeof(green_stats_t)))
+CALL(dump_nowhere, green_dump(-1))
 CALL(trim, green_trim(0))
 CALL(thread_end, green_thread_end())
 CALL(report_overflow, green_report_overflow())
@@ -389,6 +396,7 @@ static const struct plain_row {
     { "green_setspecific(key, v)", set, -1,               "..BB" },
     { "green_each(NULL, v)", each_none, -1,               "EEEE" },
     { "green_stats(NULL, n)", stats_none, -1,             "EEEE" },
+    { "green_dump(-1)", dump_nowhere, -1,                 "FFFF" },
     { "green_trim(0)", trim, 0,                           "..BB" },
     { "green_thread_end()", thread_end, -1,               ".BBB" },
     { "green_report_overflow()", report_overflow, -1,     "..BB" },
@@ -404,6 +412,7 @@ static int errno_of(char result)
     case 'P': return EPERM;
     case 'L': return ELOOP;
     case 'N': return ENOENT;
+    case 'F': return EBADF;
     }
     return 0;
 }
@@ -732,7 +741,8 @@ static void try_foreign(char own)
             if (rows[r].call == put_under_main || rows[r].call == put_under_child ||
                 rows[r].call == put_fresh_under)
                 result = result == 'E' ? 'E' : 'P';
-            if (rows[r].call == put_fresh_under && i == MAIN)
+            if ((rows[r].call == put_fresh_under && i == MAIN) ||
+                (rows[r].call == where && i > NIL))
                 result = 'P';
             if (result == '.')
                 continue;
@@ -794,6 +804,7 @@ static void try_past_the_end(void *value)
     past_the_end(green_get_trace(NULL), NULL);
     past_the_end(green_each(count, &(size_t){ 0 }), -1);
     past_the_end(green_report_overflow(), -1);
+    past_the_end(green_dump(1), -1);
     past_the_end(green_trim(0), 0);
     past_the_end(green_thread_end(), -1);
     errno = 0;
@@ -877,7 +888,7 @@ static int what_is_not_bad(void *unused)
     return 0;
 }
 
-/* ---- What was freed ---------------------------------------------------------------------------- */
+/* ---- What was freed ------------------------------------------------------------------------ */
 
 /*
  * AddressSanitizer knows, also where the library keeps a green for its
@@ -928,7 +939,7 @@ static void what_was_freed_is_found_by_asan(void **state)
     print_message("bad_input: %d uses of what was freed found\n", found);
 }
 
-/* ---- All places --------------------------------------------------------------------------------- */
+/* ---- All places ---------------------------------------------------------------------------- */
 
 #define PLACE(name) { #name, name }
 
