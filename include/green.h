@@ -127,7 +127,11 @@
  * From the body of a green unwinding goes on to the frames of its nearest
  * ancestor that is started and alive (its parent, usually), and so to main:
  * backtraces and debuggers show all these.  pthread_exit() and cancellation
- * clean up in them all, in destructors and what was compiled with -fexceptions.
+ * clean up in them all, in destructors and what was compiled with -fexceptions;
+ * a green whose frames are left so is DEAD, without its deferred functions and
+ * key destructors (rule 14), and clean-up in an ancestor may use the library.
+ * pthread_cleanup_push() keeps a list for each thread, not for each green, where
+ * it was compiled without -fexceptions: do not switch between it and its pop.
  * A C++ exception goes no further than the body: one that leaves it has a
  * sentence written to stderr and std::terminate() called, where it was thrown.
  *
@@ -148,8 +152,8 @@
  *           first use comes even later leaks what it has made)
  *
  * They are looked for in this order, before ELOOP and ENOMEM.  The library
- * never prints and never aborts, but for green_exit() where it cannot work, and
- * an exception that leaves a body.
+ * never prints and never aborts, but for green_exit() where it cannot work or is
+ * caught, and an exception that leaves a body.
  *
  * Every function may be called from any thread; none is async-signal-safe, but
  * for those of rule 17.  Nothing here is a cancellation point.
@@ -248,10 +252,20 @@ int green_abandon(green_t *g);
 
 /*
  * Ends the current green from any depth, as a return of value from its body
- * would (rule 10): GREEN_FAILED means death by errno.  The frames in between
- * are left at once, as by longjmp(): no code of theirs runs.
- * On a main green, inside a trace hook or in green_each()'s function it is a bug
- * of the caller: a sentence on stderr, and abort().
+ * would (rule 10): GREEN_FAILED means death by errno.
+ *
+ * Where the program has an unwinder, as every C++ program does and every C
+ * program with a file compiled with -fexceptions, it unwinds the green's stack as
+ * pthread_exit() does a thread's: destructors run, and what C functions compiled
+ * so have given __attribute__((cleanup)).  A deferred function runs after the
+ * clean-up in the function that deferred it and before that in its callers.
+ * Without an unwinder, and from a function on that it has no data about, the
+ * frames are left at once, as by longjmp().
+ *
+ * A noexcept function stops the program, and so does a catch (...) that does not
+ * throw on, with a sentence on stderr and abort().  On a main green, inside a
+ * trace hook or in green_each()'s function it is a bug of the caller and ends in
+ * the same way.
  */
 GREEN_NORETURN void green_exit(void *value);
 

@@ -75,6 +75,8 @@ struct green {
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
+    unsigned char left;       /* by forced unwinding; dead as soon as somebody asks */
+    unsigned char cleaning;   /* its ending holds something, see unwind.c */
     int error;                /* at its end: errno if result is GREEN_FAILED */
     uintptr_t exceptions[2];  /* __cxa_eh_globals while it waits; not 0 only if enter is closed */
 
@@ -104,6 +106,13 @@ struct green {
     struct green__locals *locals;     /* or NULL: no key has a value */
 };
 
+/* What ending a green takes, above its first frame. */
+#define GREEN__ENDING_SIZE 128
+static inline char *green__base(const green_t *g)
+{
+    return green__stack_top(&g->stack) - GREEN__ENDING_SIZE;
+}
+
 struct green__thread {
     /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;
@@ -131,6 +140,7 @@ struct green__thread {
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
+    bool unwinding;           /* the current green is left, see green__settle_unwinding() */
     bool ended;               /* what a thread has past its end */
     bool ends;                /* its thread-specific destructor has run once */
     bool ending;              /* inside green_thread_end() ... */
@@ -310,7 +320,51 @@ void green__forget(struct green__thread *self, green_t *g);
 /* The thread ends: it runs on its own stack again, whatever green it was in. */
 void green__return_to_main(struct green__thread *self);
 
+/*
+ * Begins the current green's stack anew with the function that winds up: all its
+ * frames are left.
+ */
+_Noreturn void green__leave_frames(struct green__thread *self, green_t *me);
+
+/* Ends exceptions that are being handled until those are left that were once; NULL: none. */
+void green__end_handlers(struct green__thread *self, const uintptr_t once[2]);
+
+/*
+ * Forced unwinding (the thread ends) is about to go on from a green's entry to
+ * its ancestor's frames.  Until it is there these must be found as before.
+ */
+void green__left_by_unwinding(struct green__thread *self);
+
+/*
+ * If it has gone on, and something is done there: those it has left are dead,
+ * and the ancestor is current.
+ */
+void green__settle_unwinding(struct green__thread *self);
+
+/* ---- unwind.c ------------------------------------------------------------ */
+
+/*
+ * Leaves the current green's frames, or those of the deferred function or
+ * destructor that runs, cleaning up in each if there is an unwinder.
+ */
+_Noreturn void green__unwind(struct green__thread *self, green_t *me);
+
+/*
+ * Runs one of the current green's deferred functions or destructors, in which
+ * green__unwind() comes back here; false if there is none.
+ */
+bool green__clean_up_one(struct green__thread *self, green_t *me);
+
+/* The call of a deferred function or destructor that the current green is in, or NULL. */
+const void *green__clean_up_call(const green_t *me);
+
 /* ---- defer.c, local.c, trace.c ------------------------------------------ */
+
+/*
+ * Whether the innermost deferred function was given during a call, unless that
+ * is NULL, and from a frame below a stack pointer.
+ */
+bool green__defer_is_due(const green_t *g, const void *call, const char *sp);
 
 /* Takes the current green's innermost deferred function and runs it; false if there is none. */
 bool green__defer_run_one(green_t *g);

@@ -8,9 +8,11 @@ struct green__deferred {
     struct green__deferred *outer;
     void (*fn)(void *);
     void *arg;
+    const char *sp;    /* of the function that gave it */
+    const void *call;  /* of a deferred function or destructor in which it was given, or NULL */
 };
 
-int green_defer(void (*fn)(void *), void *arg)
+__attribute__((noinline)) int green_defer(void (*fn)(void *), void *arg)
 {
     if (fn == NULL) {
         errno = EINVAL;
@@ -25,7 +27,13 @@ int green_defer(void (*fn)(void *), void *arg)
         return -1;
     }
     green_t *me = load(self->current);
-    *deferred = (struct green__deferred){.outer = me->deferred, .fn = fn, .arg = arg};
+    *deferred = (struct green__deferred){
+        .outer = me->deferred,
+        .fn = fn,
+        .arg = arg,
+        .sp = __builtin_dwarf_cfa(),
+        .call = green__clean_up_call(me),
+    };
     me->deferred = deferred;
     return 0;
 }
@@ -55,6 +63,12 @@ int green_undefer(int execute)
     if (execute)
         taken.fn(taken.arg);
     return 0;
+}
+
+bool green__defer_is_due(const green_t *g, const void *call, const char *sp)
+{
+    const struct green__deferred *innermost = g->deferred;
+    return innermost != NULL && (call == NULL || innermost->call == call) && innermost->sp < sp;
 }
 
 bool green__defer_run_one(green_t *g)

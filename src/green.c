@@ -255,7 +255,7 @@ static inline void init(green_t *g, struct green__thread *self)
     store(g->owner, load(self->id));
     store(g->thread, self);
     g->stand_in = NULL;
-    g->is_main = g->released = g->tried = 0;
+    g->is_main = g->released = g->tried = g->left = g->cleaning = 0;
     g->exceptions[0] = g->exceptions[1] = 0;
     g->children = g->gone = 0;
     g->freeing = NULL;
@@ -384,6 +384,7 @@ static bool may_free(struct green__thread *self, green_t *g)
         green__unlock();
         return orphan;
     }
+    green__settle_unwinding(self);
     if (load(self->current) == g || g->stand_in != NULL) {
         errno = EBUSY;
         return false;

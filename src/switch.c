@@ -50,13 +50,15 @@ static void fetch_exceptions(struct green__thread *self, green_t *to)
 /* Weak as the state itself: ends the innermost handler and releases its exception. */
 GREEN__WEAK void __cxa_end_catch(void);
 
-/* The frames that handle exceptions are left without their end. */
-static void end_handlers(struct green__thread *self)
+void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
 {
+    static const uintptr_t none[2];
     uintptr_t caught;
-    while (memcpy(&caught, self->exceptions, sizeof caught), caught != 0)
+    if (once == NULL)
+        once = none;
+    while (memcpy(&caught, self->exceptions, sizeof caught), caught != once[0] && caught != 0)
         __cxa_end_catch();
-    memset(self->exceptions, 0, 2 * sizeof caught);
+    memcpy(self->exceptions, once, sizeof none);
 }
 
 /* Leaves me for to, which is current already; returns what me is entered with. */
@@ -131,6 +133,53 @@ void green__return_to_main(struct green__thread *self)
     green__memory_clean(self->main_low, self->main_size);
 }
 
+/* The nearest ancestor that is started, to whose frames unwinding goes on. */
+static green_t *unwinding_target(green_t *g)
+{
+    do
+        g = green__parent(g);
+    while (load(g->life) != GREEN__STARTED);
+    return g;
+}
+
+void green__left_by_unwinding(struct green__thread *self)
+{
+    green_t *g = load(self->current);
+    while (g != NULL && g->left)
+        g = unwinding_target(g);
+    if (g == NULL || g->is_main || self->looking != 0)
+        return;
+    g->left = true;
+    self->unwinding = true;
+    green__thread_set_tag(self);
+    if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
+        const green_t *to = unwinding_target(g);
+        green__memory_clean(to->is_main ? self->main_low : to->stack.low,
+                            to->is_main ? self->main_size : to->stack.size);
+    }
+}
+
+/*
+ * Not under a sanitizer: to ASan it is still the green's stack that runs, and
+ * what the ancestors' clean-up has there must last until the thread ends.
+ */
+void green__settle_unwinding(struct green__thread *self)
+{
+    if (LIKELY(!self->unwinding) || self->sanitized)
+        return;
+    self->unwinding = false;
+    green__thread_set_tag(self);
+    for (green_t *g = load(self->current); g->left; g = load(self->current)) {
+        store(self->current, unwinding_target(g));
+        if (g->stand_in != NULL)
+            g->stand_in->freeing = NULL; /* that call will not come back */
+        green__bury(self, g);
+        g->freeing = NULL;
+        if (g->detached)
+            green__release(g);
+    }
+}
+
 /* ---- Delivering --------------------------------------------------------------------- */
 
 static void *unpack(struct parcel parcel)
@@ -146,7 +195,7 @@ static _Noreturn void body(void *value);
 static inline void start(struct green__thread *self, green_t *g)
 {
     green__set_life(g, GREEN__STARTED);
-    g->sp = green__arch_first(green__stack_top(&g->stack), body, g);
+    g->sp = green__arch_first(green__base(g), body, g);
     if (UNLIKELY(self->sanitized))
         green__fiber_begin(&g->fiber, false);
 }
@@ -188,7 +237,8 @@ static inline green_t *deliver(struct green__thread *self, green_t *from, green_
 }
 
 /* Leaves me, the current green, with a parcel for to. */
-static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t *to, struct parcel parcel)
+static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t *to,
+                               struct parcel parcel)
 {
     to = deliver(self, me, to, &parcel);
     if (to == me)
@@ -210,6 +260,7 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_slowly(green_t *g, vo
     }
     if (!green__may_change(self, g))
         return GREEN_FAILED;
+    green__settle_unwinding(self);
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
 
@@ -244,6 +295,7 @@ void *green_throw(green_t *g, int error)
     }
     if (!green__may_change(self, g))
         return GREEN_FAILED;
+    green__settle_unwinding(self);
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
         parcel = (struct parcel){0};
@@ -312,7 +364,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
     if (me->detached) {
-        green__arch_disown(green__stack_top(&me->stack));
+        green__arch_disown(green__base(me));
         give_up(self, me);
         me->stand_in = NULL;
         green__release(me);
@@ -328,17 +380,14 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     green__arch_jump(target, unpack(parcel));
 }
 
-/*
- * Runs what is to run at the end of the current green, and ends it.  Entered
- * anew when one of these calls green_exit().
- */
+/* Runs what is to run at the end of the current green, and ends it. */
 static _Noreturn GREEN__NO_ASAN void wind_up(void *unused)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     (void)unused;
     while (UNLIKELY(me->deferred != NULL || me->locals != NULL) &&
-           (green__defer_run_one(me) || green__local_run_one(me))) {
+           green__clean_up_one(self, me)) {
     }
     die(self, me);
 }
@@ -358,13 +407,18 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     wind_up(NULL);
 }
 
-/*
- * The frames in between are left by starting the stack anew, at its top, with
- * the function that winds up.
- */
+void green__leave_frames(struct green__thread *self, green_t *me)
+{
+    if (self->exceptions != NULL)
+        green__end_handlers(self, NULL);
+    green__memory_clean(me->stack.low, me->stack.size);
+    green__arch_jump(green__arch_first(green__base(me), wind_up, me), NULL);
+}
+
 void green_exit(void *value)
 {
     struct green__thread *self = green__self;
+    green__settle_unwinding(self);
     green_t *me = load(self->current);
     if (me == NULL || me->is_main || self->looking != 0) {
         static const char sentence[] =
@@ -375,8 +429,5 @@ void green_exit(void *value)
         abort();
     }
     set_result(me, value);
-    if (self->exceptions != NULL)
-        end_handlers(self);
-    green__memory_clean(me->stack.low, me->stack.size);
-    green__arch_jump(green__arch_first(green__stack_top(&me->stack), wind_up, me), NULL);
+    green__unwind(self, me);
 }

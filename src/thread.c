@@ -76,12 +76,14 @@ static void drop_greens(struct green__thread *self)
  * The thread-specific destructor.  Those of others may still want their greens,
  * so it has itself called once more, in the next round; not more often, as a
  * thread's first use may come in a late round, and the last is that of the
- * sanitizers.  And not at all if the thread ends in a green by pthread_exit():
- * nothing can be switched to any more, as main's frames are being overwritten.
+ * sanitizers.  And not at all if the thread ends in a green by pthread_exit() and
+ * nothing has unwound to main: then nothing can be switched to any more, as main's
+ * frames are being overwritten.
  */
-static void end_thread(void *value)
+static GREEN__NO_ASAN void end_thread(void *value)
 {
     struct green__thread *self = value;
+    green__settle_unwinding(self);
     if (load(self->current) == &self->main && !self->ends &&
         pthread_setspecific(end_key, self) == 0) {
         self->ends = true;
@@ -106,6 +108,7 @@ static void end_thread(void *value)
     self->trace_data = NULL;
     self->looking = 0;
     self->runs = NULL;
+    self->unwinding = false;
     self->ends = false;
     self->ending = false;
     self->next = spare;
@@ -182,7 +185,7 @@ struct green__thread *green__thread_begin(void)
 
 void green__thread_set_tag(struct green__thread *self)
 {
-    bool slow = self->trace != NULL || self->looking != 0 || self->sanitized;
+    bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || self->unwinding;
     store(self->tag, slow ? GREEN__TAG_SLOW : load(self->id));
 }
 
@@ -243,6 +246,7 @@ int green_thread_end(void)
         return -1;
     if (self == &unused_thread)
         return 0;
+    green__settle_unwinding(self);
     green_t *main = &self->main;
     if (load(self->current) != main || self->ending) {
         errno = EBUSY;

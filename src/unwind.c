@@ -1,31 +1,186 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What unwinding does at the entry of a green, where it leaves the green's frames
- * for those of an ancestor (see "How a stack is unwound" in arch/arch.h).
+ * How frames are left: by unwinding where there is an unwinder, which cleans up
+ * in each of them, else at once.  And what unwinding does at the entry of a
+ * green, where it would go on to the frames of an ancestor (see "How a stack is
+ * unwound" in arch/arch.h).
  *
  * The unwinder is the program's, if it has one: in C++ programs, and wherever
- * something was compiled with -fexceptions.  The library asks for none.
+ * something was compiled with -fexceptions.  The library asks for none.  Its
+ * interface is the Itanium C++ ABI, Exception Handling, 1.3 and 1.6.
  */
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <unwind.h>
 
 #include "arch/arch.h"
 #include "core.h"
 
-/* Bytes 1 to 3 of the class of all C++ exceptions, whose last two are the vendor's. */
-#define CLASS_CXX ((uint64_t)('C' << 16 | '+' << 8 | '+'))
+#pragma weak _Unwind_ForcedUnwind
+#pragma weak _Unwind_GetCFA
+#pragma weak _Unwind_GetIP
 
-static void say_what_left(const green_t *g)
+/* A call of a deferred function or a destructor, on the stack. */
+struct call {
+    jmp_buf back;
+    struct call *outer;      /* that in which it was made */
+    const char *frame;       /* of the function that makes it */
+    uintptr_t exceptions[2]; /* as they were before */
+};
+
+/*
+ * What is kept above the first frame, as frames are being overwritten while they
+ * are left.  Nothing is there unless the green is cleaning.
+ */
+struct ending {
+    uintptr_t cxx_header[10]; /* zero: what C++ runtimes look at before an exception, by mistake */
+    struct _Unwind_Exception exception;
+    struct call *call; /* the innermost, or NULL */
+};
+_Static_assert(sizeof(struct ending) <= GREEN__ENDING_SIZE, "");
+_Static_assert(GREEN__ENDING_SIZE % 16 == 0, "what is below it is aligned, too");
+
+static struct ending *ending_of(const green_t *g)
 {
-    if (g == NULL)
-        return;
-    const char *name = g->name != NULL ? g->name : "";
-    const char *quote = g->name != NULL ? "\"" : "";
-    dprintf(STDERR_FILENO, "libgreen: an exception left the body of green %s%s%s%s%p%s\n", quote,
-            name, quote, g->name != NULL ? " (" : "", (const void *)g, g->name != NULL ? ")" : "");
+    return (struct ending *)green__base(g);
 }
+
+static struct ending *begin_ending(green_t *me)
+{
+    struct ending *ending = ending_of(me);
+    if (!me->cleaning)
+        ending->call = NULL;
+    me->cleaning = true;
+    return ending;
+}
+
+/* `libgreen: ` and a sentence about a green, on stderr. */
+static void say(const char *what, const green_t *g)
+{
+    if (g->is_main)
+        return;
+    if (g->name != NULL)
+        dprintf(STDERR_FILENO, "libgreen: %s green \"%s\" (%p)\n", what, g->name, (const void *)g);
+    else
+        dprintf(STDERR_FILENO, "libgreen: %s green %p\n", what, (const void *)g);
+}
+
+/* ---- Calls that can be left ------------------------------------------------------ */
+
+static void begin(struct green__thread *self, struct ending *ending, struct call *call,
+                  const char *frame)
+{
+    call->frame = frame;
+    if (self->exceptions != NULL)
+        memcpy(call->exceptions, self->exceptions, sizeof call->exceptions);
+    call->outer = ending->call;
+    ending->call = call;
+}
+
+/* Goes back to where the innermost call was made. */
+static _Noreturn void leave_call(struct green__thread *self, green_t *me, struct call *call)
+{
+    if (self->exceptions != NULL)
+        green__end_handlers(self, call->exceptions);
+    green__memory_clean(me->stack.low, me->stack.size);
+    longjmp(call->back, 1);
+}
+
+GREEN__NO_ASAN bool green__clean_up_one(struct green__thread *self, green_t *me)
+{
+    struct ending *ending = begin_ending(me);
+    struct call call;
+    begin(self, ending, &call, __builtin_frame_address(0));
+    bool ran = _setjmp(call.back) != 0 || green__defer_run_one(me) || green__local_run_one(me);
+    ending->call = call.outer;
+    return ran;
+}
+
+const void *green__clean_up_call(const green_t *me)
+{
+    return me->cleaning ? ending_of(me)->call : NULL;
+}
+
+/* ---- Unwinding -------------------------------------------------------------------- */
+
+/*
+ * The deferred functions that are due when a frame is reached: those given from
+ * frames that have been left.  Whoever gave them comes before who had called him.
+ */
+static GREEN__NO_ASAN void run_due(struct green__thread *self, green_t *me,
+                                   struct ending *ending, const char *sp)
+{
+    while (green__defer_is_due(me, ending->call, sp)) {
+        struct call call;
+        begin(self, ending, &call, __builtin_frame_address(0));
+        if (_setjmp(call.back) == 0)
+            green__defer_run_one(me);
+        ending->call = call.outer;
+    }
+}
+
+static _Noreturn void leave_at_once(struct green__thread *self, green_t *me)
+{
+    struct call *call = begin_ending(me)->call;
+    if (call != NULL)
+        leave_call(self, me, call);
+    green__leave_frames(self, me);
+}
+
+static bool is_entry(struct _Unwind_Context *context)
+{
+    uintptr_t pc = _Unwind_GetIP(context);
+    return pc == (uintptr_t)green__arch_entry_called;
+}
+
+/* Asked at each frame before it is cleaned up in: the last is that of the entry, or of a call. */
+static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
+                                _Unwind_Exception_Class exception_class,
+                                struct _Unwind_Exception *exception,
+                                struct _Unwind_Context *context, void *arg)
+{
+    struct green__thread *self = green__self;
+    green_t *me = arg;
+    struct ending *ending = ending_of(me);
+    const char *sp = (const char *)_Unwind_GetCFA(context);
+    (void)version;
+    (void)exception_class;
+    (void)exception;
+    if ((actions & _UA_END_OF_STACK) || is_entry(context) ||
+        (ending->call != NULL && sp > ending->call->frame))
+        leave_at_once(self, me);
+    run_due(self, me, ending, sp);
+    return _URC_NO_REASON;
+}
+
+/* Called where a catch (...) ends that has not thrown it on. */
+static void swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *exception)
+{
+    (void)reason;
+    (void)exception;
+    say("catch (...) did not throw on what ends", load(green__self->current));
+    abort();
+}
+
+void green__unwind(struct green__thread *self, green_t *me)
+{
+    struct ending *ending = begin_ending(me);
+    if (_Unwind_ForcedUnwind != NULL && _Unwind_GetCFA != NULL && _Unwind_GetIP != NULL) {
+        memset(ending->cxx_header, 0, sizeof ending->cxx_header);
+        ending->exception = (struct _Unwind_Exception){.exception_cleanup = swallowed};
+        green__memory_clean(me->stack.low, me->stack.size);
+        (void)_Unwind_ForcedUnwind(&ending->exception, stop, me); /* it cannot, if it comes back */
+    }
+    leave_at_once(self, me);
+}
+
+/* ---- The entry --------------------------------------------------------------------- */
+
+/* Bytes 1 to 3 of the class of all C++ exceptions; the last is the vendor's. */
+#define CLASS_CXX ((uint64_t)('C' << 16 | '+' << 8 | '+'))
 
 /*
  * An exception must not go on to the ancestor, which has not called what threw
@@ -41,9 +196,11 @@ int green__arch_personality(int version, int actions, uint64_t exception_class, 
     (void)context;
     if (version != 1)
         return _URC_FATAL_PHASE1_ERROR;
-    if (actions & _UA_FORCE_UNWIND)
+    if (actions & _UA_FORCE_UNWIND) {
+        green__left_by_unwinding(green__self);
         return _URC_CONTINUE_UNWIND;
-    say_what_left(load(green__self->current));
+    }
+    say("an exception left the body of", load(green__self->current));
     if ((exception_class >> 8 & 0xffffff) != CLASS_CXX)
         abort();
     return _URC_FATAL_PHASE1_ERROR;

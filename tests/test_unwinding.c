@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How frames are cleaned up in when a green or its thread is ended from within:
+ * green_exit(), pthread_exit(), cancellation.  Compiled with -fexceptions, as
+ * is all that wants it.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "testing.h"
+
+#ifndef __EXCEPTIONS
+#error "-fexceptions is missing"
+#endif
+
+static void note_text(const char *const *text)
+{
+    note("%s", *text);
+}
+
+static void note_arg(void *arg)
+{
+    note("%s", (const char *)arg);
+}
+
+/* Notes a text when the block is left. */
+#define ON_LEAVING(text) \
+    __attribute__((cleanup(note_text), unused)) const char *on_leaving = (text)
+
+/* The compiler need not know that it does not return. */
+static void (*volatile leave)(void *) = green_exit;
+
+/* ---- green_exit() ------------------------------------------------------------------ */
+
+static __attribute__((noinline)) void innermost(void *value)
+{
+    ON_LEAVING("in");
+    must(green_defer(note_arg, "d-in") == 0);
+    leave(value);
+    note("went on");
+}
+
+static __attribute__((noinline)) void middle(void *value)
+{
+    must(green_defer(note_arg, "d-mid-1") == 0);
+    must(green_defer(note_arg, "d-mid-2") == 0);
+    ON_LEAVING("mid");
+    innermost(value);
+    note("went on");
+}
+
+static void *outermost(void *value)
+{
+    ON_LEAVING("out");
+    must(green_defer(note_arg, "d-out") == 0);
+    middle(value);
+    return NULL;
+}
+
+static void it_cleans_up_in_each_frame_and_then_what_that_has_deferred(void **state)
+{
+    (void)state;
+    green_t *g = green_new(outermost, NULL);
+    assert_ptr_equal(green_switch(g, V(5)), V(5));
+    assert_int_equal(green_state(g), GREEN_DEAD);
+    assert_noted("in d-in mid d-mid-2 d-mid-1 out d-out");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void *exit_with_a_key(void *key)
+{
+    ON_LEAVING("frame");
+    must(green_setspecific(*(green_key_t *)key, "key") == 0);
+    must(green_defer(note_arg, "deferred") == 0);
+    leave(NULL);
+    return NULL;
+}
+
+static void destructors_of_keys_come_last(void **state)
+{
+    (void)state;
+    green_key_t key;
+    assert_int_equal(green_key_create(&key, note_arg), 0);
+    green_t *g = green_new(exit_with_a_key, NULL);
+    assert_null(green_switch(g, &key));
+    assert_noted("frame deferred key");
+    assert_int_equal(green_key_delete(key), 0);
+    assert_int_equal(green_free(g), 0);
+}
+
+static __attribute__((noinline)) void *defer_and_return(void *value)
+{
+    ON_LEAVING("returned");
+    must(green_defer(note_arg, "deferred") == 0);
+    return value;
+}
+
+static void *exit_later(void *value)
+{
+    ON_LEAVING("body");
+    defer_and_return(NULL);
+    leave(value);
+    return NULL;
+}
+
+static void what_a_function_that_returned_has_deferred_is_not_forgotten(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_later, NULL);
+    assert_ptr_equal(green_switch(g, V(1)), V(1));
+    assert_noted("returned deferred body");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void exit_with_cleanup(void *value)
+{
+    ON_LEAVING("clean-up");
+    leave(value);
+}
+
+static __attribute__((noinline)) void defer_exits(void *value)
+{
+    ON_LEAVING("inner");
+    must(green_defer(note_arg, "d1") == 0);
+    must(green_defer(exit_with_cleanup, V(21)) == 0);
+    must(green_defer(exit_with_cleanup, V(22)) == 0);
+    must(green_defer(note_arg, "d2") == 0);
+    leave(value);
+}
+
+static void *exit_over_defer_exits(void *value)
+{
+    ON_LEAVING("outer");
+    must(green_defer(note_arg, "d0") == 0);
+    defer_exits(value);
+    return NULL;
+}
+
+static void an_exit_in_a_deferred_function_ends_that_alone(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_over_defer_exits, NULL);
+    assert_ptr_equal(green_switch(g, V(5)), V(21));
+    assert_noted("inner d2 clean-up clean-up d1 outer d0");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void defer_more_and_exit(void *value)
+{
+    ON_LEAVING("more");
+    must(green_defer(note_arg, "late") == 0);
+    leave(value);
+}
+
+static void *exit_with_more(void *value)
+{
+    ON_LEAVING("body");
+    must(green_defer(note_arg, "first") == 0);
+    must(green_defer(defer_more_and_exit, V(2)) == 0);
+    leave(value);
+    return NULL;
+}
+
+static void what_it_has_deferred_itself_runs_next(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_with_more, NULL);
+    assert_ptr_equal(green_switch(g, V(1)), V(2));
+    assert_noted("body more late first");
+    assert_int_equal(green_free(g), 0);
+}
+
+static int exits;
+
+static void count_and_exit(void *value)
+{
+    exits++;
+    leave(value);
+}
+
+static __attribute__((noinline)) void defer_many(int n)
+{
+    for (int i = 0; i < n; i++)
+        must(green_defer(count_and_exit, NULL) == 0);
+}
+
+static __attribute__((noinline)) void exit_over_many(int n, int deep)
+{
+    ON_LEAVING("inner");
+    volatile char room[2000];
+    room[0] = 0;
+    if (deep)
+        defer_many(n);
+    leave(V(room[0]));
+}
+
+static void *exit_over_many_in(void *n)
+{
+    ON_LEAVING("outer");
+    defer_many((int)(intptr_t)n);
+    exit_over_many((int)(intptr_t)n, 1);
+    return NULL;
+}
+
+static void many_that_exit_need_no_more_stack_than_one(void **state)
+{
+    (void)state;
+    const green_options_t small = {.stack_size = 16384};
+    int n = times(10000, 1000);
+    green_t *g = green_new_with(exit_over_many_in, NULL, &small);
+    exits = 0;
+    assert_null(green_switch(g, V(n)));
+    assert_int_equal(exits, 2 * n);
+    assert_noted("inner outer");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void yield_and_note(void *arg)
+{
+    note("%s-%s", (const char *)arg, (const char *)green_yield(arg));
+}
+
+static void yield_on_leaving(const char *const *text)
+{
+    note("%s-%s", *text, (const char *)green_yield((void *)*text));
+}
+
+static void *exit_over_frames_that_wait(void *value)
+{
+    __attribute__((cleanup(yield_on_leaving), unused)) const char *waits = "frame";
+    must(green_defer(yield_and_note, "deferred") == 0);
+    leave(value);
+    return NULL;
+}
+
+static void clean_up_may_switch(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_over_frames_that_wait, NULL);
+    assert_string_equal(green_switch(g, "end"), "frame");
+    green_t *other = green_new(exit_over_frames_that_wait, NULL);
+    assert_string_equal(green_switch(other, "other"), "frame");
+    assert_string_equal(green_switch(g, "a"), "deferred");
+    assert_string_equal(green_switch(other, "c"), "deferred");
+    assert_string_equal(green_switch(g, "b"), "end");
+    assert_string_equal(green_switch(other, "d"), "other");
+    assert_noted("frame-a frame-c deferred-b deferred-d");
+    assert_int_equal(green_free(g), 0);
+    assert_int_equal(green_free(other), 0);
+}
+
+/* Calls fn(value) from a frame about which the unwinder is told nothing. */
+void call_without_unwind_data(void (*fn)(void *), void *value);
+#if defined __x86_64__
+__asm__(".pushsection .text\n"
+        ".globl call_without_unwind_data\n"
+        ".type call_without_unwind_data, @function\n"
+        "call_without_unwind_data:\n\t"
+#if defined __CET__
+        "endbr64\n\t"
+#endif
+        "push %rbp\n\t"
+        "mov %rdi, %rax\n\t"
+        "mov %rsi, %rdi\n\t"
+        "call *%rax\n\t"
+        "pop %rbp\n\t"
+        "ret\n"
+        ".size call_without_unwind_data, . - call_without_unwind_data\n"
+        ".popsection");
+#elif defined __aarch64__
+__asm__(".pushsection .text\n"
+        ".globl call_without_unwind_data\n"
+        ".type call_without_unwind_data, %function\n"
+        "call_without_unwind_data:\n\t"
+        "hint #34\n\t"
+        "stp x29, x30, [sp, #-16]!\n\t"
+        "mov x2, x0\n\t"
+        "mov x0, x1\n\t"
+        "blr x2\n\t"
+        "ldp x29, x30, [sp], #16\n\t"
+        "ret\n"
+        ".size call_without_unwind_data, . - call_without_unwind_data\n"
+        ".popsection");
+#endif
+
+static void *exit_over_a_gap(void *value)
+{
+    ON_LEAVING("wrong");
+    must(green_defer(note_arg, "d-out") == 0);
+    call_without_unwind_data(middle, value);
+    return NULL;
+}
+
+static void at_a_frame_without_unwind_data_it_leaves_at_once(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_over_a_gap, NULL);
+    assert_ptr_equal(green_switch(g, V(6)), V(6));
+    assert_noted("in d-in mid d-mid-2 d-mid-1 d-out");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void exit_over_a_gap_itself(void *value)
+{
+    call_without_unwind_data(middle, value);
+}
+
+static void *defer_an_exit_over_a_gap(void *value)
+{
+    ON_LEAVING("out");
+    must(green_defer(note_arg, "d-out") == 0);
+    must(green_defer(exit_over_a_gap_itself, V(7)) == 0);
+    leave(value);
+    return NULL;
+}
+
+static void also_in_a_deferred_function(void **state)
+{
+    (void)state;
+    green_t *g = green_new(defer_an_exit_over_a_gap, NULL);
+    assert_ptr_equal(green_switch(g, V(6)), V(7));
+    assert_noted("out in d-in mid d-mid-2 d-mid-1 d-out");
+    assert_int_equal(green_free(g), 0);
+}
+
+static void *wait_and_exit(void *value)
+{
+    ON_LEAVING("body");
+    green_yield(value);
+    middle(NULL);
+    return NULL;
+}
+
+static void a_kill_is_an_error_and_unwinds_nothing_by_itself(void **state)
+{
+    (void)state;
+    green_t *g = green_new(wait_and_exit, NULL);
+    green_switch(g, NULL);
+    assert_int_equal(green_free(g), 0);
+    assert_noted("in d-in mid d-mid-2 d-mid-1 body");
+    const green_options_t detached = {.flags = GREEN_DETACHED};
+    assert_non_null(g = green_new_with(wait_and_exit, NULL, &detached));
+    green_switch(g, NULL);
+    assert_int_equal(green_free(g), 0);
+    assert_noted("in d-in mid d-mid-2 d-mid-1 body");
+}
+
+/* ---- The end of a thread -------------------------------------------------------------- */
+
+#ifdef __GLIBC__ /* others do not unwind there */
+
+static const green_options_t *options; /* of the next green */
+static const green_options_t detached[3] = {
+    {.flags = GREEN_DETACHED}, {.flags = GREEN_DETACHED}, {.flags = GREEN_DETACHED}};
+
+static void *run_in_a_green(green_fn *run, void *value)
+{
+    green_t *g = green_new_with(run, NULL, options++);
+    must(g != NULL);
+    return green_switch(g, value);
+}
+
+static int cancels; /* else the thread exits */
+
+static void *end_the_thread(void *value)
+{
+    ON_LEAVING("c");
+    must(green_defer(note_arg, "wrong") == 0);
+    if (cancels) {
+        must(pthread_cancel(pthread_self()) == 0);
+        pthread_testcancel();
+    } else {
+        pthread_exit(value);
+    }
+    return NULL;
+}
+
+static void *second(void *value)
+{
+    ON_LEAVING("b");
+    return run_in_a_green(end_the_thread, value);
+}
+
+static void *first(void *value)
+{
+    ON_LEAVING("a");
+    return run_in_a_green(second, value);
+}
+
+static void *thread(void *value)
+{
+    ON_LEAVING("thread");
+    must(green_defer(note_arg, "wrong") == 0);
+    return run_in_a_green(first, value);
+}
+
+static void *end_thread_on(void *memory, size_t size)
+{
+    pthread_attr_t attributes;
+    pthread_t id;
+    void *result;
+    pthread_attr_init(&attributes);
+    if (memory != NULL)
+        must(pthread_attr_setstack(&attributes, memory, size) == 0);
+    must(pthread_create(&id, &attributes, thread, V(9)) == 0);
+    must(pthread_join(id, &result) == 0);
+    pthread_attr_destroy(&attributes);
+    return result;
+}
+
+static void pthread_exit_cleans_up_in_the_ancestors_too(void **state)
+{
+    (void)state;
+    for (cancels = 0; cancels < 2; cancels++) {
+        options = detached;
+        assert_ptr_equal(end_thread_on(NULL, 0), cancels ? PTHREAD_CANCELED : V(9));
+        assert_noted("c b a thread");
+    }
+}
+
+static void wherever_their_stacks_are(void **state)
+{
+    (void)state;
+    enum { SIZE = 256 << 10, APART = 8 << 20 }; /* Valgrind takes close ones for one */
+    char *memory = mmap(NULL, 4 * APART, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    for (int way = 0; way < 48; way++) {
+        int places[4] = {0, 1, 2, 3};
+        for (int i = 3, rest = way / 2; i > 0; rest /= i + 1, i--) {
+            int j = rest % (i + 1), place = places[i];
+            places[i] = places[j];
+            places[j] = place;
+        }
+        green_options_t lent[3] = {detached[0], detached[0], detached[0]};
+        for (int i = 0; i < 3; i++) {
+            lent[i].stack = memory + places[i] * APART;
+            lent[i].stack_size = SIZE;
+        }
+        options = lent;
+        cancels = way % 2;
+        assert_ptr_equal(end_thread_on(memory + places[3] * APART, SIZE),
+                         cancels ? PTHREAD_CANCELED : V(9));
+        assert_noted("c b a thread");
+    }
+    munmap(memory, 4 * APART);
+}
+
+static int exit_in_main(void *arg)
+{
+    (void)arg;
+    options = detached;
+    cancels = 0;
+    thread(V(9));
+    return 1;
+}
+
+static void print_noted(void)
+{
+    printf("%s\n", noted());
+}
+
+static int exit_in_the_first_thread(void *arg)
+{
+    atexit(print_noted);
+    return exit_in_main(arg);
+}
+
+/* Whether a sanitizer has to be told of switches, whom the library shows the ended green longer. */
+void __sanitizer_start_switch_fiber(void **fake, const void *low, size_t size)
+    __attribute__((weak));
+void *__tsan_create_fiber(unsigned flags) __attribute__((weak));
+
+static int sanitized(void)
+{
+    return __sanitizer_start_switch_fiber != NULL || __tsan_create_fiber != NULL;
+}
+
+static void also_in_the_first_thread_of_a_process(void **state)
+{
+    (void)state;
+    if (sanitized()) {
+        print_message("skipped: LeakSanitizer ends the child for what cmocka has\n");
+        skip();
+    }
+    struct child child = run_child(exit_in_the_first_thread, NULL);
+    if (!under_valgrind()) /* what cmocka has on that stack is lost */
+        assert_int_equal(child.status, 0);
+    assert_string_equal(child.out, "c b a thread\n");
+}
+
+/* What an ancestor's clean-up finds: it is current, the green that ended the thread is dead. */
+static green_t *ended, *bystander;
+
+static void look_around(const char *const *text)
+{
+    must(green_free(bystander) == 0);
+    must(green_state(ended) == GREEN_DEAD);
+    must(green_free(ended) == 0);
+    must(green_current() != ended);
+    green_t *g = green_new(give_back, NULL);
+    must(green_parent(g) == green_current());
+    must(green_switch(g, V(3)) == V(3));
+    must(green_free(g) == 0);
+    note("%s", *text);
+}
+
+static void *hold_others(void *value)
+{
+    bystander = green_new(echo, NULL);
+    ended = green_new(end_the_thread, NULL);
+    green_switch(bystander, NULL);
+    __attribute__((cleanup(look_around), unused)) const char *text = "looked";
+    return green_switch(ended, value);
+}
+
+static void *hold_in_a_green(void *value)
+{
+    ON_LEAVING("thread");
+    green_t *g = green_new_with(hold_others, NULL, detached);
+    return green_switch(g, value);
+}
+
+static void an_ancestor_that_cleans_up_is_current_again(void **state)
+{
+    (void)state;
+    if (sanitized()) {
+        print_message("skipped: under a sanitizer the green stays current\n");
+        skip();
+    }
+    cancels = 0;
+    assert_ptr_equal(in_thread(hold_in_a_green, V(4)), V(4));
+    assert_noted("c looked thread");
+    assert_ptr_equal(in_thread(hold_others, V(5)), V(5)); /* the ancestor is main */
+    assert_noted("c looked");
+    green_stats_t stats;
+    assert_int_equal(green_stats(&stats, sizeof stats), 0);
+    assert_int_equal(stats.greens, 0);
+    assert_int_equal(stats.stacks_live, 0);
+}
+
+static void *end_while_freed(void *value)
+{
+    ON_LEAVING("freed");
+    value = green_yield(value);
+    pthread_exit(V(8));
+}
+
+static void *free_it(void *g)
+{
+    ON_LEAVING("frees");
+    must(green_free(g) == 0);
+    return NULL;
+}
+
+static void free_more(const char *const *text)
+{
+    green_t *g = green_new(echo, NULL);
+    green_switch(g, NULL);
+    must(green_free(g) == 0);
+    note("%s", *text);
+}
+
+static void *free_one_that_ends_the_thread(void *value)
+{
+    __attribute__((cleanup(free_more), unused)) const char *text = "main";
+    green_t *g = green_new_with(end_while_freed, NULL, detached);
+    green_switch(g, value);
+    green_switch(green_new_with(free_it, NULL, detached), g);
+    return NULL;
+}
+
+static void one_that_is_freed_goes_on_to_who_frees_it(void **state)
+{
+    (void)state;
+    if (sanitized()) {
+        print_message("skipped: under a sanitizer the green stays current\n");
+        skip();
+    }
+    assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
+    assert_noted("freed frees main");
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_cleans_up_in_each_frame_and_then_what_that_has_deferred),
+        cmocka_unit_test(destructors_of_keys_come_last),
+        cmocka_unit_test(what_a_function_that_returned_has_deferred_is_not_forgotten),
+        cmocka_unit_test(an_exit_in_a_deferred_function_ends_that_alone),
+        cmocka_unit_test(what_it_has_deferred_itself_runs_next),
+        cmocka_unit_test(many_that_exit_need_no_more_stack_than_one),
+        cmocka_unit_test(clean_up_may_switch),
+        cmocka_unit_test(at_a_frame_without_unwind_data_it_leaves_at_once),
+        cmocka_unit_test(also_in_a_deferred_function),
+        cmocka_unit_test(a_kill_is_an_error_and_unwinds_nothing_by_itself),
+#ifdef __GLIBC__
+        cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
+        cmocka_unit_test(one_that_is_freed_goes_on_to_who_frees_it),
+        cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
+        cmocka_unit_test(wherever_their_stacks_are),
+        cmocka_unit_test(also_in_the_first_thread_of_a_process),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

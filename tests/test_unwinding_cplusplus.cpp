@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * C++ frames in greens: destructors when a green or its thread is ended from
+ * within, and exceptions that leave a green's body, which stop the program.
+ * What must die does so in a child process.
+ */
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <unwind.h>
+
+#include <green.h>
+
+#include <cxxabi.h>
+
+namespace
+{
+
+int failures;
+
+void check(bool good, const char *what)
+{
+    std::printf("%s: %s\n", good ? "ok" : "FAILED", what);
+    failures += !good;
+}
+
+std::string story;
+
+void note(const char *text)
+{
+    story += story.empty() ? "" : " ";
+    story += text;
+}
+
+/* What happened since the last time. */
+bool happened(const char *expected)
+{
+    std::string noted;
+    noted.swap(story);
+    if (noted == expected)
+        return true;
+    std::printf("expected: %s\nhappened: %s\n", expected, noted.c_str());
+    return false;
+}
+
+struct noisy {
+    const char *name;
+    explicit noisy(const char *what) : name(what) {}
+    ~noisy() { note(name); }
+};
+
+void note_arg(void *text)
+{
+    note(static_cast<const char *>(text));
+}
+
+char value[] = "value", deferred[] = "deferred", outer_deferred[] = "outer-deferred";
+
+/* The compiler need not know that it does not return. */
+void (*volatile leave)(void *) = green_exit;
+
+void *life_of(green_fn *run)
+{
+    green_t *g = green_new(run, nullptr);
+    void *result = green_switch(g, value);
+    if (green_state(g) != GREEN_DEAD || green_free(g) != 0)
+        note("lives");
+    return result;
+}
+
+/* ---- green_exit() ---------------------------------------------------------------- */
+
+__attribute__((noinline)) void exit_inside(void *with)
+{
+    noisy first("first"), second("second");
+    green_defer(note_arg, deferred);
+    leave(with);
+    note("went on");
+}
+
+void *exit_below(void *with)
+{
+    noisy outer("outer");
+    green_defer(note_arg, outer_deferred);
+    exit_inside(with);
+    return nullptr;
+}
+
+void an_exit_runs_destructors()
+{
+    check(life_of(exit_below) == value && happened("second first deferred outer outer-deferred"),
+          "an exit runs destructors, deferred functions in their order among them");
+}
+
+void *exit_through_catch(void *with)
+{
+    noisy outer("outer");
+    try {
+        noisy inner("inner");
+        leave(with);
+    } catch (const std::exception &) {
+        note("wrong");
+    } catch (...) {
+        note("caught");
+        throw;
+    }
+    return nullptr;
+}
+
+/* The C++ library has no such object to refer to. */
+__attribute__((no_sanitize("undefined"))) void *exit_through_catch_by_name(void *with)
+{
+    try {
+        noisy inner("inner");
+        leave(with);
+    } catch (abi::__forced_unwind &) {
+        note("forced");
+        throw;
+    }
+    return nullptr;
+}
+
+void a_catch_may_see_it_and_throw_it_on()
+{
+    check(life_of(exit_through_catch) == value && happened("inner caught outer"),
+          "catch (...) may see an exit and throw it on");
+    check(life_of(exit_through_catch_by_name) == value && happened("inner forced"),
+          "so may catch (abi::__forced_unwind &)");
+}
+
+struct counted {
+    static int living;
+    counted() { living++; }
+    counted(const counted &) { living++; }
+    ~counted() { living--; }
+};
+int counted::living;
+
+void exit_in_a_handler(void *with)
+{
+    try {
+        throw counted();
+    } catch (const counted &) {
+        noisy inner("handler");
+        leave(with);
+    }
+}
+
+void *exit_in_handlers(void *with)
+{
+    try {
+        throw counted();
+    } catch (const counted &) {
+        exit_in_a_handler(with);
+    }
+    return nullptr;
+}
+
+void *defer_exit_in_a_handler(void *with)
+{
+    try {
+        throw counted();
+    } catch (const counted &) {
+        green_defer(exit_in_a_handler, deferred);
+        exit_in_a_handler(with);
+    }
+    return nullptr;
+}
+
+void exceptions_being_handled_are_released()
+{
+    check(life_of(exit_in_handlers) == value && happened("handler") && counted::living == 0,
+          "exceptions being handled are released");
+    check(life_of(defer_exit_in_a_handler) == deferred && happened("handler handler") &&
+              counted::living == 0 && std::current_exception() == nullptr,
+          "also those of a deferred function");
+}
+
+/* ---- The end of a thread ------------------------------------------------------------ */
+
+#ifdef __GLIBC__
+void *end_thread(void *with)
+{
+    noisy mine("c");
+    pthread_exit(with);
+}
+
+void *switch_to_a_new(green_fn *run, void *with)
+{
+    green_options_t options = green_options_t();
+    options.flags = GREEN_DETACHED;
+    return green_switch(green_new_with(run, nullptr, &options), with);
+}
+
+void *hold_one_that_ends_the_thread(void *with)
+{
+    noisy mine("b");
+    return switch_to_a_new(end_thread, with);
+}
+
+void *thread(void *with)
+{
+    noisy mine("a");
+    try {
+        return switch_to_a_new(hold_one_that_ends_the_thread, with);
+    } catch (const std::exception &) {
+        note("wrong");
+    }
+    return nullptr;
+}
+
+void pthread_exit_in_a_green_runs_destructors()
+{
+    pthread_t id;
+    void *result = nullptr;
+    pthread_create(&id, nullptr, thread, value);
+    pthread_join(id, &result);
+    check(result == value && happened("c b a"),
+          "pthread_exit() in a green runs destructors, in its ancestors too");
+}
+#endif
+
+/* ---- What stops the program ----------------------------------------------------------- */
+
+struct death {
+    int status;
+    std::string said;
+};
+
+/* What a child that runs fn says on stderr, and what it dies of. */
+death death_of(void (*fn)())
+{
+    std::fflush(nullptr);
+    FILE *file = std::tmpfile();
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(60);
+        dup2(fileno(file), STDERR_FILENO);
+        fn();
+        std::fflush(nullptr);
+        _exit(0);
+    }
+    death result;
+    waitpid(pid, &result.status, 0);
+    std::rewind(file);
+    for (int c; (c = std::getc(file)) != EOF;)
+        result.said += static_cast<char>(c);
+    std::fclose(file);
+    return result;
+}
+
+bool aborted(const death &how)
+{
+    return WIFSIGNALED(how.status) && WTERMSIG(how.status) == SIGABRT;
+}
+
+bool says(const death &how, const char *text)
+{
+    if (how.said.find(text) != std::string::npos)
+        return true;
+    std::printf("it does not say: %s\nbut: %s\n", text, how.said.c_str());
+    return false;
+}
+
+void *throw_out(void *)
+{
+    noisy mine("unwound");
+    throw std::runtime_error("the message");
+}
+
+void *hold_a_thrower(void *)
+{
+    green_options_t options = green_options_t();
+    options.name = "thrower";
+    try {
+        green_switch(green_new_with(throw_out, nullptr, &options), nullptr);
+    } catch (...) {
+        std::fprintf(stderr, "the parent caught it\n");
+    }
+    return nullptr;
+}
+
+void let_an_exception_out()
+{
+    try {
+        life_of(hold_a_thrower);
+    } catch (...) {
+        std::fprintf(stderr, "main caught it\n");
+    }
+}
+
+/* greenlet: test_unhandled_std_exception_as_greenlet_function_aborts,
+ * test_unhandled_exception_in_greenlet_aborts */
+void an_exception_that_leaves_a_body_stops_the_program()
+{
+    death how = death_of(let_an_exception_out);
+    check(aborted(how) && says(how, "libgreen: an exception left the body of green \"thrower\" (0x") &&
+              says(how, "the message") && how.said.find("caught") == std::string::npos,
+          "an exception that leaves a body stops the program and says whose it was");
+}
+
+/* Frames on the way from here, of these three. */
+_Unwind_Reason_Code list_frame(struct _Unwind_Context *context, void *)
+{
+    void *function = _Unwind_FindEnclosingFunction(reinterpret_cast<void *>(_Unwind_GetIP(context) - 1));
+    if (function == reinterpret_cast<void *>(throw_out))
+        note("throw_out");
+    if (function == reinterpret_cast<void *>(hold_a_thrower))
+        note("hold_a_thrower");
+    if (function == reinterpret_cast<void *>(let_an_exception_out))
+        note("let_an_exception_out");
+    return _URC_NO_REASON;
+}
+
+void list_frames_and_die()
+{
+    _Unwind_Backtrace(list_frame, nullptr);
+    std::fprintf(stderr, "frames: %s\n", story.c_str());
+    std::abort();
+}
+
+void let_an_exception_out_and_list_frames()
+{
+    std::set_terminate(list_frames_and_die);
+    let_an_exception_out();
+}
+
+void with_the_frames_of_the_throw_in_place()
+{
+    death how = death_of(let_an_exception_out_and_list_frames);
+    check(aborted(how) && says(how, "frames: throw_out hold_a_thrower"),
+          "with the frames of the throw in place");
+}
+
+void stop_here() noexcept
+{
+    throw_out(nullptr);
+}
+
+void *throw_through_noexcept(void *)
+{
+    stop_here();
+    return nullptr;
+}
+
+void let_an_exception_meet_noexcept()
+{
+    life_of(throw_through_noexcept);
+}
+
+void exit_here() noexcept
+{
+    leave(value);
+}
+
+void *exit_through_noexcept(void *)
+{
+    exit_here();
+    return nullptr;
+}
+
+void let_an_exit_meet_noexcept()
+{
+    life_of(exit_through_noexcept);
+}
+
+void noexcept_is_a_boundary()
+{
+    death how = death_of(let_an_exception_meet_noexcept);
+    check(aborted(how) && says(how, "the message") &&
+              how.said.find("libgreen") == std::string::npos,
+          "an exception stops at noexcept, as anywhere");
+    check(aborted(death_of(let_an_exit_meet_noexcept)), "an exit does, too");
+}
+
+void *swallow_an_exit(void *with)
+{
+    try {
+        leave(with);
+    } catch (...) {
+    }
+    std::fprintf(stderr, "went on\n");
+    return nullptr;
+}
+
+void swallow()
+{
+    green_options_t options = green_options_t();
+    options.name = "swallower";
+    green_switch(green_new_with(swallow_an_exit, nullptr, &options), nullptr);
+}
+
+void an_exit_that_is_swallowed_is_reported()
+{
+    death how = death_of(swallow);
+    check(aborted(how) && says(how, "libgreen: catch (...) did not throw on what ends green "
+                                    "\"swallower\" (0x") &&
+              how.said.find("went on") == std::string::npos,
+          "an exit that is swallowed by catch (...) is reported");
+}
+
+} // namespace
+
+int main()
+{
+    an_exit_runs_destructors();
+    a_catch_may_see_it_and_throw_it_on();
+    exceptions_being_handled_are_released();
+#ifdef __GLIBC__
+    pthread_exit_in_a_green_runs_destructors();
+#endif
+    an_exception_that_leaves_a_body_stops_the_program();
+    with_the_frames_of_the_throw_in_place();
+    noexcept_is_a_boundary();
+    an_exit_that_is_swallowed_is_reported();
+    return failures == 0 ? 0 : 1;
+}
