@@ -796,6 +796,40 @@ static void a_detached_caller_may_die_when_its_free_was_refused(void **state)
     assert_ptr_equal(green_current(), green_main());
 }
 
+/* From further down than what is called later reaches. */
+static __attribute__((noinline)) void free_deep(green_t *victim)
+{
+    volatile char room[2000];
+    room[0] = room[sizeof room - 1] = 1;
+    must(green_free(victim) == 0 && room[0] == 1);
+}
+
+/* Like the frames that come where that call has been. */
+static __attribute__((noinline)) void scribble(void)
+{
+    volatile char room[4000];
+    for (size_t i = 0; i < sizeof room; i++)
+        room[i] = 0x5a;
+}
+
+static void *free_scribble_and_yield(void *victim)
+{
+    free_deep(victim);
+    scribble();
+    return green_yield(V(1));
+}
+
+static void one_that_has_freed_another_may_be_freed(void **state)
+{
+    (void)state;
+    for (int abandons = 0; abandons < 2; abandons++) {
+        green_t *g = green_new(free_scribble_and_yield, NULL), *victim = green_new(echo, NULL);
+        assert_ptr_equal(green_switch(victim, V(1)), V(1));
+        assert_ptr_equal(green_switch(g, victim), V(1));
+        assert_int_equal(abandons ? green_abandon(g) : green_free(g), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -836,6 +870,7 @@ int main(void)
         cmocka_unit_test(detached_greens_that_die_unrun_are_released_too),
         cmocka_unit_test(a_detached_green_is_released_once_whoever_was_freeing_it),
         cmocka_unit_test(a_detached_caller_may_die_when_its_free_was_refused),
+        cmocka_unit_test(one_that_has_freed_another_may_be_freed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -434,6 +434,63 @@ static void hand_overs_ask_for_nothing(void **state)
     assert_int_equal(green_free(h), 0);
 }
 
+/* ---- Blocks ------------------------------------------------------------------------------------ */
+
+enum { MORE_THAN_WAIT = 1500 };
+
+static void make_and_free_many(void)
+{
+    static green_t *g[MORE_THAN_WAIT];
+    const green_options_t small = { .stack_size = 16384, .flags = GREEN_NO_GUARD };
+    for (int i = 0; i < MORE_THAN_WAIT; i++)
+        must((g[i] = green_new_with(give_back, NULL, &small)) != NULL);
+    for (int i = 0; i < MORE_THAN_WAIT; i++)
+        must(green_free(g[i]) == 0);
+}
+
+static green_t *parent_of_three, *of_three[3];
+
+static void take_children(void *takes_parent)
+{
+    for (int i = 0; i < 3; i++)
+        must(green_set_parent(of_three[i], green_main()) == 0);
+    must(!takes_parent || green_set_parent(parent_of_three, green_main()) == 0);
+    for (int i = 0; i < 3; i++)
+        must(green_free(of_three[i]) == 0);
+    must(!takes_parent || green_free(parent_of_three) == 0);
+}
+
+static void make_and_free_many_there(void *arg)
+{
+    (void)arg;
+    make_and_free_many();
+}
+
+static void no_block_is_lost_however_many_are_freed_and_whoever_took_their_children(void **state)
+{
+    (void)state;
+    struct helper helper;
+    long before = 0;
+    if (!in_between())
+        skip(); /* nothing is counted here */
+    helper_start(&helper);
+    for (int round = 0; round < 5; round++) {
+        make_and_free_many();
+        for (int i = 0; i < 40; i++) {
+            must((parent_of_three = green_new(give_back, NULL)) != NULL);
+            for (int j = 0; j < 3; j++)
+                must((of_three[j] = green_new(give_back, parent_of_three)) != NULL);
+            helper_do(&helper, take_children, V(i % 2));
+            must(i % 2 || green_free(parent_of_three) == 0);
+        }
+        helper_do(&helper, make_and_free_many_there, NULL); /* as many wait there as may */
+        if (round == 1)
+            before = atomic_load(&live_blocks);
+    }
+    assert_in_range(atomic_load(&live_blocks), 0, before + 10);
+    helper_end(&helper);
+}
+
 /* ---- green_defer(), green_setspecific() ----------------------------------------------------------- */
 
 static int deferred, ran, in_order;
@@ -586,6 +643,7 @@ int main(void)
         cmocka_unit_test(on_a_lent_stack_it_needs_little_and_may_fail_too),
         cmocka_unit_test(no_switch_fails_for_want_of_memory),
         cmocka_unit_test(hand_overs_ask_for_nothing),
+        cmocka_unit_test(no_block_is_lost_however_many_are_freed_and_whoever_took_their_children),
         cmocka_unit_test(green_defer_without_memory_changes_nothing),
         cmocka_unit_test(green_setspecific_without_memory_changes_nothing),
     };

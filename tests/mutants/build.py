@@ -79,9 +79,13 @@ class Library:
         objects = [(instead or {}).get(file, self.object(file)) for file in self.files]
         call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread', '-o', output or self.shared])
 
-    def program(self, name, source, shared=False):
+    def program(self, name, source):
         """Compiles a test; its assembly comes with it.  It is linked by link()."""
         objects = [os.path.join(self.dir, name + '.o')]
+        if source.endswith('.cpp'):
+            call(['c++', *self.options[1:], '-std=c++11', '-c', source, '-o', objects[0]])
+            self.programs[name] = objects + ['-lstdc++']
+            return
         call([*self.cc, *self.options, '-c', source, '-o', objects[0]])
         assembly = source[:-2] + '.S'
         if os.path.exists(assembly):
