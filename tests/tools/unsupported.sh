@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# What gives a thread a second stack, which no switch would know of, stops the
+# build with a sentence: with CMake, and with clang alone.
+#
+#     tests/tools/unsupported.sh SOURCE-DIRECTORY
+set -eu
+source=$1
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+stops()
+{
+    what=$1
+    shift
+    if "$@" > "$dir/out" 2>&1; then
+        echo "FAILED: $what does not stop the build"
+        status=1
+    elif tr '\n' ' ' < "$dir/out" | tr -s ' ' | grep -q "libgreen: .* is not supported: its second stack"; then
+        echo "ok: $what: $(grep -o 'libgreen: .*' "$dir/out" | head -n 1)"
+    else
+        echo "FAILED: $what says nothing of it:"
+        cat "$dir/out"
+        status=1
+    fi
+}
+
+for option in -fsplit-stack -fsanitize=shadow-call-stack -fsanitize=safe-stack; do
+    stops "cmake with $option" cmake -S "$source" -B "$dir/build" -DCMAKE_C_COMPILER_WORKS=1 \
+        "-DCMAKE_C_FLAGS=-O2 $option"
+done
+if command -v clang > /dev/null; then
+    compile="clang -fsyntax-only -I$source/include -I$source/src $source/src/switch.c"
+    stops "clang -fsanitize=safe-stack" $compile -fsanitize=safe-stack
+    if [ -d /usr/aarch64-linux-gnu/include ]; then
+        stops "clang -fsanitize=shadow-call-stack" $compile --target=aarch64-linux-gnu \
+            -isystem /usr/aarch64-linux-gnu/include -ffixed-x18 -fsanitize=shadow-call-stack
+    fi
+else
+    echo "skipped: clang alone (there is none)"
+fi
+exit $status
