@@ -297,6 +297,28 @@ static void trim_keeps_what_it_is_told_to(void **state)
     assert_int_equal(stats().bytes_mapped, 0);
 }
 
+static void *make_and_end_100(void *unused)
+{
+    (void)unused;
+    make(100, echo, 64 * KIB, 0);
+    end(100);
+    return NULL;
+}
+
+static void trim_may_leave_what_is_shared_as_it_is(void **state)
+{
+    (void)state;
+    skip_if_stressed();
+    in_thread(make_and_end_100, NULL);
+    size_t mapped = stats().bytes_mapped, cached = stats().stacks_cached;
+    assert_true(cached > 0);
+    assert_int_equal(green_trim(64 * MIB), 0);
+    assert_int_equal(stats().stacks_cached, cached);
+    assert_int_equal(stats().bytes_mapped, mapped);
+    assert_true(green_trim(0) >= cached * PAGE);
+    assert_int_equal(stats().bytes_mapped, 0);
+}
+
 static int refusals;
 
 static void try_to_trim(green_trace_event_t event, green_t *from, green_t *to, void *data)
@@ -520,6 +542,7 @@ int main(void)
         test(huge_ones_have_few_in_an_arena_and_leave_nothing),
         test(a_green_that_went_deep_once_does_not_keep_its_pages),
         test(trim_keeps_what_it_is_told_to),
+        test(trim_may_leave_what_is_shared_as_it_is),
         test(trim_is_refused_inside_a_hook),
         test(stacks_of_a_thread_that_ended_come_home),
         test(they_also_do_in_a_thread_that_has_no_greens),

@@ -30,6 +30,13 @@ void *work(void *value)
 
 char one[] = "one", two[] = " two";
 
+/* Walked by the unwinder that a C++ program has. */
+bool has_frames(green_t *g)
+{
+    void *pcs[64];
+    return green_backtrace(g, pcs, 64) >= 2 && green_backtrace(g, pcs, 1) == 1;
+}
+
 } // namespace
 
 int main()
@@ -38,7 +45,8 @@ int main()
     options.name = "worker";
     green_t *g = green_new_with(work, nullptr, &options);
     bool good = g != nullptr && green_state(g) == GREEN_NEW && green_switch(g, one) == &story
-                && green_switch(g, two) == &story && green_throw(g, 0) == nullptr
+                && green_switch(g, two) == &story && has_frames(g) && has_frames(green_main())
+                && green_throw(g, 0) == nullptr
                 && green_state(g) == GREEN_DEAD && std::string("worker") == green_name(g)
                 && green_free(g) == 0 && green_version() == GREEN_VERSION;
 

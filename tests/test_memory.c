@@ -416,6 +416,24 @@ static void no_switch_fails_for_want_of_memory(void **state)
     fail_no_more();
 }
 
+static void a_backtrace_without_memory_says_so_or_needs_none(void **state)
+{
+    (void)state;
+    void *pcs[16];
+    green_t *g = green_new(echo, NULL);
+    must(green_switch(g, NULL) == NULL);
+    int frames = green_backtrace(g, pcs, 16); /* what it loads, it loads now */
+    if (frames == -1)
+        assert_int_equal(errno, ENOSYS); /* no unwinder here */
+    fail_from(1);
+    errno = 0;
+    int without = green_backtrace(g, pcs, 16), error = errno;
+    fail_no_more();
+    assert_true(without == frames || (without == -1 && error == ENOMEM));
+    assert_int_equal(green_backtrace(g, pcs, 16), frames);
+    must(green_free(g) == 0);
+}
+
 static void hand_overs_ask_for_nothing(void **state)
 {
     (void)state;
@@ -643,6 +661,7 @@ int main(void)
         cmocka_unit_test(on_a_lent_stack_it_needs_little_and_may_fail_too),
         cmocka_unit_test(no_switch_fails_for_want_of_memory),
         cmocka_unit_test(hand_overs_ask_for_nothing),
+        cmocka_unit_test(a_backtrace_without_memory_says_so_or_needs_none),
         cmocka_unit_test(no_block_is_lost_however_many_are_freed_and_whoever_took_their_children),
         cmocka_unit_test(green_defer_without_memory_changes_nothing),
         cmocka_unit_test(green_setspecific_without_memory_changes_nothing),
