@@ -155,7 +155,6 @@ struct green__thread {
 /* What unwinding finds its way by, the green being the owner of its stack: see arch/arch.h. */
 _Static_assert(offsetof(struct green, sp) == GREEN__OWNER_SP, "");
 _Static_assert(offsetof(struct green, parent) == GREEN__OWNER_NEXT, "");
-_Static_assert(offsetof(struct green, stand_in) == GREEN__OWNER_INSTEAD, "");
 _Static_assert(offsetof(struct green, life) == GREEN__OWNER_STATE, "");
 _Static_assert(offsetof(struct green, thread) == GREEN__OWNER_GROUP, "");
 _Static_assert(GREEN__STARTED == GREEN__OWNER_STARTED, "");

@@ -133,11 +133,11 @@ void green__return_to_main(struct green__thread *self)
     green__memory_clean(self->main_low, self->main_size);
 }
 
-/* The nearest ancestor that is started, to whose frames unwinding goes on. */
+/* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
 static green_t *unwinding_target(green_t *g)
 {
     do
-        g = green__parent(g);
+        g = green__real_parent(g);
     while (load(g->life) != GREEN__STARTED);
     return g;
 }

@@ -42,7 +42,8 @@ struct group {
 static struct side {
     void *sp; /* while it is suspended */
     void *unused;
-    const struct side *next, *instead; /* by these unwinding goes on, if a new stack has an owner */
+    const struct side *next; /* by this unwinding goes on, if a new stack has an owner */
+    void *unused_too;
     unsigned char state;
     char more[GREEN__OWNER_GROUP - GREEN__OWNER_STATE - 1];
     const struct group *group;
@@ -50,7 +51,6 @@ static struct side {
 } sides[2];
 _Static_assert(offsetof(struct side, sp) == GREEN__OWNER_SP, "arch.h");
 _Static_assert(offsetof(struct side, next) == GREEN__OWNER_NEXT, "arch.h");
-_Static_assert(offsetof(struct side, instead) == GREEN__OWNER_INSTEAD, "arch.h");
 _Static_assert(offsetof(struct side, state) == GREEN__OWNER_STATE, "arch.h");
 _Static_assert(offsetof(struct side, group) == GREEN__OWNER_GROUP, "arch.h");
 _Static_assert(offsetof(struct group, current) == GREEN__GROUP_CURRENT, "arch.h");
@@ -748,12 +748,7 @@ static void else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run(void
     start_with_owner(&first, 1);
     third.next = NULL;
     start_with_owner(&first, 0);
-    third.instead = &sides[0];
-    start_with_owner(&first, 1);
-    first.instead = &sides[0];
-    first.next = &first; /* does not count */
-    start_with_owner(&first, 1);
-    first.next = NULL;
+    third.next = first.next = &sides[0];
     start_with_owner(&first, 1);
 
     group.runs = &first;
@@ -763,7 +758,8 @@ static void else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run(void
     start_with_owner(&first, 0);
     group.runs = NULL;
     start_with_owner(&first, 0);
-    first.instead = NULL;
+    group.current = &sides[1];
+    first.next = NULL;
     start_with_owner(&first, 0);
 }
 

@@ -328,7 +328,7 @@ FRAME void *frame_frees(void *g)
     return NULL;
 }
 
-static void it_goes_to_the_stand_in_of_one_that_is_freed(void **state)
+static void it_goes_past_the_stand_in_of_one_that_is_freed(void **state)
 {
     (void)state;
     green_t *other = waiting();
@@ -337,9 +337,39 @@ static void it_goes_to_the_stand_in_of_one_that_is_freed(void **state)
     assert_int_equal(green_set_parent(g, other), 0);
     green_t *killer = green_new(frame_frees, NULL);
     green_switch(killer, g);
-    assert_string_equal(kept_list, "child - frees -");
+    assert_string_equal(kept_list, "child - waits -");
     assert_int_equal(green_free(killer), 0);
     assert_int_equal(green_free(other), 0);
+}
+
+static green_t *noting;
+
+FRAME void *frame_above(void *value)
+{
+    value = green_yield(value);
+    AFTER;
+    if (value == GREEN_FAILED)
+        green_switch(noting, NULL);
+    return NULL;
+}
+
+FRAME void *frame_notes(void *above)
+{
+    strcpy(kept_list, frame_here());
+    green_switch(green_parent(green_current()), NULL);
+    return above;
+}
+
+static void one_that_is_freed_by_its_child_makes_no_circle(void **state)
+{
+    (void)state;
+    green_t *above = green_new(frame_above, NULL), *child = green_new(frame_frees, above);
+    noting = green_new(frame_notes, above);
+    green_switch(above, NULL);
+    green_switch(child, above);
+    assert_string_equal(kept_list, "notes - above -");
+    assert_int_equal(green_free(child), 0);
+    assert_int_equal(green_free(noting), 0);
 }
 
 static char hook_lists[4][4096];
@@ -674,7 +704,8 @@ int main(void)
         cmocka_unit_test(two_that_hand_over_for_ever_go_on_to_their_parent),
         cmocka_unit_test(it_follows_green_set_parent),
         cmocka_unit_test(it_passes_over_dead_released_and_new_parents),
-        cmocka_unit_test(it_goes_to_the_stand_in_of_one_that_is_freed),
+        cmocka_unit_test(it_goes_past_the_stand_in_of_one_that_is_freed),
+        cmocka_unit_test(one_that_is_freed_by_its_child_makes_no_circle),
         cmocka_unit_test(it_works_in_a_trace_hook),
         cmocka_unit_test(a_suspended_greens_own_frames_are_listed),
         cmocka_unit_test(so_are_the_current_ones_and_an_ancestors),

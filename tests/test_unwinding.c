@@ -570,7 +570,7 @@ static void *free_one_that_ends_the_thread(void *value)
     return NULL;
 }
 
-static void one_that_is_freed_goes_on_to_who_frees_it(void **state)
+static void one_that_is_freed_goes_on_to_its_parent(void **state)
 {
     (void)state;
     if (sanitized()) {
@@ -578,7 +578,7 @@ static void one_that_is_freed_goes_on_to_who_frees_it(void **state)
         skip();
     }
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
-    assert_noted("freed frees main");
+    assert_noted("freed main");
 }
 #endif
 
@@ -597,7 +597,7 @@ int main(void)
         cmocka_unit_test(a_kill_is_an_error_and_unwinds_nothing_by_itself),
 #ifdef __GLIBC__
         cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
-        cmocka_unit_test(one_that_is_freed_goes_on_to_who_frees_it),
+        cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
         cmocka_unit_test(also_in_the_first_thread_of_a_process),

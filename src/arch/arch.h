@@ -109,10 +109,13 @@
 #error "libgreen: no port to this CPU yet; src/arch/arch.h says how to add one"
 #endif
 
-/* Where an owner of a stack has what the unwinding wants; core.h compares. */
+/*
+ * Where an owner of a stack has what the unwinding wants; core.h compares.  Next
+ * is the real parent: with those who stand in there would be circles, as a green
+ * may be freed by one that stands under it.
+ */
 #define GREEN__OWNER_SP 0
 #define GREEN__OWNER_NEXT 16
-#define GREEN__OWNER_INSTEAD 24
 #define GREEN__OWNER_STATE 32 /* a byte */
 #define GREEN__OWNER_GROUP 72
 #define GREEN__OWNER_STARTED 1 /* the state */

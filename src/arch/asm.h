@@ -59,35 +59,31 @@
 #define BY(from, to) ((to) - (from) - 3) & 255, (((to) - (from) - 3) >> 8) & 255
 
 .macro green_unwind_to_owner sp, owner, end
-        .cfi_escape     0x0f, 84                /* DW_CFA_def_cfa_expression, bytes */
+        .cfi_escape     0x0f, 70                /* DW_CFA_def_cfa_expression, bytes */
 /*  0 */ .cfi_escape    OP_REGISTER + \sp, \owner, OP_DEREF         /* owner */
 /*  3 */ .cfi_escape    OP_DUP, OP_IF, BY(4, 10)
-/*  7 */ .cfi_escape    OP_JUMP, BY(7, 81)                          /* NULL */
+/*  7 */ .cfi_escape    OP_JUMP, BY(7, 67)                          /* NULL */
         /* Who is next? */
-/* 10 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_INSTEAD, OP_DEREF
-/* 14 */ .cfi_escape    OP_DUP, OP_IF, BY(15, 25)                   /* owner, instead */
-/* 18 */ .cfi_escape    OP_DROP, OP_ADD, GREEN__OWNER_NEXT, OP_DEREF
-/* 22 */ .cfi_escape    OP_JUMP, BY(22, 27)                         /* next */
-/* 25 */ .cfi_escape    OP_SWAP, OP_DROP                            /* instead */
-/* 27 */ .cfi_escape    OP_DUP, OP_IF, BY(28, 34)
-/* 31 */ .cfi_escape    OP_JUMP, BY(31, 81)                         /* NULL */
+/* 10 */ .cfi_escape    OP_ADD, GREEN__OWNER_NEXT, OP_DEREF         /* next */
+/* 13 */ .cfi_escape    OP_DUP, OP_IF, BY(14, 20)
+/* 17 */ .cfi_escape    OP_JUMP, BY(17, 67)                         /* NULL */
         /* Is it started?  Else who is next to it? */
-/* 34 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_STATE, OP_DEREF_SIZE, 1
-/* 39 */ .cfi_escape    OP_CONSTANT + GREEN__OWNER_STARTED, OP_EQUAL
-/* 41 */ .cfi_escape    OP_IF, BY(41, 47)                           /* owner */
-/* 44 */ .cfi_escape    OP_JUMP, BY(44, 10)
+/* 20 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_STATE, OP_DEREF_SIZE, 1
+/* 25 */ .cfi_escape    OP_CONSTANT + GREEN__OWNER_STARTED, OP_EQUAL
+/* 27 */ .cfi_escape    OP_IF, BY(27, 33)                           /* owner */
+/* 30 */ .cfi_escape    OP_JUMP, BY(30, 10)
         /* Does it run? */
-/* 47 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_GROUP, OP_DEREF
-/* 51 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__GROUP_RUNS, OP_DEREF
-/* 55 */ .cfi_escape    OP_DUP, OP_IF, BY(56, 66)                   /* owner, group, runs */
-/* 59 */ .cfi_escape    OP_DROP, OP_ADD, GREEN__GROUP_CURRENT, OP_DEREF
-/* 63 */ .cfi_escape    OP_JUMP, BY(63, 68)                         /* owner, current */
-/* 66 */ .cfi_escape    OP_SWAP, OP_DROP                            /* owner, runs */
-/* 68 */ .cfi_escape    OP_OVER, OP_EQUAL, OP_IF, BY(70, 81)        /* owner */
+/* 33 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__OWNER_GROUP, OP_DEREF
+/* 37 */ .cfi_escape    OP_DUP, OP_ADD, GREEN__GROUP_RUNS, OP_DEREF
+/* 41 */ .cfi_escape    OP_DUP, OP_IF, BY(42, 52)                   /* owner, group, runs */
+/* 45 */ .cfi_escape    OP_DROP, OP_ADD, GREEN__GROUP_CURRENT, OP_DEREF
+/* 49 */ .cfi_escape    OP_JUMP, BY(49, 54)                         /* owner, current */
+/* 52 */ .cfi_escape    OP_SWAP, OP_DROP                            /* owner, runs */
+/* 54 */ .cfi_escape    OP_OVER, OP_EQUAL, OP_IF, BY(56, 67)        /* owner */
         /* No: past the address to resume at. */
-/* 73 */ .cfi_escape    OP_ADD, GREEN__OWNER_SP, OP_DEREF, OP_ADD, 8 /* CFA */
-/* 78 */ .cfi_escape    OP_JUMP, BY(78, 84)
-/* 81 */ .cfi_escape    OP_DROP, OP_REGISTER + \sp, \end            /* CFA */
+/* 59 */ .cfi_escape    OP_ADD, GREEN__OWNER_SP, OP_DEREF, OP_ADD, 8 /* CFA */
+/* 64 */ .cfi_escape    OP_JUMP, BY(64, 70)
+/* 67 */ .cfi_escape    OP_DROP, OP_REGISTER + \sp, \end            /* CFA */
 .endm
 
 /*
