@@ -64,7 +64,7 @@ RULES = [
      'if (g->detached)\n            green__release(g);', ''),
     ('14: who refused to die is not told', 'thread.c', '            all_died = false;', '            ;'),
     ('14: none may free what an ended thread has left', 'green.c',
-     'self->looking == 0 && green__is_orphan(g)', '0'),
+     'return orphan;', 'return false;'),
 ]
 
 # By the bad input.
@@ -95,7 +95,7 @@ REFUSALS = [
 # By the bad input with AddressSanitizer.
 FREED = [
     ('a released green with children can be touched', 'green.c', '        forbid(g);\n', '        ;\n'),
-    ('released greens wait to be used again', 'green.c', ' || self->watched', ''),
+    ('released greens wait to be used again', 'green.c', ' || self->stacks.watched', ''),
 ]
 
 # Program, its arguments, its other sources, what the compiler is told.
