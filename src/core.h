@@ -108,6 +108,8 @@ struct green {
 
 /* What ending a green takes, above its first frame. */
 #define GREEN__ENDING_SIZE 128
+_Static_assert(GREEN__ENDING_SIZE + sizeof(struct green__first_frame) <= GREEN__VALGRIND_FIRST,
+               "Valgrind lets these be written");
 static inline char *green__base(const green_t *g)
 {
     return green__stack_top(&g->stack) - GREEN__ENDING_SIZE;

@@ -75,7 +75,7 @@ static inline unsigned green__valgrind_register(const void *low, const void *end
  * stack between two greens, lest what the last one has left there keeps a leak
  * from being seen; and where the first frame of the next one comes is not.
  */
-#define GREEN__VALGRIND_FIRST ((size_t)128)
+#define GREEN__VALGRIND_FIRST ((size_t)256)
 
 static inline void green__valgrind_use(const char *top)
 {
