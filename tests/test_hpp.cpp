@@ -187,6 +187,7 @@ void a_value_is_gone_when_it_was_fetched()
         std::shared_ptr<int> held;
         explicit copied(std::shared_ptr<int> h) : held(std::move(h)) {}
         copied(const copied &) = default; /* and so nothing that moves */
+        copied &operator=(const copied &) = default;
     };
     std::shared_ptr<int> held = std::make_shared<int>(1);
     typedef libgreen::green<copied(copied)> mirror;
