@@ -342,11 +342,14 @@ void green__bury(struct green__thread *self, green_t *g)
     green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack);
 }
 
-/* A released green is kept for its children, who need what tells of its parent; no user does. */
+/*
+ * A released green is kept for its children, who need what tells of its parent,
+ * green_fast.h in a child's name also enter; no user does.
+ */
 static void forbid(green_t *g)
 {
     size_t all = sizeof *g / 8 * 8;
-    green__forbid(g, offsetof(struct green, parent));
+    green__forbid(g, offsetof(struct green, enter));
     green__forbid(&g->owner, offsetof(struct green, children) - offsetof(struct green, owner));
     green__forbid(&g->freeing, all - offsetof(struct green, freeing));
 }

@@ -137,7 +137,7 @@ defined_is_declared()
     option=$1
     shift
     "$NM" "$option" --defined-only "$@" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' \
-        | grep -Ev '^(__odr_asan[.])?green__' \
+        | grep -Ev '^(__odr_asan[.]green_|green__)' \
         | sort -u > "$dir/defined"
     declared > "$dir/declared"
     [ -s "$dir/declared" ] || echo "$header declares nothing"

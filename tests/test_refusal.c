@@ -156,6 +156,8 @@ static void *leave_one_at_home(void *unused)
 static int ready_child(void *unused)
 {
     (void)unused;
+    if (STRESSED)
+        return skipped("with GREEN_STRESS no stack is kept at home");
     static const size_t sizes[] = { 16 * KIB, 272 * KIB }; /* the same place in the table of kinds */
     green_t *g[3], *other = with(echo, sizes[1], 0);
     must(other != NULL);
