@@ -372,7 +372,7 @@ void green__release(green_t *g)
 }
 
 /* What green_free() and green_abandon() refuse alike. */
-static bool may_free(struct green__thread *self, green_t *g)
+static inline bool may_free(struct green__thread *self, green_t *g)
 {
     if (g->is_main) {
         errno = EINVAL;
@@ -396,7 +396,7 @@ static bool may_free(struct green__thread *self, green_t *g)
 }
 
 /* A NEW or DEAD green, or one to be abandoned. */
-static void dispose(struct green__thread *self, green_t *g)
+static inline void dispose(struct green__thread *self, green_t *g)
 {
     bool orphan = !green__is_mine(self, g);
     if (orphan)

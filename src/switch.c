@@ -205,8 +205,8 @@ static inline void start(struct green__thread *self, green_t *g)
  * green stands for its parent; a NEW one starts, or, given an error, dies of it
  * unrun and passes it on.  from is who the parcel comes from, for the hook.
  */
-static inline green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
-                               struct parcel *parcel)
+static ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
+                                      struct parcel *parcel)
 {
     green_t *unrun = NULL; /* the last that died here, if the handle goes with it */
     self->runs = from;
