@@ -106,7 +106,7 @@ __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int 
         errno = EINVAL;
         return -1;
     }
-    if (!green__may_look(green__self, g))
+    if (!green__may_look(green__settled(), g))
         return -1;
     if (load(g->life) != GREEN__STARTED) {
         errno = EINVAL;

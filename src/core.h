@@ -193,11 +193,27 @@ extern const char green__moves_end[] __asm__("__stop_green_moves")
 extern _Thread_local struct green__thread *green__self __asm__(GREEN__SELF_SYMBOL)
     __attribute__((tls_model("initial-exec"), visibility("default")));
 
+/*
+ * If forced unwinding has gone on to an ancestor's frames, and something is done
+ * there: the greens that it has left are dead, and the ancestor is current.
+ */
+void green__settle_unwinding(struct green__thread *self);
+
+/* The same, settled: with this begins every call that a signal handler may not make. */
+static inline struct green__thread *green__settled(void)
+{
+    struct green__thread *self = green__self;
+    if (UNLIKELY(self->unwinding))
+        green__settle_unwinding(self);
+    return self;
+}
+
 /* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
 struct green__thread *green__thread_begin(void);
 static inline struct green__thread *green__thread_need(void)
 {
-    return LIKELY(load(green__self->id) != 0) ? green__self : green__thread_begin();
+    struct green__thread *self = green__settled();
+    return LIKELY(load(self->id) != 0) ? self : green__thread_begin();
 }
 
 /* All there are, in use or not, by next_made; under the lock. */
@@ -336,11 +352,8 @@ void green__end_handlers(struct green__thread *self, const uintptr_t once[2]);
  */
 void green__left_by_unwinding(struct green__thread *self);
 
-/*
- * If it has gone on, and something is done there: those it has left are dead,
- * and the ancestor is current.
- */
-void green__settle_unwinding(struct green__thread *self);
+/* Who is current once that is settled; changes nothing, as a signal handler may ask. */
+green_t *green__current_when_settled(const struct green__thread *self);
 
 /* ---- unwind.c ------------------------------------------------------------ */
 

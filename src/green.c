@@ -69,6 +69,11 @@ green_state_t green_state(const green_t *g)
     struct green__thread *thread = load(g->thread);
     if (load(g->life) == GREEN__DEAD)
         return GREEN_DEAD;
+    if (UNLIKELY(green__self->unwinding) && thread == green__self && load(g->life) != GREEN__NEW) {
+        if (g == green__current_when_settled(thread))
+            return GREEN_RUNNING;
+        return g->left ? GREEN_DEAD : GREEN_SUSPENDED;
+    }
     if (load(thread->current) == g && load(thread->id) == load(g->owner))
         return GREEN_RUNNING;
     return load(g->life) == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
@@ -118,7 +123,7 @@ green_t *green__real_parent(green_t *g)
 
 green_t *green_parent(const green_t *g)
 {
-    if (!green__may_look(green__self, g))
+    if (!green__may_look(green__settled(), g))
         return NULL;
     return g->is_main ? NULL : green__parent((green_t *)g);
 }
@@ -207,7 +212,7 @@ static int take_over(struct green__thread *self, green_t *g, green_t *parent)
 
 int green_set_parent(green_t *g, green_t *parent)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (g == NULL || g->is_main || parent == NULL) {
         errno = EINVAL;
         return -1;
@@ -387,7 +392,6 @@ static inline bool may_free(struct green__thread *self, green_t *g)
         green__unlock();
         return orphan;
     }
-    green__settle_unwinding(self);
     if (load(self->current) == g || g->stand_in != NULL) {
         errno = EBUSY;
         return false;
@@ -412,7 +416,7 @@ static inline void dispose(struct green__thread *self, green_t *g)
 
 int green_abandon(green_t *g)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (g == NULL) {
         errno = EINVAL;
         return -1;
@@ -425,7 +429,7 @@ int green_abandon(green_t *g)
 
 int green_free(green_t *g)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (g == NULL)
         return 0;
     if (!may_free(self, g))
@@ -452,7 +456,7 @@ void *green_data(const green_t *g)
 
 int green_set_data(green_t *g, void *data)
 {
-    if (!green__may_change(green__self, g))
+    if (!green__may_change(green__settled(), g))
         return -1;
     g->data = data;
     return 0;
@@ -460,7 +464,7 @@ int green_set_data(green_t *g, void *data)
 
 void green_stack(const green_t *g, void **low, size_t *size)
 {
-    bool known = green__may_look(green__self, g) && load(g->life) != GREEN__DEAD;
+    bool known = green__may_look(green__settled(), g) && load(g->life) != GREEN__DEAD;
     if (low != NULL)
         *low = known ? g->stack.low : NULL;
     if (size != NULL)
@@ -475,9 +479,10 @@ static __attribute__((noinline)) const void *here(void)
 
 size_t green_stack_used(const green_t *g)
 {
-    if (!green__may_look(green__self, g) || g->is_main || load(g->life) != GREEN__STARTED)
+    const struct green__thread *self = green__settled();
+    if (!green__may_look(self, g) || g->is_main || load(g->life) != GREEN__STARTED)
         return 0;
-    const void *sp = g == green__running(green__self) ? here() : g->sp;
+    const void *sp = g == green__running(self) ? here() : g->sp;
     return (uintptr_t)g->stack.low + g->stack.size - (uintptr_t)sp;
 }
 

@@ -39,7 +39,7 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
         errno = EINVAL;
         return -1;
     }
-    if (!green__may_act(green__self))
+    if (!green__may_act(green__settled()))
         return -1;
     green__lock();
     unsigned i = 0;
@@ -72,7 +72,7 @@ int green_key_delete(green_key_t key)
 {
     if (serial_of(key) == 0)
         return -1;
-    if (!green__may_act(green__self))
+    if (!green__may_act(green__settled()))
         return -1;
     green__lock();
     uint64_t serial = serial_of(key); /* another thread may have been faster */

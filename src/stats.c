@@ -12,7 +12,7 @@
 
 size_t green_trim(size_t keep)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (self->looking != 0) {
         errno = EBUSY;
         return 0;

@@ -134,11 +134,19 @@ void green__return_to_main(struct green__thread *self)
 }
 
 /* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
-static green_t *unwinding_target(green_t *g)
+static green_t *unwinding_target(const green_t *g)
 {
-    do
-        g = green__real_parent(g);
-    while (load(g->life) != GREEN__STARTED);
+    green_t *target = g->parent;
+    while (load(target->life) != GREEN__STARTED)
+        target = target->parent;
+    return target;
+}
+
+green_t *green__current_when_settled(const struct green__thread *self)
+{
+    green_t *g = load(self->current);
+    while (g != NULL && g->left && !self->sanitized)
+        g = unwinding_target(g);
     return g;
 }
 
@@ -194,8 +202,9 @@ static _Noreturn void body(void *value);
 
 static inline void start(struct green__thread *self, green_t *g)
 {
-    green__set_life(g, GREEN__STARTED);
     g->sp = green__arch_first(green__base(g), body, g);
+    atomic_signal_fence(memory_order_release); /* a profiler's signal may unwind through it */
+    green__set_life(g, GREEN__STARTED);
     if (UNLIKELY(self->sanitized))
         green__fiber_begin(&g->fiber, false);
 }
@@ -255,14 +264,13 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 static __attribute__((noinline)) GREEN__MOVES void *switch_slowly(green_t *g, void *value)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (value == GREEN_FAILED) {
         errno = EINVAL;
         return GREEN_FAILED;
     }
     if (!green__may_change(self, g))
         return GREEN_FAILED;
-    green__settle_unwinding(self);
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
 
@@ -278,26 +286,40 @@ void *green_switch(green_t *g, void *value)
     return switch_slowly(g, value);
 }
 
-void *green_yield(void *value)
+static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
 {
-    green_t *me = load(green__self->current);
+    struct green__thread *self = green__settled();
+    green_t *me = load(self->current);
     if (me == NULL || me->is_main) {
-        errno = green__self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
+        errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
-    return green_switch(green__parent(me), value);
+    return switch_slowly(green__parent(me), value);
+}
+
+void *green_yield(void *value)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    if (LIKELY(me != NULL && me->stand_in == NULL && value != GREEN_FAILED)) {
+        green_t *g = me->parent; /* if it is released, it is closed */
+        if (LIKELY(g != NULL && load(g->enter) == load(self->tag))) {
+            store(self->current, g);
+            return enter(self, me, g, value);
+        }
+    }
+    return yield_slowly(value);
 }
 
 void *green_throw(green_t *g, int error)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (error < 0) {
         errno = EINVAL;
         return GREEN_FAILED;
     }
     if (!green__may_change(self, g))
         return GREEN_FAILED;
-    green__settle_unwinding(self);
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
         parcel = (struct parcel){0};
@@ -419,8 +441,7 @@ void green__leave_frames(struct green__thread *self, green_t *me)
 
 void green_exit(void *value)
 {
-    struct green__thread *self = green__self;
-    green__settle_unwinding(self);
+    struct green__thread *self = green__settled();
     green_t *me = load(self->current);
     if (me == NULL || me->is_main || self->looking != 0) {
         static const char sentence[] =

@@ -191,6 +191,8 @@ void green__thread_set_tag(struct green__thread *self)
 
 green_t *green_current(void)
 {
+    if (UNLIKELY(green__self->unwinding))
+        return green__current_when_settled(green__self);
     green_t *current = load(green__self->current);
     if (LIKELY(current != NULL))
         return current;
@@ -241,12 +243,11 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
 
 int green_thread_end(void)
 {
-    struct green__thread *self = green__self;
+    struct green__thread *self = green__settled();
     if (!green__may_act(self))
         return -1;
     if (self == &unused_thread)
         return 0;
-    green__settle_unwinding(self);
     green_t *main = &self->main;
     if (load(self->current) != main || self->ending) {
         errno = EBUSY;

@@ -200,7 +200,7 @@ int green__arch_personality(int version, int actions, uint64_t exception_class, 
         green__left_by_unwinding(green__self);
         return _URC_CONTINUE_UNWIND;
     }
-    say("an exception left the body of", load(green__self->current));
+    say("an exception left the body of", green__running(green__settled()));
     if ((exception_class >> 8 & 0xffffff) != CLASS_CXX)
         abort();
     return _URC_FATAL_PHASE1_ERROR;

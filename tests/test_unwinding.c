@@ -580,6 +580,171 @@ static void one_that_is_freed_goes_on_to_its_parent(void **state)
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
     assert_noted("freed main");
 }
+/* Each of these is the first that an ancestor's clean-up asks of the library. */
+static green_t *ancestor;
+static green_key_t key_of_ancestor;
+
+static void it_is_current(void)
+{
+    must(green_current() == ancestor);
+    must(green_current() == ancestor);
+}
+
+static void it_is_running(void)
+{
+    must(green_state(ancestor) == GREEN_RUNNING);
+    must(green_state(ended) == GREEN_DEAD);
+}
+
+static void the_ended_one_is_dead(void)
+{
+    must(green_state(ended) == GREEN_DEAD);
+    void *low = ancestor;
+    size_t size = 1;
+    green_stack(ended, &low, &size);
+    must(low == NULL && size == 0);
+}
+
+static void its_own_stack_is_used(void)
+{
+    must(ancestor == green_main() || green_stack_used(ancestor) > 0);
+    must(green_stack_used(ended) == 0);
+}
+
+static void its_frames_begin_here(void)
+{
+    void *pcs[2];
+    must(green_backtrace(ended, pcs, 2) == -1 && errno == EINVAL);
+    must(green_backtrace(ancestor, pcs, 2) == 2);
+}
+
+static void it_defers_for_itself(void)
+{
+    must(green_defer(note_arg, "deferred") == 0);
+    must(green_undefer(1) == 0);
+    must(green_undefer(1) == -1 && errno == ENOENT);
+}
+
+static void it_has_no_deferred_one(void)
+{
+    must(green_undefer(1) == -1 && errno == ENOENT);
+}
+
+static void it_gets_its_own_value(void)
+{
+    must(green_getspecific(key_of_ancestor) == V(1));
+}
+
+static void it_sets_its_own_value(void)
+{
+    must(green_setspecific(key_of_ancestor, V(2)) == 0);
+    must(green_getspecific(key_of_ancestor) == V(2));
+}
+
+static void it_is_the_default_parent(void)
+{
+    green_t *g = green_new(give_back, NULL);
+    must(g != NULL && green_parent(g) == ancestor);
+    must(green_free(g) == 0);
+}
+
+static int count_a_green(green_t *g, void *count)
+{
+    must(g != ended);
+    ++*(int *)count;
+    return 0;
+}
+
+static void the_dead_one_is_not_listed(void)
+{
+    int count = 0;
+    must(green_each(count_a_green, &count) == 0);
+    must(count == (ancestor == green_main() ? 1 : 2));
+}
+
+static void it_yields_to_its_own_parent(void)
+{
+    void *value = green_yield(V(7));
+    if (ancestor == green_main())
+        must(value == GREEN_FAILED && errno == EINVAL);
+    else
+        must(value == V(8));
+}
+
+static void it_switches_to_itself(void)
+{
+    must(green_switch(ancestor, V(6)) == V(6));
+}
+
+static void (*const firsts[])(void) = {
+    it_is_current,
+    it_is_running,
+    the_ended_one_is_dead,
+    its_own_stack_is_used,
+    its_frames_begin_here,
+    it_defers_for_itself,
+    it_has_no_deferred_one,
+    it_gets_its_own_value,
+    it_sets_its_own_value,
+    it_is_the_default_parent,
+    the_dead_one_is_not_listed,
+    it_yields_to_its_own_parent,
+    it_switches_to_itself,
+};
+
+static void do_first(void (*const *first)(void))
+{
+    (*first)();
+    it_is_current();
+    it_is_running();
+    note("%s", "done");
+}
+
+static void *set_value_and_end_the_thread(void *value)
+{
+    must(green_setspecific(key_of_ancestor, V(5)) == 0);
+    return end_the_thread(value);
+}
+
+static void *end_below(void *first)
+{
+    ancestor = green_current();
+    must(green_setspecific(key_of_ancestor, V(1)) == 0);
+    ended = green_new(set_value_and_end_the_thread, NULL);
+    __attribute__((cleanup(do_first), unused)) void (*to_do)(void) =
+        *(void (*const *)(void))first;
+    return green_switch(ended, V(9));
+}
+
+static void *end_two_below(void *first)
+{
+    green_t *g = green_new(end_below, NULL);
+    must(green_switch(g, first) == V(7)); /* by it_yields_to_its_own_parent() alone */
+    green_switch(g, V(8));
+    return NULL;
+}
+
+static void whatever_it_asks_first(void **state)
+{
+    (void)state;
+    if (sanitized()) {
+        print_message("skipped: under a sanitizer the green stays current\n");
+        skip();
+    }
+    cancels = 0;
+    assert_int_equal(green_key_create(&key_of_ancestor, NULL), 0);
+    for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
+        int defers = firsts[i] == it_defers_for_itself;
+        for (int below = 0; below < 2; below++) {
+            assert_ptr_equal(in_thread(below ? end_two_below : end_below, (void *)&firsts[i]), V(9));
+            assert_noted(defers ? "c deferred done" : "c done");
+            assert_int_equal(green_free(ended), 0);
+            if (below)
+                assert_int_equal(green_free(ancestor), 0);
+        }
+    }
+    assert_int_equal(green_key_delete(key_of_ancestor), 0);
+}
 #endif
 
 int main(void)
@@ -597,6 +762,7 @@ int main(void)
         cmocka_unit_test(a_kill_is_an_error_and_unwinds_nothing_by_itself),
 #ifdef __GLIBC__
         cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
+        cmocka_unit_test(whatever_it_asks_first),
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
