@@ -369,16 +369,16 @@ _Noreturn void green__unwind(struct green__thread *self, green_t *me);
  */
 bool green__clean_up_one(struct green__thread *self, green_t *me);
 
-/* The call of a deferred function or destructor that the current green is in, or NULL. */
-const void *green__clean_up_call(const green_t *me);
+/* The number of the call of a deferred function or destructor that the green is in, or 0. */
+uint64_t green__clean_up_call(const green_t *me);
 
 /* ---- defer.c, local.c, trace.c ------------------------------------------ */
 
 /*
  * Whether the innermost deferred function was given during a call, unless that
- * is NULL, and from a frame below a stack pointer.
+ * is 0, and from a frame below a stack pointer.
  */
-bool green__defer_is_due(const green_t *g, const void *call, const char *sp);
+bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp);
 
 /* Takes the current green's innermost deferred function and runs it; false if there is none. */
 bool green__defer_run_one(green_t *g);

@@ -8,8 +8,8 @@ struct green__deferred {
     struct green__deferred *outer;
     void (*fn)(void *);
     void *arg;
-    const char *sp;    /* of the function that gave it */
-    const void *call;  /* of a deferred function or destructor in which it was given, or NULL */
+    const char *sp; /* of the function that gave it */
+    uint64_t call;  /* of a deferred function or destructor in which it was given, or 0 */
 };
 
 __attribute__((noinline)) int green_defer(void (*fn)(void *), void *arg)
@@ -65,10 +65,10 @@ int green_undefer(int execute)
     return 0;
 }
 
-bool green__defer_is_due(const green_t *g, const void *call, const char *sp)
+bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp)
 {
     const struct green__deferred *innermost = g->deferred;
-    return innermost != NULL && (call == NULL || innermost->call == call) && innermost->sp < sp;
+    return innermost != NULL && (call == 0 || innermost->call == call) && innermost->sp < sp;
 }
 
 bool green__defer_run_one(green_t *g)

@@ -27,6 +27,7 @@
 struct call {
     jmp_buf back;
     struct call *outer;      /* that in which it was made */
+    uint64_t number;         /* in its green, from 1 */
     const char *frame;       /* of the function that makes it */
     uintptr_t exceptions[2]; /* as they were before */
 };
@@ -39,6 +40,7 @@ struct ending {
     uintptr_t cxx_header[10]; /* zero: what C++ runtimes look at before an exception, by mistake */
     struct _Unwind_Exception exception;
     struct call *call; /* the innermost, or NULL */
+    uint64_t calls;    /* there have been */
 };
 _Static_assert(sizeof(struct ending) <= GREEN__ENDING_SIZE, "");
 _Static_assert(GREEN__ENDING_SIZE % 16 == 0, "what is below it is aligned, too");
@@ -51,8 +53,10 @@ static struct ending *ending_of(const green_t *g)
 static struct ending *begin_ending(green_t *me)
 {
     struct ending *ending = ending_of(me);
-    if (!me->cleaning)
+    if (!me->cleaning) {
         ending->call = NULL;
+        ending->calls = 0;
+    }
     me->cleaning = true;
     return ending;
 }
@@ -73,6 +77,7 @@ static void say(const char *what, const green_t *g)
 static void begin(struct green__thread *self, struct ending *ending, struct call *call,
                   const char *frame)
 {
+    call->number = ++ending->calls;
     call->frame = frame;
     if (self->exceptions != NULL)
         memcpy(call->exceptions, self->exceptions, sizeof call->exceptions);
@@ -99,9 +104,10 @@ GREEN__NO_ASAN bool green__clean_up_one(struct green__thread *self, green_t *me)
     return ran;
 }
 
-const void *green__clean_up_call(const green_t *me)
+uint64_t green__clean_up_call(const green_t *me)
 {
-    return me->cleaning ? ending_of(me)->call : NULL;
+    const struct call *call = me->cleaning ? ending_of(me)->call : NULL;
+    return call != NULL ? call->number : 0;
 }
 
 /* ---- Unwinding -------------------------------------------------------------------- */
@@ -113,7 +119,7 @@ const void *green__clean_up_call(const green_t *me)
 static GREEN__NO_ASAN void run_due(struct green__thread *self, green_t *me,
                                    struct ending *ending, const char *sp)
 {
-    while (green__defer_is_due(me, ending->call, sp)) {
+    while (green__defer_is_due(me, green__clean_up_call(me), sp)) {
         struct call call;
         begin(self, ending, &call, __builtin_frame_address(0));
         if (_setjmp(call.back) == 0)
@@ -156,7 +162,7 @@ static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
     return _URC_NO_REASON;
 }
 
-/* Called where a catch (...) ends that has not thrown it on. */
+/* Called where a catch (...) ends that has not thrown it on, if only for another green_exit(). */
 static void swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *exception)
 {
     (void)reason;

@@ -170,6 +170,36 @@ static void what_it_has_deferred_itself_runs_next(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
+static __attribute__((noinline)) void defer_from_far_below(void)
+{
+    volatile char room[2000];
+    room[0] = 0;
+    must(green_defer(note_arg, &"left over"[room[0]]) == 0);
+}
+
+static void defer_and_return_from_call(void *unused)
+{
+    (void)unused;
+    defer_from_far_below();
+    must(green_defer(exit_with_cleanup, V(3)) == 0);
+}
+
+static void *exit_after_a_call_that_returned(void *value)
+{
+    must(green_defer(defer_and_return_from_call, NULL) == 0);
+    leave(value);
+    return NULL;
+}
+
+static void what_an_earlier_call_has_deferred_is_not_this_ones(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_after_a_call_that_returned, NULL);
+    assert_ptr_equal(green_switch(g, V(1)), V(3));
+    assert_noted("clean-up left over");
+    assert_int_equal(green_free(g), 0);
+}
+
 static int exits;
 
 static void count_and_exit(void *value)
@@ -755,6 +785,7 @@ int main(void)
         cmocka_unit_test(what_a_function_that_returned_has_deferred_is_not_forgotten),
         cmocka_unit_test(an_exit_in_a_deferred_function_ends_that_alone),
         cmocka_unit_test(what_it_has_deferred_itself_runs_next),
+        cmocka_unit_test(what_an_earlier_call_has_deferred_is_not_this_ones),
         cmocka_unit_test(many_that_exit_need_no_more_stack_than_one),
         cmocka_unit_test(clean_up_may_switch),
         cmocka_unit_test(at_a_frame_without_unwind_data_it_leaves_at_once),
