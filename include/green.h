@@ -127,9 +127,10 @@
  * From the body of a green unwinding goes on to the frames of its nearest
  * ancestor that is started and alive (its parent, usually), and so to main:
  * backtraces and debuggers show all these.  pthread_exit() and cancellation
- * clean up in them all, in destructors and what was compiled with -fexceptions;
- * a green whose frames are left so is DEAD, without its deferred functions and
- * key destructors (rule 14), and clean-up in an ancestor may use the library.
+ * clean up in them all, in destructors and what was compiled with -fexceptions
+ * (but see green_fast.h); a green whose frames are left so is DEAD, without its
+ * deferred functions and key destructors (rule 14), and clean-up in an ancestor
+ * may use the library.
  * pthread_cleanup_push() keeps a list for each thread, not for each green, where
  * it was compiled without -fexceptions: do not switch between it and its pop.
  * A C++ exception goes no further than the body: one that leaves it has a
@@ -263,7 +264,9 @@ int green_abandon(green_t *g);
  * frames are left at once, as by longjmp().
  *
  * A noexcept function stops the program, and so does a catch (...) that does not
- * throw on, with a sentence on stderr and abort().  On a main green, inside a
+ * throw on, nor may it call green_exit() again instead: with a sentence on stderr
+ * and abort(), or in std::terminate() if the exit came from a handler of another
+ * exception.  On a main green, inside a
  * trace hook or in green_each()'s function it is a bug of the caller and ends in
  * the same way.
  */

@@ -7,12 +7,16 @@
  * green_switch_fast() and green_yield_fast() are green_switch() and
  * green_yield() inlined into their caller.  All rules of green.h hold, and
  * greens that wait in one kind of call are entered by the other as by their
- * own.  Only rule 15 keeps less.  Not kept are
+ * own.  Only rule 15 and unwinding keep less.  Not kept are
  *
  *   - the floating-point control modes: whoever changes them changes them for
  *     all greens of the thread that wait in a fast call;
  *   - the exceptions being handled in C++: do not wait in a fast call inside a
- *     catch block, nor in a destructor that an exception runs.
+ *     catch block, nor in a destructor that an exception runs;
+ *   - unwinding in C++: if a green below may end the thread by pthread_exit() or
+ *     cancellation, do not wait in a fast call in a function that has destructors
+ *     or try blocks, unless it is compiled with -fnon-call-exceptions.  To gcc
+ *     nothing passes there that needs them, and std::terminate() is called.
  *
  * It costs code: a few dozen instructions at each use, and every register is
  * lost there, so the function around it keeps nothing in them and has a frame

@@ -68,7 +68,7 @@ struct green {
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else GREEN__TAG_CLOSED */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
-    green_t *stand_in;        /* who is freeing it, instead of the parent; or NULL, also if released */
+    green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
 
     _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
     unsigned char is_main;
@@ -132,7 +132,7 @@ struct green__thread {
     const void *main_low;     /* where main's stack is, as ASan says when it is left */
     size_t main_size;
     bool left_main;           /* main is what was left last */
-    const char *main_waits;   /* where LSan looks at main's frames from, while main waits; or NULL */
+    const char *main_waits;   /* where LSan looks at main's frames from while main waits, or NULL */
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
     _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
 
@@ -154,7 +154,11 @@ struct green__thread {
     uintptr_t handle;         /* pthread_self(), for debuggers */
 };
 
-/* What unwinding finds its way by, the green being the owner of its stack: see arch/arch.h. */
+/*
+ * What unwinding finds its way by, the green being the owner of its stack: see
+ * arch/arch.h.  Next is the real parent: with those who stand in there would be
+ * circles, as a green may be freed by one that stands under it.
+ */
 _Static_assert(offsetof(struct green, sp) == GREEN__OWNER_SP, "");
 _Static_assert(offsetof(struct green, parent) == GREEN__OWNER_NEXT, "");
 _Static_assert(offsetof(struct green, life) == GREEN__OWNER_STATE, "");

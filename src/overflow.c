@@ -214,7 +214,8 @@ static bool install(void)
     action.sa_sigaction = on_fault;
     sigemptyset(&action.sa_mask);
     size_t i = 0;
-    while (i < SIGNALS && sigaction(signals[i], NULL, &previous[i]) == 0 && /* before ours is called */
+    while (i < SIGNALS && /* before ours is called: */
+           sigaction(signals[i], NULL, &previous[i]) == 0 &&
            sigaction(signals[i], &action, NULL) == 0)
         i++;
     if (i == SIGNALS)

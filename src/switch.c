@@ -62,7 +62,8 @@ void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
 }
 
 /* Leaves me for to, which is current already; returns what me is entered with. */
-static inline GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to, void *value)
+static inline GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to,
+                                       void *value)
 {
     if (UNLIKELY(self->exceptions != NULL)) {
         put_exceptions_away(self, me);
@@ -332,7 +333,12 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
     struct green__freeing call = {.green = g};
     bool detached = g->detached;
 
-    green__stop_freeing(g); /* that call of g's is about to end; and no circle of stand-ins */
+    /*
+     * If g waits in such a call itself, that is about to end, by this error.  Whom
+     * it frees must not have it as a stand-in meanwhile: if that is us, or stands in
+     * for us, there would be a circle.
+     */
+    green__stop_freeing(g);
     g->stand_in = me;
     me->freeing = &call;
     void *value = move(self, me, g, (struct parcel){.error = ECANCELED});

@@ -823,7 +823,8 @@ static uintptr_t end_of(uintptr_t function)
     while (end < function + 64 && *(const unsigned char *)end++ != 0xc3)
         continue;
 #else
-    while (end < function + 64 && *(const uint32_t *)end != 0xd65f03c0)
+    while (end < function + 64 && *(const uint32_t *)end != 0xd65f03c0 && /* ret */
+           *(const uint32_t *)end != 0xd61f03c0) /* br x30 */
         end += 4;
     end += 4;
 #endif

@@ -174,7 +174,7 @@ static __attribute__((noinline)) void defer_from_far_below(void)
 {
     volatile char room[2000];
     room[0] = 0;
-    must(green_defer(note_arg, &"left over"[room[0]]) == 0);
+    must(green_defer(note_arg, &"left over"[(int)room[0]]) == 0);
 }
 
 static void defer_and_return_from_call(void *unused)
@@ -610,6 +610,46 @@ static void one_that_is_freed_goes_on_to_its_parent(void **state)
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
     assert_noted("freed main");
 }
+/* A green that its own child is freeing starts another, which ends the thread. */
+static void *start_when_freed(void *starts)
+{
+    ON_LEAVING("above");
+    if (green_yield(NULL) == GREEN_FAILED)
+        green_switch(starts, V(6));
+    return NULL;
+}
+
+static void *free_the_parent(void *above)
+{
+    ON_LEAVING("frees");
+    must(green_free(above) == 0);
+    return NULL;
+}
+
+static void *free_a_parent_in_a_circle(void *value)
+{
+    (void)value;
+    __attribute__((cleanup(free_more), unused)) const char *text = "main";
+    green_t *above = green_new_with(start_when_freed, NULL, detached);
+    green_t *starts = green_new_with(end_the_thread, above, detached);
+    green_t *child = green_new_with(free_the_parent, above, detached);
+    green_switch(above, starts);
+    green_switch(child, above);
+    return NULL;
+}
+
+static void it_goes_round_no_circle(void **state)
+{
+    (void)state;
+    if (sanitized()) {
+        print_message("skipped: under a sanitizer the green stays current\n");
+        skip();
+    }
+    cancels = 0;
+    assert_ptr_equal(in_thread(free_a_parent_in_a_circle, NULL), V(6));
+    assert_noted("c above main");
+}
+
 /* Each of these is the first that an ancestor's clean-up asks of the library. */
 static green_t *ancestor;
 static green_key_t key_of_ancestor;
@@ -766,7 +806,8 @@ static void whatever_it_asks_first(void **state)
     for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
         int defers = firsts[i] == it_defers_for_itself;
         for (int below = 0; below < 2; below++) {
-            assert_ptr_equal(in_thread(below ? end_two_below : end_below, (void *)&firsts[i]), V(9));
+            green_fn *run = below ? end_two_below : end_below;
+            assert_ptr_equal(in_thread(run, (void *)&firsts[i]), V(9));
             assert_noted(defers ? "c deferred done" : "c done");
             assert_int_equal(green_free(ended), 0);
             if (below)
@@ -794,6 +835,7 @@ int main(void)
 #ifdef __GLIBC__
         cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
         cmocka_unit_test(whatever_it_asks_first),
+        cmocka_unit_test(it_goes_round_no_circle),
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),

@@ -43,13 +43,13 @@
  *
  * How a stack is unwound
  * ----------------------
- * From the entry of a stack to the stack that is to go on when it ends, and so
- * to the thread's own.  Nobody keeps a record of that: the entry's CFI finds it
+ * From the entry of a stack to the stack of its next owner, and so to the
+ * thread's own.  Nobody keeps a record of that: the entry's CFI finds it
  * when an unwinder asks, by an expression that walks from owner to owner.  What
  * owns a stack is any struct that has, where the constants below say,
  *
  *     a saved stack pointer,
- *     the next owner, and one that counts instead of that unless it is NULL,
+ *     the next owner,
  *     a state, which says whether it is suspended if it does not run,
  *     a group, in which one says who runs, and another whose stack it is that
  *     runs if that is not the same.
@@ -71,14 +71,15 @@
  * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame
  * green__arch_switch() leaves, its offsets, a struct with static asserts that
  * the two agree, and the inline functions declared at the end of this file.
- * src/arch/<cpu>/switch.S: the four routines below, each with its register
+ * src/arch/<cpu>/switch.S: the routines declared below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
  * instruction, and nothing that asm.h can do for it.
  *
  * Kept: the ABI's callee-saved registers and the floating-point control modes.
  * These are compared where a stack is resumed and written only if they differ:
  * reading them costs a few cycles, writing them drains the pipeline.  Status
- * flags belong to the thread and are not kept.
+ * flags belong to the thread and are not kept; where new modes would raise what
+ * a flag reports, it is cleared.
  *
  * Leave by an indirect jump, not by a return: return predictors keep a stack
  * of their own, which a switch of stacks puts out of step, so a return would be
@@ -109,11 +110,7 @@
 #error "libgreen: no port to this CPU yet; src/arch/arch.h says how to add one"
 #endif
 
-/*
- * Where an owner of a stack has what the unwinding wants; core.h compares.  Next
- * is the real parent: with those who stand in there would be circles, as a green
- * may be freed by one that stands under it.
- */
+/* Where an owner of a stack has what the unwinding wants; core.h compares. */
 #define GREEN__OWNER_SP 0
 #define GREEN__OWNER_NEXT 16
 #define GREEN__OWNER_STATE 32 /* a byte */

@@ -141,8 +141,9 @@ green_end green__arch_switch
 /*
  * _Noreturn void green__arch_jump(void *target, void *value)
  *
- *     x0   target
+ *     x0   target, then value
  *     x1   value
+ *     x9   where the target goes on
  */
 green_function green__arch_jump
         green_landing_pad
@@ -196,7 +197,7 @@ green_end green__arch_entry
  */
 green_function green__arch_call_as
         .cfi_signal_frame               /* as in green__arch_entry */
-        green_landing_pad
+        green_sign
         sub     sp, sp, #32
         .cfi_def_cfa_offset 32
         save_pair x29, x30, 0
@@ -204,6 +205,7 @@ green_function green__arch_call_as
         .cfi_rel_offset x19, 16
         mov     x19, x0
         .cfi_remember_state
+        green_flip_signed               /* where the stack is resumed is not */
         .cfi_def_cfa x19, 8
         .cfi_offset x30, -8
         .cfi_offset x29, 0
@@ -216,5 +218,5 @@ green_function green__arch_call_as
         load_pair x29, x30, 0
         add     sp, sp, #32
         .cfi_def_cfa_offset 0
-        ret
+        green_return
 green_end green__arch_call_as

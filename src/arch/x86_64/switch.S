@@ -10,8 +10,8 @@
  * A stack is resumed by jumping to the address on its top with rsp just past
  * it, the value in rax, and in rdx the address of the present control words, in
  * the order of the frame: the one who leaves has just read them, and reading
- * MXCSR is slow on some CPUs.  Who has not read them gives words that say
- * GREEN__MXCSR_UNKNOWN.
+ * MXCSR is slow on some CPUs.  Who has not read them, green__arch_jump() and the
+ * switch of green_fast.h, gives words that say GREEN__MXCSR_UNKNOWN.
  */
 
 /* The control bits of MXCSR: masks, rounding, flush to zero.  The rest is status. */
@@ -124,7 +124,8 @@ green_function green__arch_switch
         /*
          * Rare: a rounding mode or a mask differs, or nobody knows.  The present
          * words are read into the red zone.  Of MXCSR only the control bits
-         * change; the status bits are the thread's.
+         * change; the status bits are the thread's, as those of the x87 unit are
+         * but for the case below.
          */
 .Lmodes:
         .cfi_restore_state
@@ -160,6 +161,9 @@ green_end green__arch_switch
  *
  *     rdi  target
  *     rsi  value
+ *     rax  value
+ *     rcx  where the target goes on
+ *     rdx  words that say that nobody has read ours
  */
 green_function green__arch_jump
         green_landing_pad
