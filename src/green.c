@@ -69,13 +69,13 @@ green_state_t green_state(const green_t *g)
     struct green__thread *thread = load(g->thread);
     if (load(g->life) == GREEN__DEAD)
         return GREEN_DEAD;
-    if (UNLIKELY(green__self->unwinding) && thread == green__self && load(g->life) != GREEN__NEW) {
-        if (g == green__current_when_settled(thread))
-            return GREEN_RUNNING;
-        return g->left ? GREEN_DEAD : GREEN_SUSPENDED;
-    }
-    if (load(thread->current) == g && load(thread->id) == load(g->owner))
+    bool unsettled = UNLIKELY(green__self->unwinding) && thread == green__self;
+    const green_t *current =
+        unsettled ? green__current_when_settled(thread) : load(thread->current);
+    if (current == g && load(thread->id) == load(g->owner))
         return GREEN_RUNNING;
+    if (unsettled && g->left)
+        return GREEN_DEAD;
     return load(g->life) == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
 }
 

@@ -307,6 +307,37 @@ void an_exception_that_leaves_a_body_stops_the_program()
           "an exception that leaves a body stops the program and says whose it was");
 }
 
+/* Of two greens the one that is left, by a switch to the other. */
+void throw_in_the_hook(green_trace_event_t, green_t *, green_t *to, void *)
+{
+    if (green_name(to) != nullptr && std::strcmp(green_name(to), "entered") == 0)
+        throw std::runtime_error("the hook's");
+}
+
+void *enter_another(void *another)
+{
+    return green_switch(static_cast<green_t *>(another), nullptr);
+}
+
+void let_an_exception_out_of_a_hook()
+{
+    green_options_t options = green_options_t();
+    options.name = "entered";
+    green_t *entered = green_new_with(throw_out, nullptr, &options);
+    options.name = "left";
+    green_t *left = green_new_with(enter_another, nullptr, &options);
+    green_set_trace(throw_in_the_hook, nullptr);
+    green_switch(left, entered);
+}
+
+void one_that_leaves_a_hook_is_of_the_green_that_is_left()
+{
+    death how = death_of(let_an_exception_out_of_a_hook);
+    check(aborted(how) && says(how, "libgreen: an exception left the body of green \"left\" (0x") &&
+              says(how, "the hook's"),
+          "one that leaves a trace hook is said of the green that is left");
+}
+
 /* Frames on the way from here, of these three. */
 _Unwind_Reason_Code list_frame(struct _Unwind_Context *context, void *)
 {
@@ -407,6 +438,50 @@ void an_exit_that_is_swallowed_is_reported()
           "an exit that is swallowed by catch (...) is reported");
 }
 
+void *exit_from_a_catch(void *)
+{
+    try {
+        leave(value);
+    } catch (...) {
+        leave(nullptr);
+    }
+    return nullptr;
+}
+
+void *exit_from_a_handler(void *)
+{
+    try {
+        throw std::runtime_error("the message");
+    } catch (const std::exception &) {
+        try {
+            leave(value);
+        } catch (...) {
+            throw;
+        }
+    }
+    return nullptr;
+}
+
+void exit_twice()
+{
+    life_of(exit_from_a_catch);
+}
+
+void exit_while_handling()
+{
+    life_of(exit_from_a_handler);
+}
+
+void what_green_exit_says_of_catching_it_is_so()
+{
+    death how = death_of(exit_twice);
+    check(aborted(how) && says(how, "libgreen: catch (...) did not throw on what ends green"),
+          "another exit from a catch (...) is reported, too");
+    how = death_of(exit_while_handling);
+    check(aborted(how) && says(how, "terminate"),
+          "one that is caught while an exception is handled terminates");
+}
+
 } // namespace
 
 int main()
@@ -418,8 +493,10 @@ int main()
     pthread_exit_in_a_green_runs_destructors();
 #endif
     an_exception_that_leaves_a_body_stops_the_program();
+    one_that_leaves_a_hook_is_of_the_green_that_is_left();
     with_the_frames_of_the_throw_in_place();
     noexcept_is_a_boundary();
     an_exit_that_is_swallowed_is_reported();
+    what_green_exit_says_of_catching_it_is_so();
     return failures == 0 ? 0 : 1;
 }

@@ -72,7 +72,7 @@ REFUSALS = [
     ('GREEN_FAILED is a value', 'switch.c', 'if (value == GREEN_FAILED) {', 'if (0) {'),
     ('an error of -1', 'switch.c', 'if (error < 0) {', 'if (error < -1) {'),
     ('EPERM before EINVAL', 'switch.c',
-     'green__self->ended && value != GREEN_FAILED ?', 'green__self->ended ?'),
+     'self->ended && value != GREEN_FAILED ?', 'self->ended ?'),
     ('EBUSY before EINVAL', 'defer.c', 'if (fn == NULL) {', 'if (fn == NULL && green__self->looking == 0) {'),
     ('reserved options', 'green.c', 'options->reserved[i] != NULL', '0'),
     ('unknown flags', 'green.c', '(options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0', '1'),
