@@ -15,8 +15,9 @@
  *     catch block, nor in a destructor that an exception runs;
  *   - unwinding in C++: if a green below may end the thread by pthread_exit() or
  *     cancellation, do not wait in a fast call in a function that has destructors
- *     or try blocks, unless it is compiled with -fnon-call-exceptions.  To gcc
- *     nothing passes there that needs them, and std::terminate() is called.
+ *     or try blocks.  To compilers nothing passes there that would need them: gcc
+ *     has std::terminate() called, unless with -fnon-call-exceptions, and clang
+ *     may pass them over.
  *
  * It costs code: a few dozen instructions at each use, and every register is
  * lost there, so the function around it keeps nothing in them and has a frame

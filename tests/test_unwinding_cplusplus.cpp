@@ -18,6 +18,7 @@
 #include <unwind.h>
 
 #include <green.h>
+#include <green_fast.h>
 
 #include <cxxabi.h>
 
@@ -270,6 +271,43 @@ bool says(const death &how, const char *text)
     return false;
 }
 
+#if defined(__GLIBC__) && !defined(__clang__) /* which may pass such functions over */
+void *yield_and_end_thread(void *)
+{
+    pthread_exit(green_yield(nullptr));
+}
+
+/* Waits in a fast call when the other, started already, ends the thread. */
+__attribute__((optimize("non-call-exceptions"))) void *wait_in_a_fast_call(void *)
+{
+    noisy mine("fast");
+    green_t *g = green_new(yield_and_end_thread, nullptr);
+    green_switch(g, nullptr);
+    return green_switch_fast(g, value);
+}
+
+void *thread_with_a_fast_call(void *)
+{
+    noisy mine("thread");
+    return life_of(wait_in_a_fast_call);
+}
+
+void end_a_thread_below_a_fast_call()
+{
+    pthread_t id;
+    pthread_create(&id, nullptr, thread_with_a_fast_call, nullptr);
+    pthread_join(id, nullptr);
+    std::fprintf(stderr, "left: %s\n", story.c_str());
+}
+
+void frames_that_wait_in_a_fast_call_are_left_too()
+{
+    death how = death_of(end_a_thread_below_a_fast_call);
+    check(how.status == 0 && says(how, "left: fast thread\n"),
+          "a function that waits in a fast call is left, too, if it is compiled for that");
+}
+#endif
+
 void *throw_out(void *)
 {
     noisy mine("unwound");
@@ -491,6 +529,9 @@ int main()
     exceptions_being_handled_are_released();
 #ifdef __GLIBC__
     pthread_exit_in_a_green_runs_destructors();
+#endif
+#if defined(__GLIBC__) && !defined(__clang__)
+    frames_that_wait_in_a_fast_call_are_left_too();
 #endif
     an_exception_that_leaves_a_body_stops_the_program();
     one_that_leaves_a_hook_is_of_the_green_that_is_left();

@@ -161,6 +161,8 @@ green_end green__arch_jump
  * At this point x0 holds the value, which is also the first argument, and sp
  * is the saved stack pointer plus 8.  x29 becomes zero, where walkers of frame
  * pointers stop.
+ *
+ *     x19  what is called
  */
 .macro unwind_to_owner taken            /* bytes of the first frame below sp */
         green_unwind_to_owner 31, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)

@@ -144,7 +144,7 @@ green_function green__arch_switch
         je      .Lmodes_done
         /*
          * The x87 unit raises pending exceptions as soon as they are unmasked:
-         * what another green has left there must not strike this one.
+         * what another stack's code has left there must not strike this one.
          */
         fnstsw  -8(%rsp)
         notl    %ecx
@@ -188,6 +188,9 @@ green_end green__arch_jump
  * At this point rax holds the value, and rsp points at the first frame's rbp:
  * zero, where walkers of frame pointers stop.  The call leaves rsp a multiple
  * of 16, as the ABI wants it (3.2.2 "The Stack Frame").
+ *
+ *     rbx  what is called
+ *     rdi  value
  */
 .macro unwind_to_owner taken            /* bytes of the first frame below rsp */
         green_unwind_to_owner 7, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
