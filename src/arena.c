@@ -107,7 +107,7 @@ int green__slot_prepare(struct green__slot *slot)
 
 void green__slot_count(struct green__slot *slot)
 {
-    unsigned char resident[256];
+    unsigned char resident[256] = {0}; /* MSan does not know what mincore() writes */
     size_t page = green__page_size(), piece = sizeof resident * page;
     size_t end = green__slot_size(slot), low = end < COUNT_MOST ? 0 : end - COUNT_MOST;
     unsigned pages = 0;

@@ -35,7 +35,7 @@ struct walk {
 };
 
 /* One frame; false if there is to be no other. */
-static bool step(struct walk *walk, void *pc)
+static GREEN__NO_MSAN bool step(struct walk *walk, void *pc)
 {
     walk->begun = walk->begun || pc == walk->first;
     if (!walk->begun)
@@ -47,7 +47,7 @@ static bool step(struct walk *walk, void *pc)
            (uintptr_t)pc != (uintptr_t)green__arch_entry;
 }
 
-static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *walk)
+static GREEN__NO_MSAN _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *walk)
 {
     return step(walk, (void *)_Unwind_GetIP(context)) ? _URC_NO_REASON : _URC_END_OF_STACK;
 }

@@ -43,6 +43,13 @@ GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 /* For functions that are entered before, or left after, the sanitizer knows where it is. */
 #define GREEN__NO_ASAN __attribute__((no_sanitize("address")))
 
+/* For those that are called by what is never built with MSan; gcc does not have it. */
+#ifdef __clang__
+#define GREEN__NO_MSAN __attribute__((no_sanitize("memory")))
+#else
+#define GREEN__NO_MSAN
+#endif
+
 /* The codes of valgrind.h. */
 #define GREEN__VALGRIND_RUNNING 0x1001
 #define GREEN__VALGRIND_STACK_REGISTER 0x1501

@@ -229,6 +229,8 @@ int main(void)
 {
     if (green_current() == NULL)
         fail("green_current");
+    if (UNDER_MSAN)
+        return skip("MemorySanitizer adds instructions of its own");
     if (STRESSED)
         return skip("with GREEN_STRESS each stack is mapped");
     if (green_private_self->tag == 0)

@@ -192,6 +192,8 @@ static void wherever_the_stacks_are(void **state)
 static void also_above_the_threads_own(void **state)
 {
     (void)state;
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer wants more than this of a thread's stack for itself");
     enum { SIZE = 256 << 10, APART = 8 << 20 };
     char *memory = mmap(NULL, 4 * APART, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

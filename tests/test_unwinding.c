@@ -379,6 +379,12 @@ static void a_kill_is_an_error_and_unwinds_nothing_by_itself(void **state)
 
 #ifdef __GLIBC__ /* others do not unwind there */
 
+static void skip_if_it_cannot_end_in_a_green(void)
+{
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
+}
+
 static const green_options_t *options; /* of the next green */
 static const green_options_t detached[3] = {
     {.flags = GREEN_DETACHED}, {.flags = GREEN_DETACHED}, {.flags = GREEN_DETACHED}};
@@ -441,6 +447,7 @@ static void *end_thread_on(void *memory, size_t size)
 static void pthread_exit_cleans_up_in_the_ancestors_too(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     for (cancels = 0; cancels < 2; cancels++) {
         options = detached;
         assert_ptr_equal(end_thread_on(NULL, 0), cancels ? PTHREAD_CANCELED : V(9));
@@ -451,6 +458,7 @@ static void pthread_exit_cleans_up_in_the_ancestors_too(void **state)
 static void wherever_their_stacks_are(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     enum { SIZE = 256 << 10, APART = 8 << 20 }; /* Valgrind takes close ones for one */
     char *memory = mmap(NULL, 4 * APART, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -509,6 +517,7 @@ static int sanitized(void)
 static void also_in_the_first_thread_of_a_process(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     if (sanitized()) {
         print_message("skipped: LeakSanitizer ends the child for what cmocka has\n");
         skip();
@@ -554,6 +563,7 @@ static void *hold_in_a_green(void *value)
 static void an_ancestor_that_cleans_up_is_current_again(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     if (sanitized()) {
         print_message("skipped: under a sanitizer the green stays current\n");
         skip();
@@ -603,6 +613,7 @@ static void *free_one_that_ends_the_thread(void *value)
 static void one_that_is_freed_goes_on_to_its_parent(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     if (sanitized()) {
         print_message("skipped: under a sanitizer the green stays current\n");
         skip();
@@ -641,6 +652,7 @@ static void *free_a_parent_in_a_circle(void *value)
 static void it_goes_round_no_circle(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     if (sanitized()) {
         print_message("skipped: under a sanitizer the green stays current\n");
         skip();
@@ -797,6 +809,7 @@ static void *end_two_below(void *first)
 static void whatever_it_asks_first(void **state)
 {
     (void)state;
+    skip_if_it_cannot_end_in_a_green();
     if (sanitized()) {
         print_message("skipped: under a sanitizer the green stays current\n");
         skip();
