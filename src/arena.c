@@ -75,6 +75,7 @@ size_t green__page_size(void)
     static size_t size; /* the same whoever writes it */
     size_t known = __atomic_load_n(&size, __ATOMIC_RELAXED);
     if (known == 0) {
+        green__atomics(&size, sizeof size);
         known = (size_t)sysconf(_SC_PAGESIZE);
         __atomic_store_n(&size, known, __ATOMIC_RELAXED);
     }

@@ -115,6 +115,14 @@ static inline char *green__base(const green_t *g)
     return green__stack_top(&g->stack) - GREEN__ENDING_SIZE;
 }
 
+/* To Helgrind. */
+static inline void green__tell_atomics(green_t *g)
+{
+    green__atomics(&g->enter, sizeof g->enter);
+    green__atomics(&g->life, sizeof g->life);
+    green__atomics(&g->owner, sizeof g->owner + sizeof g->thread);
+}
+
 struct green__thread {
     /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;

@@ -21,8 +21,12 @@
 static inline green_t *take_block(struct green__thread *self)
 {
     green_t *g = self->spare;
-    if (UNLIKELY(g == NULL))
-        return malloc(sizeof *g);
+    if (UNLIKELY(g == NULL)) {
+        g = malloc(sizeof *g);
+        if (g != NULL && self->stacks.watched)
+            green__tell_atomics(g);
+        return g;
+    }
     self->spare = g->parent;
     self->spare_count--;
     return g;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "sanitize.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
@@ -51,6 +52,7 @@ static int guard_holds(const char *guard)
 static bool guard_by_advice(char *guard, size_t size)
 {
     static int believed = BY_ADVICE ? 0 : -1; /* 1 yes, -1 no, 0 not known yet */
+    green__atomics(&believed, sizeof believed);
     int belief = __atomic_load_n(&believed, __ATOMIC_RELAXED);
     if (belief < 0 || madvise(guard, size, MADV_GUARD_INSTALL) != 0)
         return false;

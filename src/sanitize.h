@@ -58,6 +58,14 @@ GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define GREEN__MEMCHECK_MAKE_MEM_UNDEFINED 0x4d430001
 #define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002
 
+#define GREEN__HELGRIND_MAKE_UNTRACKED 0x48470127 /* helgrind.h */
+
+/* Atomic variables: Helgrind takes what is done to them for races. */
+static inline void green__atomics(const volatile void *low, size_t size)
+{
+    green__arch_valgrind(GREEN__HELGRIND_MAKE_UNTRACKED, (uintptr_t)low, size);
+}
+
 /*
  * Memory that the user has given up and we have not: ASan reports who touches
  * it, until it is freed.  Whole units of 8 bytes.

@@ -130,14 +130,28 @@ static void unlock_all(void)
     green__unlock();
 }
 
+/* To Helgrind, which is there or not. */
+static void tell_atomics(struct green__thread *self)
+{
+    green__atomics(&self->current, sizeof self->current + sizeof self->tag);
+    green__atomics(&self->id, sizeof self->id);
+    green__atomics(&self->stacks.warm, 3 * sizeof self->stacks.warm);
+    green__atomics(&self->greens, sizeof self->greens);
+    green__atomics(&self->bereaved, sizeof self->bereaved);
+    green__tell_atomics(&self->main);
+}
+
 /* What the process needs once: a thread's end noticed, the locks held over fork. */
 static bool set_up_process(void)
 {
     static bool key_made, fork_handled;
     if (!key_made)
         key_made = pthread_key_create(&end_key, end_thread) == 0;
-    if (!fork_handled)
+    if (!fork_handled) {
+        tell_atomics(&unused_thread);
+        tell_atomics(&ended_thread);
         fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
+    }
     return key_made && fork_handled;
 }
 
@@ -155,6 +169,7 @@ struct green__thread *green__thread_begin(void)
     if (set_up_process()) {
         self = spare;
         if (self == NULL && (self = calloc(1, sizeof *self)) != NULL) {
+            tell_atomics(self);
             self->next_made = green__threads;
             green__threads = self;
             spare = self;

@@ -28,7 +28,7 @@ static inline int refuse(int error)
 #ifndef SYSTEM_OWN
 
 static struct asked {
-    int maps, unmaps, protects, guards, advices; /* how often; guards are no other advice */
+    _Atomic(int) maps, unmaps, protects, guards, advices; /* how often; guards are no other advice */
 } asked;
 
 enum how { GRANT, REFUSE, PRETEND };

@@ -312,8 +312,8 @@ static int have_threads(void *unused)
 static void threads_get_an_alternate_stack_and_give_it_back(void **state)
 {
     (void)state;
-    if (UNDER_ASAN || UNDER_TSAN)
-        skip_because("a sanitizer gives each thread an alternate stack, or more memory, itself");
+    if (UNDER_ASAN || UNDER_TSAN || under_helgrind())
+        skip_because("the tool gives each thread an alternate stack, or more memory, itself");
     struct child child = run_child(have_threads, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);

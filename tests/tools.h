@@ -46,6 +46,12 @@
 #define SANITIZED (UNDER_ASAN || UNDER_TSAN || UNDER_MSAN)
 
 /* Memcheck looks at what write() is given, and at who holds memory when a child ends. */
+static inline int under_helgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload_helgrind") != NULL;
+}
+
 static inline int under_valgrind(void)
 {
     const char *preload = getenv("LD_PRELOAD");
