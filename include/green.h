@@ -152,9 +152,11 @@
  *           libgreen's own, which waits for their second round (a thread whose
  *           first use comes even later leaks what it has made)
  *
- * They are looked for in this order, before ELOOP and ENOMEM.  The library
- * never prints and never aborts, but for green_exit() where it cannot work or is
- * caught, and an exception that leaves a body.
+ * They are looked for in this order, before ELOOP and ENOMEM.
+ *
+ * The library prints or aborts only where green_exit() cannot work or is caught,
+ * where an exception leaves a body, and where green_report_overflow() has asked
+ * it to print.
  *
  * Every function may be called from any thread; none is async-signal-safe, but
  * for those of rule 17.  Nothing here is a cancellation point.
@@ -238,6 +240,9 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
  * control came back with a value (which is dropped), or with the errno of an
  * error thrown at the caller meanwhile.
  *
+ * What green_set_parent() sets meanwhile takes effect afterwards.  If the caller
+ * itself is released meanwhile, g has its real parent again and is not released.
+ *
  * EBUSY, nothing changed: the current green, or one that another call is
  * freeing.  EINVAL: a main green, of any thread.
  * Freeing a green before its children is allowed and O(1).
@@ -310,7 +315,8 @@ green_t *green_main(void);
 
 /*
  * g's parent, in whatever state it is; while green_free() is ending g, the caller
- * of that (rule 9).  NULL for a main green, without an error.
+ * of that (rule 9).  NULL for a main green, without an error; NULL with EPERM for
+ * a green of a thread that has ended.
  */
 green_t *green_parent(const green_t *g);
 
@@ -427,7 +433,7 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg);
  * It wants an unwinder: that of the program, which every C++ program has, or
  * that of glibc's backtrace(), which loads one when it is first called; and
  * some 5 KiB of the running stack.  ENOSYS if there is neither.  EINVAL if g is
- * NEW or DEAD, or n negative.  Works inside a trace hook.
+ * NEW or DEAD, or n negative.  ENOMEM.  Works inside a trace hook.
  */
 int green_backtrace(const green_t *g, void **pcs, int n);
 
