@@ -90,6 +90,8 @@ static inline int probe(const char *address)
 {
     static int ends[2];
     char byte;
+    if (under_valgrind())
+        return probe_unseen(address);
     if (ends[0] == 0)
         must(syscall(SYS_pipe2, ends, O_NONBLOCK | O_CLOEXEC) == 0);
     if (write(ends[1], address, 1) != 1)

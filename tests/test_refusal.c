@@ -296,6 +296,8 @@ static size_t locked(void)
 static int locked_child(void *unused)
 {
     (void)unused;
+    if (under_valgrind())
+        return skipped("what is locked is Valgrind's as well");
     must(make_until_refused(64 * KIB, 0, 500, 1) == 500); /* so arenas have grown */
     if (mlockall(MCL_FUTURE) != 0)
         return skipped("mlockall() is not permitted");

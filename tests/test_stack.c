@@ -29,6 +29,8 @@ static int close_pipe(void **state)
 static int probe(const char *address)
 {
     char byte;
+    if (under_valgrind())
+        return probe_unseen(address);
     if (write(fds[1], address, 1) != 1)
         return errno;
     return read(fds[0], &byte, 1) == 1 ? 0 : EIO;
@@ -450,10 +452,12 @@ static void any_memory_will_do(void **state)
 {
     (void)state;
     green_t *g;
-    lend_own_stack(V(1)); /* main's stack, a green's, the heap */
-    g = green_new(lend_own_stack, NULL);
-    assert_ptr_equal(green_switch(g, V(3)), V(3));
-    assert_int_equal(green_free(g), 0);
+    if (!under_valgrind()) { /* it takes a stack within a stack for a part of it */
+        lend_own_stack(V(1)); /* main's stack, a green's, the heap */
+        g = green_new(lend_own_stack, NULL);
+        assert_ptr_equal(green_switch(g, V(3)), V(3));
+        assert_int_equal(green_free(g), 0);
+    }
     for (int i = 0; i < 3; i++) {
         void *heap = malloc(ROOM);
         g = on(heap, ROOM, GREEN_NO_GUARD); /* which it is anyway */

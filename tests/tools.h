@@ -5,9 +5,14 @@
  * Which tool a test runs under: for what cannot be had there.  What is skipped
  * says why.
  */
+#include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 /* gcc says it by macros, clang by features. */
 #ifndef __has_feature
@@ -57,6 +62,17 @@ static inline int under_valgrind(void)
     const char *preload = getenv("LD_PRELOAD");
     return getenv("RUNNING_ON_VALGRIND") != NULL ||
            (preload != NULL && strstr(preload, "vgpreload") != NULL);
+}
+
+/*
+ * 0 if a byte can be read there, else the errno that the kernel gives.  For
+ * Memcheck, which would report it of what is below a stack pointer.
+ */
+static inline int probe_unseen(const char *address)
+{
+    char byte;
+    struct iovec to = { &byte, 1 }, from = { (void *)(uintptr_t)address, 1 };
+    return syscall(SYS_process_vm_readv, getpid(), &to, 1UL, &from, 1UL, 0UL) == 1 ? 0 : errno;
 }
 
 /*
