@@ -86,7 +86,8 @@ class Library:
             call(['c++', *self.options[1:], '-std=c++11', '-c', source, '-o', objects[0]])
             self.programs[name] = objects + ['-lstdc++']
             return
-        call([*self.cc, *self.options, '-c', source, '-o', objects[0]])
+        unwound = ['-fexceptions'] if '_unwinding' in name else [] # as in tests/CMakeLists.txt
+        call([*self.cc, *self.options, *unwound, '-c', source, '-o', objects[0]])
         assembly = source[:-2] + '.S'
         if os.path.exists(assembly):
             objects.append(os.path.join(self.dir, name + '_S.o'))
