@@ -9,6 +9,7 @@
  * something was compiled with -fexceptions.  The library asks for none.  Its
  * interface is the Itanium C++ ABI, Exception Handling, 1.3 and 1.6.
  */
+#define _GNU_SOURCE /* dprintf */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
