@@ -90,7 +90,8 @@ void __asan_unpoison_memory_region(const volatile void *low, size_t size)
 
 void __lsan_register_root_region(const void *low, size_t size)
 {
-    must(probe_unseen(low) == 0 && probe_unseen((const char *)low + size - 1) == 0); /* no guard */
+    if (!under_valgrind()) /* no guard, but what is below a stack pointer */
+        must(((const volatile char *)low)[0] + ((const volatile char *)low)[size - 1] < 256);
     regions++;
     last_region = low;
     last_size = size;
