@@ -193,14 +193,15 @@ static bool mappings_are_locked(void)
 /* Where to ask for a mapping: anywhere, or by turns below and above the others, never twice. */
 static void *place(size_t bytes)
 {
-    static uintptr_t low = (uintptr_t)4 << 30;
     static char *high;
     static bool is_low;
     if (!GREEN__STRESS)
         return NULL;
     is_low = !is_low;
-    if (is_low)
+    if (is_low) {
+        static uintptr_t low = (uintptr_t)4 << 30;
         return (void *)((low += bytes) - bytes);
+    }
     if (high == NULL) { /* where the system begins with them */
         high = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (high == MAP_FAILED)

@@ -85,7 +85,7 @@ static __attribute__((noinline)) void walk_from_here(void *arg)
 }
 
 /* The frames of g, a started green; here: the address to begin at if it is running. */
-static int walk(const green_t *g, const void *here, void **pcs, int n)
+static int walk_green(const green_t *g, const void *here, void **pcs, int n)
 {
     struct walk walk = {.first = here, .pcs = pcs, .n = n};
     if (g == green__running(green__self)) {
@@ -112,7 +112,7 @@ __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int 
         errno = EINVAL;
         return -1;
     }
-    return n > 0 ? walk(g, __builtin_return_address(0), pcs, n) : 0;
+    return n > 0 ? walk_green(g, __builtin_return_address(0), pcs, n) : 0;
 }
 
 /* ---- The list ----------------------------------------------------------------- */
@@ -142,7 +142,7 @@ static void format_pc(char *text, size_t size, uintptr_t pc, bool is_return)
 static void format_where(char *text, size_t size, const green_t *g, const void *here)
 {
     void *pcs[32];
-    int n = walk(g, here, pcs, 32), at = 0;
+    int n = walk_green(g, here, pcs, 32), at = 0;
     while (at < n - 1 && is_move((uintptr_t)pcs[at]))
         at++;
     if (at < n)

@@ -203,7 +203,7 @@ static void clear_deep(struct green__slot *slot)
     green__slot_clear(slot, green__slot_is_running(slot) && here < kept ? here : kept);
 }
 
-static void count(struct green__slot *slot)
+static void count_pages(struct green__slot *slot)
 {
     green__slot_count(slot);
     if (slot->pages <= SHALLOW) {
@@ -222,7 +222,7 @@ static void keep(struct green__stack_cache *cache, struct green__slot *slot)
     size_t bound = CACHE_BYTES / green__page_size(), given = 0;
 
     if (slot->uses == 0 || slot->uses == COUNT_EVERY)
-        count(slot);
+        count_pages(slot);
     if (slot->pages == 0) { /* its green never ran */
         retire(kind, slot);
         return;
