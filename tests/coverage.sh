@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Coverage of the library by its tests: every line of C is executed and each of
+# its branches taken, but for what coverage_exceptions.txt lists with its reason.
+# (That each instruction of the switch is executed, mutants/assembly.py shows: it
+# drops them one by one.)
+#
+#     tests/coverage.sh [BUILD-DIRECTORY]
+set -eu
+cd "$(dirname "$0")/.."
+build=$PWD/${1:-build/coverage}
+rm -rf "$build" # counts add up
+mkdir -p "$build"
+umask 0 # a test that has become nobody counts too
+
+gcc -O1 -c tests/coverage.c -o "$build/coverage.o"
+cmake -B "$build" -DCMAKE_BUILD_TYPE=Debug -DGREEN_BUILD_EXAMPLES=OFF -DGREEN_TEST_FAST=OFF \
+    -DCMAKE_C_FLAGS="--coverage -fprofile-update=atomic" \
+    -DCMAKE_EXE_LINKER_FLAGS="--coverage $build/coverage.o" > "$build/log" 2>&1 &&
+    cmake --build "$build" -j 2 >> "$build/log" 2>&1 || { tail -n 40 "$build/log"; exit 1; }
+find "$build" -name '*.gcda' -exec rm {} + # of what CMake has tried
+ctest --test-dir "$build" -j 2 --no-tests=error --output-on-failure -R '^test_' > "$build/log" 2>&1 ||
+    { tail -n 100 "$build/log"; exit 1; }
+grep 'tests passed' "$build/log"
+gcovr --root . --filter src/ --json "$build/coverage.json" "$build" 2> "$build/gcovr.log" ||
+    { cat "$build/gcovr.log"; exit 1; }
+python3 tests/coverage.py "$build/coverage.json"
