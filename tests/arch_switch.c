@@ -455,8 +455,6 @@ static void flags_stay_when_modes_change(void **state)
 
 /* ---- Stops at every instruction ------------------------------------------------------ */
 
-extern const char registers_code[] __asm__("registers_call"), registers_end[] __asm__("registers_entry");
-
 static volatile sig_atomic_t stops, right;
 static volatile uintptr_t stopped_at, range_low, range_high;
 static uintptr_t callers[2];   /* where the stack pointer of each side's registers_call() is */
@@ -518,7 +516,8 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
         walk->wrong += _Unwind_GetGR(context, TOP_2) != on_top[2];
     }
     walk->there |= pc == stopped_at;
-    if (!walk->there || pc - (uintptr_t)registers_code >= (uintptr_t)(registers_end - registers_code))
+    if (!walk->there || pc - (uintptr_t)registers_call >=
+                            (uintptr_t)registers_entry - (uintptr_t)registers_call)
         return _URC_NO_REASON;
     walk->found++;
     const int which = is_second((void *)call_frame);
