@@ -615,7 +615,8 @@ static void whatever_fails_nothing_is_half_done_and_nothing_leaks(void **state)
         failed += atomic_load(&told->failed);
         print_message("%-20s %3d calls, each once and for good: %d operations failed\n", names[kind],
                       n - 1, atomic_load(&told->failed));
-        assert_true(n > 1); /* the scenario comes by there at all */
+        /* The scenario comes by there at all; guards by mprotect alone are not asked by a pipe. */
+        assert_true(n > 1 || kind == PIPE2);
     }
     print_message("faults: %ld calls refused in %ld plays of %d operations, %ld of which failed\n",
                   faults, plays, OPERATIONS, failed);
