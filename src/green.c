@@ -70,15 +70,14 @@ green_state_t green_state(const green_t *g)
         errno = EINVAL;
         return GREEN_DEAD;
     }
+    /* Who dies is DEAD only when no signal handler finds it current any more. */
     struct green__thread *thread = load(g->thread);
-    if (load(g->life) == GREEN__DEAD)
-        return GREEN_DEAD;
     bool unsettled = UNLIKELY(green__self->unwinding) && thread == green__self;
     const green_t *current =
         unsettled ? green__current_when_settled(thread) : load(thread->current);
     if (current == g && load(thread->id) == load(g->owner))
         return GREEN_RUNNING;
-    if (unsettled && g->left)
+    if (load(g->life) == GREEN__DEAD || (unsettled && g->left))
         return GREEN_DEAD;
     return load(g->life) == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
 }

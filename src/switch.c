@@ -180,8 +180,6 @@ void green__settle_unwinding(struct green__thread *self)
 {
     if (LIKELY(!self->unwinding) || self->sanitized)
         return;
-    self->unwinding = false;
-    green__thread_set_tag(self);
     for (green_t *g = load(self->current); g->left; g = load(self->current)) {
         store(self->current, unwinding_target(g));
         if (g->stand_in != NULL)
@@ -191,6 +189,8 @@ void green__settle_unwinding(struct green__thread *self)
         if (g->detached)
             green__release(g);
     }
+    self->unwinding = false;
+    green__thread_set_tag(self);
 }
 
 /* ---- Delivering --------------------------------------------------------------------- */
