@@ -44,7 +44,7 @@
 
 /* A stack that uses more than this is deep, however deep. */
 #define COUNT_MOST ((size_t)16 << 20)
-_Static_assert(COUNT_MOST / 4096 < 1 << 13, "as many pages as a slot can tell");
+_Static_assert(COUNT_MOST / 4096 < 1 << 15, "as many pages as a slot can tell");
 
 /* Kinds of slots whose size has the same hash. */
 struct kinds {
@@ -119,7 +119,7 @@ void green__slot_count(struct green__slot *slot)
         for (size_t i = 0; i < n / page; i++)
             pages += resident[i] & 1;
     }
-    slot->pages = pages & 0x1fff;
+    slot->pages = pages & 0x7fff;
 }
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)
@@ -358,8 +358,8 @@ static struct green__slot *leave_home(struct green__arena *arena)
 static void leave_behind(struct green__slot *slot)
 {
     uint32_t thread = (uint32_t)syscall(SYS_gettid);
-    slot->pages = thread & 0x1fff;
-    slot->uses = thread >> 13 & 0x3ffff;
+    slot->pages = thread & 0x7fff;
+    slot->uses = (uint16_t)(thread >> 15);
     slot->next = left;
     left = slot;
 }
@@ -370,7 +370,7 @@ static void fetch_left(void)
     left = NULL;
     while (slot != NULL) {
         struct green__slot *next = slot->next;
-        uint32_t thread = (uint32_t)slot->uses << 13 | slot->pages;
+        uint32_t thread = (uint32_t)slot->uses << 15 | slot->pages;
         if (syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH) {
             slot->next = left;
             left = slot;

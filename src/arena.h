@@ -34,9 +34,9 @@ struct green__arena;
 struct green__slot {
     struct green__slot *next; /* in the list it is in */
     uint32_t index;           /* in its arena; set when it first leaves home */
-    uint32_t ready : 1;       /* has its guard, if it shall have one; is known to Valgrind */
-    uint32_t pages : 13;      /* resident, as counted last */
-    uint32_t uses : 18;       /* stack.c: how soon they are counted again */
+    uint16_t uses;            /* stack.c: how soon its pages are counted again */
+    uint16_t ready : 1;       /* has its guard, if it shall have one; is known to Valgrind */
+    uint16_t pages : 15;      /* resident, as counted last */
 };
 
 struct green__arena {

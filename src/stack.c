@@ -54,6 +54,9 @@ static void add(_Atomic(size_t) *counter, size_t n)
     atomic_store_explicit(counter, value + n, memory_order_relaxed);
 }
 
+/* Not on the way of most stacks, whose registers it must not cost. */
+#define RARE __attribute__((noinline, cold))
+
 /* ---- The cache ----------------------------------------------------------- */
 
 static void push(struct green__slot **list, struct green__slot *slot)
@@ -112,7 +115,7 @@ static void send_home(struct green__stack_kind *kind, unsigned n)
 }
 
 /* Of the slots without pages a thread keeps a few. */
-static void retire(struct green__stack_kind *kind, struct green__slot *slot)
+static RARE void retire(struct green__stack_kind *kind, struct green__slot *slot)
 {
     push_cold(kind, slot);
     if (kind->colds >= 2 * BATCH)
@@ -130,8 +133,8 @@ static void empty(struct green__stack_cache *cache, struct green__stack_kind *ki
 }
 
 /* Makes a kind the first; one too many makes the last give way. */
-static struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t size,
-                                            size_t guard)
+static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t size,
+                                                 size_t guard)
 {
     struct green__stack_kind *kinds = cache->kinds;
     size_t last = sizeof cache->kinds / sizeof cache->kinds[0] - 1, at = 1;
@@ -203,7 +206,7 @@ static void clear_deep(struct green__slot *slot)
     green__slot_clear(slot, green__slot_is_running(slot) && here < kept ? here : kept);
 }
 
-static void count_pages(struct green__slot *slot)
+static RARE void count_pages(struct green__slot *slot)
 {
     green__slot_count(slot);
     if (slot->pages <= SHALLOW) {
@@ -215,11 +218,19 @@ static void count_pages(struct green__slot *slot)
     slot->uses = COUNT_EVERY - COUNT_DEEP;
 }
 
-static void keep(struct green__stack_cache *cache, struct green__slot *slot)
+/* Makes room for so many pages more in a cache. */
+static RARE void make_room(struct green__stack_cache *cache, size_t pages)
+{
+    size_t given = 0;
+    cache->most_pages = CACHE_BYTES / green__page_size();
+    while (cache->pages + pages > cache->most_pages && cool_one(cache, &given)) {
+    }
+}
+
+static inline void keep(struct green__stack_cache *cache, struct green__slot *slot)
 {
     struct green__arena *arena = green__slot_arena(slot);
     struct green__stack_kind *kind = find_kind(cache, arena->size, arena->guard);
-    size_t bound = CACHE_BYTES / green__page_size(), given = 0;
 
     if (slot->uses == 0 || slot->uses == COUNT_EVERY)
         count_pages(slot);
@@ -228,8 +239,8 @@ static void keep(struct green__stack_cache *cache, struct green__slot *slot)
         return;
     }
     slot->uses++;
-    while (cache->pages + slot->pages > bound && cool_one(cache, &given)) {
-    }
+    if (cache->pages + slot->pages > cache->most_pages)
+        make_room(cache, slot->pages);
     push_warm(cache, kind, slot);
 }
 
@@ -264,7 +275,8 @@ static void hand_out(struct green__slot *slot, struct green__stack *stack)
 }
 
 /* Gets one that no warm stack of the kind used last will do for. */
-static struct green__slot *get_slot(struct green__stack_cache *cache, size_t asked, bool guarded)
+static RARE struct green__slot *get_slot(struct green__stack_cache *cache, size_t asked,
+                                         bool guarded)
 {
     size_t page = green__page_size();
     size_t size = asked == 0 ? GREEN__STACK_DEFAULT : asked;
@@ -291,6 +303,12 @@ static struct green__slot *get_slot(struct green__stack_cache *cache, size_t ask
     return slot;
 }
 
+static RARE void tell_of_use(const struct green__stack *stack)
+{
+    green__stack_begins(stack->low, stack->size);
+    green__valgrind_use(green__stack_top(stack));
+}
+
 int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
                      struct green__stack *stack)
 {
@@ -306,10 +324,8 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
         return -1;
     }
     hand_out(slot, stack);
-    if (cache->watched) {
-        green__stack_begins(stack->low, stack->size);
-        green__valgrind_use(green__stack_top(stack));
-    }
+    if (cache->watched)
+        tell_of_use(stack);
     add(&cache->got, 1);
     return 0;
 }
@@ -323,28 +339,38 @@ void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
     green__stack_begins(stack->low, stack->size);
 }
 
-void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
+static RARE void tell_of_end(const struct green__stack *stack)
 {
-    struct green__slot *slot = stack->slot;
-    if ((cache == NULL || cache->watched) && stack->low != NULL) {
-        green__stack_ends(stack->low, stack->size);
-        if (slot != NULL && !green__slot_is_running(slot))
-            green__valgrind_unuse(stack->low, stack->size);
-    }
-    if (GREEN__STRESS && cache != NULL)
-        green__stack_drop(cache);
-    if (slot != NULL) {
-        add(cache != NULL ? &cache->put : &put_without, 1);
-        if (cache != NULL && (!GREEN__STRESS || green__slot_is_running(slot))) {
-            keep(cache, slot);
-        } else {
-            slot->next = NULL;
-            green__arena_give(slot);
-        }
+    green__stack_ends(stack->low, stack->size);
+    if (stack->slot != NULL && !green__slot_is_running(stack->slot))
+        green__valgrind_unuse(stack->low, stack->size);
+}
+
+/* One that does not go into a cache. */
+static RARE void put_elsewhere(const struct green__stack *stack)
+{
+    if (stack->slot != NULL) {
+        stack->slot->next = NULL;
+        green__arena_give(stack->slot);
     } else if (stack->low != NULL) {
         green__valgrind_return(stack->low, stack->size);
         green__valgrind_deregister(stack->valgrind);
     }
+}
+
+void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
+{
+    struct green__slot *slot = stack->slot;
+    if ((cache == NULL || cache->watched) && stack->low != NULL)
+        tell_of_end(stack);
+    if (GREEN__STRESS && cache != NULL)
+        green__stack_drop(cache);
+    if (slot != NULL)
+        add(cache != NULL ? &cache->put : &put_without, 1);
+    if (slot != NULL && cache != NULL && (!GREEN__STRESS || green__slot_is_running(slot)))
+        keep(cache, slot);
+    else
+        put_elsewhere(stack);
     *stack = (struct green__stack){0};
 }
 

@@ -50,6 +50,7 @@ struct green__stack_kind {
 struct green__stack_cache {
     struct green__stack_kind kinds[8]; /* the last used first */
     size_t pages;                      /* in warm stacks, as counted last */
+    size_t most_pages;                 /* that there may be; 0: not known yet */
     _Atomic(size_t) warm;              /* how many of these */
     _Atomic(size_t) got, put;          /* how often, ever */
     bool watched;                      /* a tool wants to be told of stacks, and to see each end */
