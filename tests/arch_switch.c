@@ -118,7 +118,11 @@ static void *leave_with_pattern(struct side *me, void *value)
     void *volatile result;
     for (uint32_t w = 0; w < registers_count; w++)
         me->in[w] = (next_random() & registers_mask[w] & settable[w]) | registers_base[w];
-#if defined __x86_64__ /* what is left below the stack pointer must not pass for control words */
+#if defined __x86_64__ /* neither word must pass for the other, nor what is left below the stack pointer */
+    if (next_random() % 2)
+        me->in[7] = registers_base[7];
+    if (next_random() % 4 == 0)
+        me->in[6] = me->in[7];
     if (next_random() % 2)
         me->in[5] = (me->in[5] & ~(uint64_t)0xffff) | me->in[7];
 #endif

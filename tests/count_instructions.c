@@ -58,16 +58,16 @@ enum { STATIC, SHARED };
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
-    {[SWITCH]      = {    630,    640},
+    {[SWITCH]      = {    620,    630},
      [SWITCH_FAST] = {    310,    310},
-     [YIELD]       = {    725,    740},
+     [YIELD]       = {    610,    620},
      [YIELD_FAST]  = {    315,    315},
-     [LIFE]        = {   6600,   6640}},
-    {[SWITCH]      = {    605,    615},
+     [LIFE]        = {   6220,   6260}},
+    {[SWITCH]      = {    595,    605},
      [SWITCH_FAST] = {    325,    325},
-     [YIELD]       = {    685,    695},
+     [YIELD]       = {    600,    610},
      [YIELD_FAST]  = {    335,    335},
-     [LIFE]        = {   7140,   7180}},
+     [LIFE]        = {   6450,   6490}},
 };
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */

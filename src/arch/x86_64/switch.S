@@ -108,9 +108,8 @@ green_function green__arch_switch
         cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
         jne     .Lmodes
         movl    (%rdx), %ecx
-        xorl    (%rsp), %ecx
-        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %ecx
-        jnz     .Lmodes
+        cmpl    (%rsp), %ecx            /* status and all: mostly equal, and soonest known */
+        jne     .Lmxcsr
 .Lmodes_done:
         .cfi_remember_state
         addq    $8, %rsp
@@ -121,6 +120,14 @@ green_function green__arch_switch
         green_jump %rcx
         ud2
 
+        /* The status bits are the thread's: they may differ. */
+.Lmxcsr:
+        .cfi_restore_state
+        .cfi_def_cfa %rsp, 16
+        xorl    (%rsp), %ecx
+        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %ecx
+        jz      .Lmodes_done
+
         /*
          * Rare: a rounding mode or a mask differs, or nobody knows.  The present
          * words are read into the red zone.  Of MXCSR only the control bits
@@ -128,8 +135,6 @@ green_function green__arch_switch
          * but for the case below.
          */
 .Lmodes:
-        .cfi_restore_state
-        .cfi_def_cfa %rsp, 16
         stmxcsr -16(%rsp)
         fnstcw  -8(%rsp)
         movl    -16(%rsp), %edx
