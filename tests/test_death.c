@@ -2,13 +2,12 @@
 /* Where a green's result goes when it ends: values (rule 4) and errors (rule 5). */
 #include <limits.h>
 
-#include "testing.h"
+#include "greens.h"
 
-/* Dies of the errno that its value points to, or of that small number itself. */
-static void *die_of(void *value)
+/* Dies of the errno that its value points to: it may be one that is no value, -1. */
+static void *die_of_one_at(void *where)
 {
-    errno = (intptr_t)value < 4096 ? (int)(intptr_t)value : *(const int *)value;
-    return GREEN_FAILED;
+    return die_of(V(*(const int *)where));
 }
 
 /* Notes what it is started or resumed with, at its parent meanwhile; dies of an error. */
@@ -26,28 +25,8 @@ static void *note_all(void *value)
 
 static green_t *suspended(green_fn *run, green_t *parent)
 {
-    green_t *g = green_new(run, NULL);
-    assert_ptr_not_equal(green_switch(g, V(0)), GREEN_FAILED);
-    assert_int_equal(green_set_parent(g, parent != NULL ? parent : green_current()), 0);
-    assert_int_equal(green_state(g), GREEN_SUSPENDED);
-    return g;
+    return suspend(green_new(run, NULL), V(0), parent);
 }
-
-static green_t *dead(green_t *parent)
-{
-    green_t *g = green_new(give_back, NULL);
-    green_switch(g, NULL);
-    assert_int_equal(green_set_parent(g, parent != NULL ? parent : green_current()), 0);
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    return g;
-}
-
-#define free_all(...)                                                            \
-    do {                                                                         \
-        green_t *all_[] = {__VA_ARGS__};                                         \
-        for (size_t i_ = 0; i_ < sizeof all_ / sizeof *all_; i_++)               \
-            assert_int_equal(green_free(all_[i_]), 0);                           \
-    } while (0)
 
 /* ---- Values ------------------------------------------------------------- */
 
@@ -246,7 +225,7 @@ static void a_green_that_returns_green_failed_dies_of_errno(void **state)
     (void)state;
     static const int errors[] = {E1, E2, EINVAL, EBUSY, EPERM, EINTR, 1, 4095, 4096, INT_MAX};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        green_t *g = green_new(die_of, NULL);
+        green_t *g = green_new(die_of_one_at, NULL);
         assert_fails(green_switch(g, (void *)&errors[i]), errors[i]);
         assert_int_equal(green_state(g), GREEN_DEAD);
         free_all(g);
@@ -258,7 +237,7 @@ static void an_errno_that_is_not_positive_counts_as_ecanceled(void **state)
     (void)state;
     static const int errors[] = {ECANCELED, 0, -1, -EINVAL, INT_MIN};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        green_t *g = green_new(die_of, NULL);
+        green_t *g = green_new(die_of_one_at, NULL);
         assert_null(green_switch(g, (void *)&errors[i]));
         assert_int_equal(green_state(g), GREEN_DEAD);
         free_all(g);

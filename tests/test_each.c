@@ -2,7 +2,7 @@
 /* green_each(): whom it shows, and that its function only looks. */
 #include <pthread.h>
 
-#include "testing.h"
+#include "greens.h"
 
 static int note_name(green_t *g, void *arg)
 {
@@ -11,16 +11,10 @@ static int note_name(green_t *g, void *arg)
     return 0;
 }
 
-static green_t *named(const char *name, green_fn *run)
-{
-    green_options_t options = {.name = name};
-    return green_new_with(run, NULL, &options);
-}
-
 static void main_alone_is_shown_if_nothing_has_started(void **state)
 {
     (void)state;
-    green_t *g = named("new", echo);
+    green_t *g = named("new", echo, NULL);
     assert_int_equal(green_each(note_name, NULL), 0);
     assert_noted("main:1");
     assert_int_equal(green_free(g), 0);
@@ -54,9 +48,9 @@ static void *look_from_inside(void *value)
 static void the_started_living_greens_are_shown_once_each(void **state)
 {
     (void)state;
-    struct met met = {.greens = {green_main(), named("a", echo), named("b", look_from_inside),
-                                 named("new", echo)}};
-    green_t *d = named("dead", give_back);
+    struct met met = {.greens = {green_main(), named("a", echo, NULL),
+                                 named("b", look_from_inside, NULL), named("new", echo, NULL)}};
+    green_t *d = named("dead", give_back, NULL);
     green_switch(d, NULL);
     green_switch(met.greens[1], NULL);
     assert_ptr_equal(green_switch(met.greens[2], &met), &met);
@@ -93,7 +87,7 @@ static void what_is_not_zero_stops_the_walk_and_comes_back(void **state)
     (void)state;
     green_t *greens[3];
     for (int i = 0; i < 3; i++) {
-        greens[i] = named("g", echo);
+        greens[i] = named("g", echo, NULL);
         green_switch(greens[i], NULL);
     }
     int count = 0;
@@ -144,8 +138,8 @@ static int try_everything(green_t *g, void *arg)
 static void its_function_may_only_look(void **state)
 {
     (void)state;
-    waiting = named("waiting", echo);
-    fresh = named("fresh", echo);
+    waiting = named("waiting", echo, NULL);
+    fresh = named("fresh", echo, NULL);
     green_switch(waiting, NULL);
     assert_int_equal(green_each(try_everything, NULL), 0);
     assert_noted("tried");
@@ -167,7 +161,7 @@ static void *walk(void *arg)
 static void other_threads_greens_are_not_shown(void **state)
 {
     (void)state;
-    green_t *g = named("g", echo);
+    green_t *g = named("g", echo, NULL);
     green_switch(g, NULL);
     pthread_t thread;
     void *result;

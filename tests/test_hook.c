@@ -3,42 +3,11 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "testing.h"
-
-static green_t *named(const char *name, green_fn *run)
-{
-    green_options_t options = {.name = name};
-    green_t *g = green_new_with(run, NULL, &options);
-    assert_non_null(g);
-    return g;
-}
+#include "greens.h"
 
 static green_t *suspended(const char *name, green_fn *run)
 {
-    green_t *g = named(name, run);
-    assert_ptr_equal(green_switch(g, V(1)), V(1));
-    return g;
-}
-
-static green_t *dead(void)
-{
-    green_t *g = green_new(give_back, NULL);
-    green_switch(g, NULL);
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    return g;
-}
-
-#define free_all(...)                                                            \
-    do {                                                                         \
-        green_t *all_[] = {__VA_ARGS__};                                         \
-        for (size_t i_ = 0; i_ < sizeof all_ / sizeof *all_; i_++)               \
-            assert_int_equal(green_free(all_[i_]), 0);                           \
-    } while (0)
-
-static void *die_of(void *value)
-{
-    errno = (int)(intptr_t)value;
-    return GREEN_FAILED;
+    return suspend(named(name, run, NULL), V(1), NULL);
 }
 
 static void *survive(void *value)
@@ -108,7 +77,7 @@ static void end_oneself(green_trace_event_t event, green_t *from, green_t *to, v
 static void a_hook_may_replace_or_end_itself(void **state)
 {
     (void)state;
-    green_t *g = named("g", echo);
+    green_t *g = named("g", echo, NULL);
     green_set_trace(replace_oneself, mark_b);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
     assert_noted("1 1 1 other:1");
@@ -146,8 +115,8 @@ static void spoil_errno(green_trace_event_t event, green_t *from, green_t *to, v
 static void a_hook_may_spoil_errno(void **state)
 {
     (void)state;
-    green_t *g = named("g", survive), *h = named("h", die_of);
-    green_t *fresh = named("n", echo), *d = dead();
+    green_t *g = named("g", survive, NULL), *h = named("h", die_of, NULL);
+    green_t *fresh = named("n", echo, NULL), *d = dead(NULL);
     green_set_trace(spoil_errno, NULL);
     assert_fails(green_switch(h, V(E1)), E1);
     assert_fails(green_throw(fresh, E2), E2);
@@ -290,9 +259,9 @@ static void all_but_looking_is_refused_in_a_hook_and_changes_nothing(void **stat
     foreign = made;
     assert_int_equal(green_key_create(&key, NULL), 0);
     assert_int_equal(green_setspecific(key, V(6)), 0);
-    target = named("target", target_body);
+    target = named("target", target_body, NULL);
     assert_int_equal(green_set_data(target, V(5)), 0);
-    fresh_one = named("fresh", give_back);
+    fresh_one = named("fresh", give_back, NULL);
     waiting = suspended("waiting", echo);
 
     green_set_trace(try_everything, target);
@@ -327,13 +296,13 @@ static void meddle(green_trace_event_t event, green_t *from, green_t *to, void *
 static void every_kind_of_move_is_completed_all_the_same(void **state)
 {
     (void)state;
-    green_t *g = named("g", survive), *other = suspended("other", echo);
+    green_t *g = named("g", survive, NULL), *other = suspended("other", echo);
     green_set_trace(meddle, other);
     assert_ptr_equal(green_switch(g, V(1)), V(1)); /* start, yield */
     assert_null(green_throw(g, E1));               /* throw, yield */
     assert_refused(green_free(g), EBUSY);          /* throw, yield */
     assert_ptr_equal(green_switch(g, V(2)), V(2)); /* switch, death */
-    green_t *h = named("h", die_of), *fresh = named("fresh", echo);
+    green_t *h = named("h", die_of, NULL), *fresh = named("fresh", echo, NULL);
     assert_fails(green_switch(h, V(E1)), E1);      /* start, death by error */
     assert_fails(green_throw(fresh, E2), E2);      /* death unrun */
     green_set_trace(NULL, NULL);

@@ -3,26 +3,11 @@
  * Who is whose parent (rule 8): green_parent(), green_set_parent(), and under
  * whom the children of a freed green stand (rule 9).
  */
-#include "testing.h"
+#include "greens.h"
 
 static green_t *suspended(green_t *parent)
 {
-    green_t *g = green_new(echo, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(1));
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
-    assert_int_equal(green_state(g), GREEN_SUSPENDED);
-    return g;
-}
-
-static green_t *dead(green_t *parent)
-{
-    green_t *g = green_new(give_back, NULL);
-    green_switch(g, NULL);
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    return g;
+    return suspend(green_new(echo, NULL), V(1), parent);
 }
 
 /* One in the state of that number: NEW, SUSPENDED or DEAD. */
@@ -31,17 +16,8 @@ enum { KINDS = 3 };
 static green_t *made(int kind, green_t *parent)
 {
     green_t *g = kind == 0 ? green_new(echo, NULL) : kind == 1 ? suspended(NULL) : dead(NULL);
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
-    return g;
+    return put_under(g, parent);
 }
-
-#define free_all(...)                                                            \
-    do {                                                                         \
-        green_t *all_[] = {__VA_ARGS__};                                         \
-        for (size_t i_ = 0; i_ < sizeof all_ / sizeof *all_; i_++)               \
-            assert_int_equal(green_free(all_[i_]), 0);                           \
-    } while (0)
 
 /* ---- green_set_parent() ------------------------------------------------- */
 

@@ -4,7 +4,7 @@
  */
 #include <pthread.h>
 
-#include "testing.h"
+#include "greens.h"
 
 /* ---- States and main (rules 1, 2) ---------------------------------------- */
 
@@ -221,16 +221,6 @@ static void any_green_may_enter_any_other(void **state)
     assert_int_equal(green_state(g), GREEN_DEAD);
     assert_int_equal(green_free(g), 0);
     assert_int_equal(green_free(other), 0);
-}
-
-static green_t *dead(green_t *parent)
-{
-    green_t *g = green_new(give_back, NULL);
-    green_switch(g, NULL);
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    return g;
 }
 
 static void a_dead_target_stands_for_its_parent_repeatedly(void **state)

@@ -2,7 +2,7 @@
 /* green_throw() at greens in every state (rule 6), and what comes of it (rule 5). */
 #include <limits.h>
 
-#include "testing.h"
+#include "greens.h"
 
 /* Waits at its parent and hands it the errno that it is thrown; dies of E2 only. */
 static void *report(void *value)
@@ -35,28 +35,8 @@ static void *never(void *value)
 
 static green_t *suspended(green_fn *run, green_t *parent)
 {
-    green_t *g = green_new(run, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(1));
-    assert_int_equal(green_set_parent(g, parent != NULL ? parent : green_current()), 0);
-    assert_int_equal(green_state(g), GREEN_SUSPENDED);
-    return g;
+    return suspend(green_new(run, NULL), V(1), parent);
 }
-
-static green_t *dead(green_t *parent)
-{
-    green_t *g = green_new(give_back, NULL);
-    green_switch(g, NULL);
-    assert_int_equal(green_set_parent(g, parent != NULL ? parent : green_current()), 0);
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    return g;
-}
-
-#define free_all(...)                                                            \
-    do {                                                                         \
-        green_t *all_[] = {__VA_ARGS__};                                         \
-        for (size_t i_ = 0; i_ < sizeof all_ / sizeof *all_; i_++)               \
-            assert_int_equal(green_free(all_[i_]), 0);                           \
-    } while (0)
 
 /* Ends and frees one that report()s. */
 static void end(green_t *g)

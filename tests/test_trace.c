@@ -7,7 +7,7 @@
  */
 #include <pthread.h>
 
-#include "testing.h"
+#include "greens.h"
 
 static int data_of_hook;        /* its address is what the hook is given */
 static int doomed;              /* its address is the data of a NEW green that will die unrun */
@@ -66,14 +66,6 @@ static int stop(void **state)
         assert_int_equal(wrong, 0); \
     } while (0)
 
-static green_t *named(const char *name, green_fn *run, green_t *parent)
-{
-    green_options_t options = {.name = name};
-    green_t *g = green_new_with(run, parent, &options);
-    assert_non_null(g);
-    return g;
-}
-
 /* One that dies unrun. */
 static green_t *doom(const char *name, green_t *parent)
 {
@@ -82,37 +74,19 @@ static green_t *doom(const char *name, green_t *parent)
     return g;
 }
 
+/* What comes of making these is no event of a test. */
 static green_t *suspended(const char *name, green_fn *run, green_t *parent)
 {
-    green_t *g = named(name, run, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(1));
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
+    green_t *g = suspend(named(name, run, NULL), V(1), parent);
     noted()[0] = '\0';
     return g;
 }
 
-static green_t *dead(const char *name, green_t *parent)
+static green_t *finished(const char *name, green_t *parent)
 {
-    green_t *g = named(name, give_back, NULL);
-    green_switch(g, NULL);
-    if (parent != NULL)
-        assert_int_equal(green_set_parent(g, parent), 0);
+    green_t *g = finish(named(name, give_back, NULL), V(1), parent);
     noted()[0] = '\0';
     return g;
-}
-
-#define free_all(...)                                                            \
-    do {                                                                         \
-        green_t *all_[] = {__VA_ARGS__};                                         \
-        for (size_t i_ = 0; i_ < sizeof all_ / sizeof *all_; i_++)               \
-            assert_int_equal(green_free(all_[i_]), 0);                           \
-    } while (0)
-
-static void *die_of(void *value)
-{
-    errno = (int)(intptr_t)value;
-    return GREEN_FAILED;
 }
 
 /* ---- Which events there are --------------------------------------------- */
@@ -234,7 +208,7 @@ static void a_throw_at_new_greens_in_a_row(void **state)
 static void a_throw_at_a_dead_green_is_one_at_its_ancestor(void **state)
 {
     (void)state;
-    green_t *s = suspended("s", survive, NULL), *d1 = dead("d1", s), *d2 = dead("d2", d1);
+    green_t *s = suspended("s", survive, NULL), *d1 = finished("d1", s), *d2 = finished("d2", d1);
     assert_null(green_throw(d2, E1));
     assert_events("main!s s>main");
     assert_null(green_throw(d2, 0));
@@ -255,8 +229,8 @@ static void a_throw_at_a_dead_green_is_one_at_its_ancestor(void **state)
 static void a_switch_to_a_dead_green_is_one_to_its_ancestor(void **state)
 {
     (void)state;
-    green_t *s = suspended("s", echo, NULL), *d = dead("d", s), *n = named("n", give_back, s);
-    green_t *e = dead("e", n);
+    green_t *s = suspended("s", echo, NULL), *d = finished("d", s), *n = named("n", give_back, s);
+    green_t *e = finished("e", n);
     assert_ptr_equal(green_switch(d, V(2)), V(2));
     assert_events("main>s s>main");
     assert_ptr_equal(green_switch(e, V(3)), V(3));
@@ -335,7 +309,7 @@ static void free_throws_and_takes_what_is_left(void **state)
     assert_int_equal(green_abandon(g), 0);
     g = named("g", echo, NULL);
     assert_int_equal(green_free(g), 0);
-    g = dead("g", NULL);
+    g = finished("g", NULL);
     assert_int_equal(green_free(g), 0);
     assert_events("");
     free_all(p);
