@@ -61,7 +61,7 @@ static green_key_t good, deleted; /* keys; there is none of the second number */
 static int ran;                   /* functions that no refused call may run */
 static char marks[OPERANDS];      /* for data */
 
-static void *never(void *value)
+static void *must_not_run(void *value)
 {
     ran++;
     return value;
@@ -92,15 +92,15 @@ static void make_foreign(void *unused)
 {
     (void)unused;
     operands[F_MAIN] = green_main();
-    make(F_FRESH, never, NULL);
-    foreign_child = green_new(never, make(F_PARENT, never, NULL));
+    make(F_FRESH, must_not_run, NULL);
+    foreign_child = green_new(must_not_run, make(F_PARENT, must_not_run, NULL));
     must(green_switch(make(F_WAITS, echo, NULL), V(1)) == V(1));
     must(green_switch(make(F_DEAD, give_back, NULL), V(1)) == V(1));
 }
 
 static void *make_orphans(void *unused)
 {
-    make(O_FRESH, never, NULL);
+    make(O_FRESH, must_not_run, NULL);
     must(green_switch(make(O_DEAD, give_back, NULL), V(1)) == V(1));
     return unused;
 }
@@ -109,7 +109,7 @@ static void make_own(void)
 {
     green_key_t key;
     operands[MAIN] = green_main();
-    make(CHILD, never, make(FRESH, never, NULL));
+    make(CHILD, must_not_run, make(FRESH, must_not_run, NULL));
     must(green_switch(make(WAITS, echo, NULL), V(1)) == V(1));
     must(green_switch(make(FINISHED, give_back, NULL), V(1)) == V(1));
     must(green_key_create(&good, NULL) == 0);
@@ -223,7 +223,7 @@ static size_t size_of(const green_t *g)
 
 static _Alignas(16) char lent[65536];
 
-#define WITH(...) green_new_with(never, g, &(green_options_t){ __VA_ARGS__ })
+#define WITH(...) green_new_with(must_not_run, g, &(green_options_t){ __VA_ARGS__ })
 #define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 
 CALL(switch_to, green_switch(g, V(1)))
@@ -232,7 +232,7 @@ CALL(throw_error, green_throw(g, E1))
 CALL(throw_default, green_throw(g, 0))
 CALL(throw_negative, green_throw(g, -1))
 CALL(throw_int_min, green_throw(g, INT_MIN))
-CALL(new_under, green_new(never, g))
+CALL(new_under, green_new(must_not_run, g))
 CALL(new_none, green_new(NULL, g))
 CALL(new_with_none, green_new_with(NULL, g, &(green_options_t){ .name = "none" }))
 CALL(new_flag, WITH(.flags = 4))
@@ -851,7 +851,7 @@ static int where_memory_ends(void *unused)
         for (unsigned flags = 0; flags < 4; flags++) {
             green_options_t options = { .stack_size = (size_t)1 << shift, .flags = flags };
             errno = 0;
-            must(green_new_with(never, NULL, &options) == NULL && errno == ENOMEM);
+            must(green_new_with(must_not_run, NULL, &options) == NULL && errno == ENOMEM);
             cases++;
         }
     }
@@ -904,7 +904,7 @@ static int use_after_free(void *arg)
     const struct after_free *how = arg;
     make_own();
     green_t *g = green_new(give_back, NULL);
-    must(g != NULL && (!how->has_child || green_new(never, g) != NULL));
+    must(g != NULL && (!how->has_child || green_new(must_not_run, g) != NULL));
     green_switch(g, NULL);
     must(green_free(g) == 0);
     how->row->call(g);

@@ -142,12 +142,6 @@ static void free_chain(int from, int to, enum order order)
 
 /* ---- Scenarios ---------------------------------------------------------- */
 
-static void *forbidden(void *value)
-{
-    note("ran");
-    return value;
-}
-
 static void *one_more(void *value)
 {
     return V((intptr_t)value + 1);
@@ -196,7 +190,7 @@ static void dead_chain(struct scenario *s)
 static void error_through(struct scenario *s, const enum kind kinds[3])
 {
     double start = now();
-    make_chain(s->n, forbidden, kinds);
+    make_chain(s->n, never, kinds);
     for (int i = s->n - 2; i >= 0; i--)
         if (kinds[i % 3] == FREED)
             free_one(i);
@@ -255,7 +249,7 @@ static void new_chain_and_a_value(struct scenario *s)
 static void freed_chain(struct scenario *s)
 {
     double start = now();
-    make_chain(s->n, forbidden, (enum kind[]){NEW, DEAD, NEW});
+    make_chain(s->n, never, (enum kind[]){NEW, DEAD, NEW});
     double made = now();
     free_chain(0, s->n - 1, s->order);
     double freed = now();
@@ -275,7 +269,7 @@ static void freed_chain(struct scenario *s)
 static void freed_chain_and_its_leaf(struct scenario *s)
 {
     double start = now();
-    make_chain(s->n, forbidden, (enum kind[]){NEW, NEW, DEAD});
+    make_chain(s->n, never, (enum kind[]){NEW, NEW, DEAD});
     double made = now();
     free_chain(0, s->n, s->order);
     s->make += made - start;
@@ -285,7 +279,7 @@ static void freed_chain_and_its_leaf(struct scenario *s)
 static void chain_in_cycle_tests(struct scenario *s)
 {
     double start = now();
-    make_chain(s->n, forbidden, (enum kind[]){NEW, NEW, NEW});
+    make_chain(s->n, never, (enum kind[]){NEW, NEW, NEW});
     double made = now();
     green_t *leaf = chain[s->n - 1];
     errno = 0;
@@ -406,7 +400,7 @@ static void an_error_goes_through_new_greens_on_one_stack_frame(void **state)
 {
     (void)state;
     int n = longest();
-    make_chain(n, forbidden, (enum kind[]){NEW, NEW, NEW});
+    make_chain(n, never, (enum kind[]){NEW, NEW, NEW});
     measure_from((uintptr_t)&n + 4096);
     green_set_trace(measure, NULL);
     errno = 0;
@@ -454,9 +448,9 @@ static double free_above(int k, int n)
     green_t **children = calloc((size_t)n, sizeof *children);
     assert_non_null(children);
     lent_so_far = 0;
-    make_chain(k, forbidden, (enum kind[]){NEW, NEW, NEW});
+    make_chain(k, never, (enum kind[]){NEW, NEW, NEW});
     for (int i = 0; i < n; i++)
-        children[i] = make(forbidden, chain[k - 1], 0);
+        children[i] = make(never, chain[k - 1], 0);
     double start = now();
     free_chain(0, k, LEAF_FIRST);
     double took = now() - start;

@@ -4,11 +4,6 @@
  */
 #include "testing.h"
 
-static void note_arg(void *arg)
-{
-    note("%s", (const char *)arg);
-}
-
 /* Runs run(value) in a green to its death, and says what it left. */
 static void *result_of(green_fn *run, void *value)
 {

@@ -88,11 +88,6 @@ static void of_ecanceled_and_of_no_error_it_is_the_value_null(void **state)
     }
 }
 
-static void note_arg(void *arg)
-{
-    note("%s", (const char *)arg);
-}
-
 static void *exit_with_clean_up(void *key)
 {
     green_defer(note_arg, "first");

@@ -7,13 +7,6 @@
 
 static green_t *target, *other; /* whom the bodies of a test speak to */
 
-/* A body that must not run. */
-static void *never(void *value)
-{
-    note("ran");
-    return value;
-}
-
 /* Waits on main for what comes, notes an error, and dies of it. */
 static void *park(void *value)
 {
@@ -676,11 +669,6 @@ static void a_green_with_many_children_is_freed_before_them(void **state)
 }
 
 /* ---- Abandon -------------------------------------------------------------------- */
-
-static void note_arg(void *arg)
-{
-    note("%s", (const char *)arg);
-}
 
 static void *park_with_much_to_clean_up(void *key)
 {

@@ -7,11 +7,6 @@
 
 #include "testing.h"
 
-static void note_arg(void *arg)
-{
-    note("%s", (const char *)arg);
-}
-
 static green_key_t key; /* its values are names, noted when they are destroyed */
 
 static int make_key(void **state)
@@ -37,12 +32,6 @@ static void *park(void *name)
     if (got == GREEN_FAILED)
         note("%s", errno == ECANCELED ? "canceled" : "error");
     return got;
-}
-
-static void *never(void *value)
-{
-    note("ran");
-    return value;
 }
 
 /* ---- Without green_thread_end() ------------------------------------------------------ */

@@ -27,12 +27,6 @@ static void *catch_one(void *value)
     return value == GREEN_FAILED && errno == E1 ? caught : value;
 }
 
-static void *never(void *value)
-{
-    note("ran");
-    return value;
-}
-
 static green_t *suspended(green_fn *run, green_t *parent)
 {
     return suspend(green_new(run, NULL), V(1), parent);

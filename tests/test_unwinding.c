@@ -18,11 +18,6 @@ static void note_text(const char *const *text)
     note("%s", *text);
 }
 
-static void note_arg(void *arg)
-{
-    note("%s", (const char *)arg);
-}
-
 /* Notes a text when the block is left. */
 #define ON_LEAVING(text) \
     __attribute__((cleanup(note_text), unused)) const char *on_leaving = (text)

@@ -118,6 +118,12 @@ __attribute__((format(printf, 1, 2))) static inline void note(const char *format
     va_end(args);
 }
 
+/* Notes its argument, a string: for clean-up. */
+static inline void note_arg(void *arg)
+{
+    note("%s", (const char *)arg);
+}
+
 #define assert_noted(text)                  \
     do {                                    \
         assert_string_equal(noted(), text); \
@@ -134,6 +140,13 @@ __attribute__((format(printf, 1, 2))) static inline void note(const char *format
 /* A body that ends at once, with the value it is started with. */
 static inline void *give_back(void *value)
 {
+    return value;
+}
+
+/* A body that is not to run: it would be noted. */
+static inline void *never(void *value)
+{
+    note("ran");
     return value;
 }
 
