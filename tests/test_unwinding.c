@@ -25,6 +25,16 @@ static void note_text(const char *const *text)
 /* The compiler need not know that it does not return. */
 static void (*volatile leave)(void *) = green_exit;
 
+/* A green of run is given the value, ends with the result, and has noted that by then. */
+static void assert_ends(green_fn *run, void *value, void *result, const char *what)
+{
+    green_t *g = green_new(run, NULL);
+    assert_ptr_equal(green_switch(g, value), result);
+    assert_int_equal(green_state(g), GREEN_DEAD);
+    assert_noted(what);
+    assert_int_equal(green_free(g), 0);
+}
+
 /* ---- green_exit() ------------------------------------------------------------------ */
 
 static __attribute__((noinline)) void innermost(void *value)
@@ -55,11 +65,7 @@ static void *outermost(void *value)
 static void it_cleans_up_in_each_frame_and_then_what_that_has_deferred(void **state)
 {
     (void)state;
-    green_t *g = green_new(outermost, NULL);
-    assert_ptr_equal(green_switch(g, V(5)), V(5));
-    assert_int_equal(green_state(g), GREEN_DEAD);
-    assert_noted("in d-in mid d-mid-2 d-mid-1 out d-out");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(outermost, V(5), V(5), "in d-in mid d-mid-2 d-mid-1 out d-out");
 }
 
 static void *exit_with_a_key(void *key)
@@ -76,11 +82,8 @@ static void destructors_of_keys_come_last(void **state)
     (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, note_arg), 0);
-    green_t *g = green_new(exit_with_a_key, NULL);
-    assert_null(green_switch(g, &key));
-    assert_noted("frame deferred key");
+    assert_ends(exit_with_a_key, &key, NULL, "frame deferred key");
     assert_int_equal(green_key_delete(key), 0);
-    assert_int_equal(green_free(g), 0);
 }
 
 static __attribute__((noinline)) void *defer_and_return(void *value)
@@ -101,10 +104,7 @@ static void *exit_later(void *value)
 static void what_a_function_that_returned_has_deferred_is_not_forgotten(void **state)
 {
     (void)state;
-    green_t *g = green_new(exit_later, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(1));
-    assert_noted("returned deferred body");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(exit_later, V(1), V(1), "returned deferred body");
 }
 
 static void exit_with_cleanup(void *value)
@@ -134,10 +134,7 @@ static void *exit_over_defer_exits(void *value)
 static void an_exit_in_a_deferred_function_ends_that_alone(void **state)
 {
     (void)state;
-    green_t *g = green_new(exit_over_defer_exits, NULL);
-    assert_ptr_equal(green_switch(g, V(5)), V(21));
-    assert_noted("inner d2 clean-up clean-up d1 outer d0");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(exit_over_defer_exits, V(5), V(21), "inner d2 clean-up clean-up d1 outer d0");
 }
 
 static void defer_more_and_exit(void *value)
@@ -159,10 +156,7 @@ static void *exit_with_more(void *value)
 static void what_it_has_deferred_itself_runs_next(void **state)
 {
     (void)state;
-    green_t *g = green_new(exit_with_more, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(2));
-    assert_noted("body more late first");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(exit_with_more, V(1), V(2), "body more late first");
 }
 
 static __attribute__((noinline)) void defer_from_far_below(void)
@@ -189,10 +183,7 @@ static void *exit_after_a_call_that_returned(void *value)
 static void what_an_earlier_call_has_deferred_is_not_this_ones(void **state)
 {
     (void)state;
-    green_t *g = green_new(exit_after_a_call_that_returned, NULL);
-    assert_ptr_equal(green_switch(g, V(1)), V(3));
-    assert_noted("clean-up left over");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(exit_after_a_call_that_returned, V(1), V(3), "clean-up left over");
 }
 
 static int exits;
@@ -319,10 +310,7 @@ static void *exit_over_a_gap(void *value)
 static void at_a_frame_without_unwind_data_it_leaves_at_once(void **state)
 {
     (void)state;
-    green_t *g = green_new(exit_over_a_gap, NULL);
-    assert_ptr_equal(green_switch(g, V(6)), V(6));
-    assert_noted("in d-in mid d-mid-2 d-mid-1 d-out");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(exit_over_a_gap, V(6), V(6), "in d-in mid d-mid-2 d-mid-1 d-out");
 }
 
 static void exit_over_a_gap_itself(void *value)
@@ -342,10 +330,7 @@ static void *defer_an_exit_over_a_gap(void *value)
 static void also_in_a_deferred_function(void **state)
 {
     (void)state;
-    green_t *g = green_new(defer_an_exit_over_a_gap, NULL);
-    assert_ptr_equal(green_switch(g, V(6)), V(7));
-    assert_noted("out in d-in mid d-mid-2 d-mid-1 d-out");
-    assert_int_equal(green_free(g), 0);
+    assert_ends(defer_an_exit_over_a_gap, V(6), V(7), "out in d-in mid d-mid-2 d-mid-1 d-out");
 }
 
 static void *wait_and_exit(void *value)
@@ -374,10 +359,27 @@ static void a_kill_is_an_error_and_unwinds_nothing_by_itself(void **state)
 
 #ifdef __GLIBC__ /* others do not unwind there */
 
+/* Whether a sanitizer has to be told of switches, whom the library shows the ended green longer. */
+void __sanitizer_start_switch_fiber(void **fake, const void *low, size_t size)
+    __attribute__((weak));
+void *__tsan_create_fiber(unsigned flags) __attribute__((weak));
+
+static int sanitized(void)
+{
+    return __sanitizer_start_switch_fiber != NULL || __tsan_create_fiber != NULL;
+}
+
 static void skip_if_it_cannot_end_in_a_green(void)
 {
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
+}
+
+static void skip_if_the_ended_green_stays_current(void)
+{
+    skip_if_it_cannot_end_in_a_green();
+    if (sanitized())
+        skip_because("under a sanitizer the green stays current");
 }
 
 static const green_options_t *options; /* of the next green */
@@ -499,24 +501,12 @@ static int exit_in_the_first_thread(void *arg)
     return exit_in_main(arg);
 }
 
-/* Whether a sanitizer has to be told of switches, whom the library shows the ended green longer. */
-void __sanitizer_start_switch_fiber(void **fake, const void *low, size_t size)
-    __attribute__((weak));
-void *__tsan_create_fiber(unsigned flags) __attribute__((weak));
-
-static int sanitized(void)
-{
-    return __sanitizer_start_switch_fiber != NULL || __tsan_create_fiber != NULL;
-}
-
 static void also_in_the_first_thread_of_a_process(void **state)
 {
     (void)state;
     skip_if_it_cannot_end_in_a_green();
-    if (sanitized()) {
-        print_message("skipped: LeakSanitizer ends the child for what cmocka has\n");
-        skip();
-    }
+    if (sanitized())
+        skip_because("LeakSanitizer ends the child for what cmocka has");
     struct child child = run_child(exit_in_the_first_thread, NULL);
     if (!under_valgrind()) /* what cmocka has on that stack is lost */
         assert_int_equal(child.status, 0);
@@ -558,11 +548,7 @@ static void *hold_in_a_green(void *value)
 static void an_ancestor_that_cleans_up_is_current_again(void **state)
 {
     (void)state;
-    skip_if_it_cannot_end_in_a_green();
-    if (sanitized()) {
-        print_message("skipped: under a sanitizer the green stays current\n");
-        skip();
-    }
+    skip_if_the_ended_green_stays_current();
     cancels = 0;
     assert_ptr_equal(in_thread(hold_in_a_green, V(4)), V(4));
     assert_noted("c looked thread");
@@ -608,14 +594,11 @@ static void *free_one_that_ends_the_thread(void *value)
 static void one_that_is_freed_goes_on_to_its_parent(void **state)
 {
     (void)state;
-    skip_if_it_cannot_end_in_a_green();
-    if (sanitized()) {
-        print_message("skipped: under a sanitizer the green stays current\n");
-        skip();
-    }
+    skip_if_the_ended_green_stays_current();
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
     assert_noted("freed main");
 }
+
 /* A green that its own child is freeing starts another, which ends the thread. */
 static void *start_when_freed(void *starts)
 {
@@ -647,11 +630,7 @@ static void *free_a_parent_in_a_circle(void *value)
 static void it_goes_round_no_circle(void **state)
 {
     (void)state;
-    skip_if_it_cannot_end_in_a_green();
-    if (sanitized()) {
-        print_message("skipped: under a sanitizer the green stays current\n");
-        skip();
-    }
+    skip_if_the_ended_green_stays_current();
     cancels = 0;
     assert_ptr_equal(in_thread(free_a_parent_in_a_circle, NULL), V(6));
     assert_noted("c above main");
@@ -804,11 +783,7 @@ static void *end_two_below(void *first)
 static void whatever_it_asks_first(void **state)
 {
     (void)state;
-    skip_if_it_cannot_end_in_a_green();
-    if (sanitized()) {
-        print_message("skipped: under a sanitizer the green stays current\n");
-        skip();
-    }
+    skip_if_the_ended_green_stays_current();
     cancels = 0;
     assert_int_equal(green_key_create(&key_of_ancestor, NULL), 0);
     for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
