@@ -11,7 +11,6 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -24,6 +23,8 @@ int main(void)
     return skip_all_because("a sanitizer stands between: nothing can be made to fail");
 }
 #else
+
+#include "heap.h"
 
 /* ---- The system ---------------------------------------------------------------- */
 
@@ -69,7 +70,7 @@ static struct play play;
 static atomic_int armed;   /* inside an operation: calls count, and may fail */
 static atomic_int granted; /* this once, everything is granted */
 static atomic_int count;   /* calls of the kind so far */
-static atomic_long live_blocks, live_bytes;
+static atomic_long live_bytes;
 
 /* What munmap() refused to take back, and was not asked to again. */
 static struct {
@@ -97,50 +98,12 @@ static long in_pages(size_t size)
     return (long)((size + 4095) & ~(size_t)4095);
 }
 
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t number, size_t size);
-void *__libc_realloc(void *old, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-void __libc_free(void *block);
-
-static void *counted(void *block)
+static int heap_refuses(enum heap_call call)
 {
-    if (block != NULL)
-        atomic_fetch_add(&live_blocks, 1);
-    return block;
-}
-
-void *malloc(size_t size)
-{
-    return refused(MALLOC) ? NULL : counted(__libc_malloc(size));
-}
-
-void *calloc(size_t number, size_t size)
-{
-    return refused(CALLOC) ? NULL : counted(__libc_calloc(number, size));
-}
-
-void *realloc(void *old, size_t size)
-{
-    if (refused(REALLOC))
-        return NULL;
-    return old == NULL ? counted(__libc_malloc(size)) : __libc_realloc(old, size);
-}
-
-void *memalign(size_t alignment, size_t size)
-{
-    return counted(__libc_memalign(alignment, size));
-}
-
-/* What is freed too early does not look as before. */
-void free(void *block)
-{
-    if (block == NULL)
-        return;
-    if (atomic_load(&armed))
-        memset(block, 0xa5, malloc_usable_size(block));
-    atomic_fetch_sub(&live_blocks, 1);
-    __libc_free(block);
+    static const enum kind kinds[] = {
+        [HEAP_MALLOC] = MALLOC, [HEAP_CALLOC] = CALLOC, [HEAP_REALLOC] = REALLOC
+    };
+    return call != HEAP_MEMALIGN && refused(kinds[call]); /* the library does not call that */
 }
 
 void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offset)

@@ -19,10 +19,12 @@ int main(void)
 }
 #else
 
+#include "heap.h"
+
 static _Thread_local int failing; /* from this one on, counted by `asked`; 0: none */
 static _Thread_local int only_one;
 static _Thread_local int asked;
-static atomic_long asked_in_all, live_blocks, live_bytes;
+static atomic_long asked_in_all, live_bytes;
 
 static int refused(void)
 {
@@ -60,57 +62,10 @@ static long length_in_pages(size_t length)
 static atomic_int refuse_guards, lie_about_guards, guards_by_mprotect; /* see the end */
 #define MADV_GUARD 102
 
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *old, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-void __libc_free(void *block);
-
-static void *counted(void *block)
+static int heap_refuses(enum heap_call call)
 {
-    if (block != NULL)
-        atomic_fetch_add(&live_blocks, 1);
-    return block;
-}
-
-void *malloc(size_t size)
-{
-    return refused() ? NULL : counted(__libc_malloc(size));
-}
-
-void *calloc(size_t count, size_t size)
-{
-    return refused() ? NULL : counted(__libc_calloc(count, size));
-}
-
-void *realloc(void *old, size_t size)
-{
-    if (old == NULL)
-        return malloc(size);
-    return refused() ? NULL : __libc_realloc(old, size);
-}
-
-void *memalign(size_t alignment, size_t size)
-{
-    return refused() ? NULL : counted(__libc_memalign(alignment, size));
-}
-
-void *aligned_alloc(size_t alignment, size_t size)
-{
-    return memalign(alignment, size);
-}
-
-int posix_memalign(void **block, size_t alignment, size_t size)
-{
-    *block = memalign(alignment, size);
-    return *block == NULL ? ENOMEM : 0;
-}
-
-void free(void *block)
-{
-    if (block != NULL)
-        atomic_fetch_sub(&live_blocks, 1);
-    __libc_free(block);
+    (void)call;
+    return refused();
 }
 
 void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
