@@ -21,6 +21,17 @@
 
 /* rbx rbp r12 r13 r14 r15, MXCSR, x87 control word */
 
+/* keep and restore REGISTER: on the stack, and known to an unwinder. */
+        .macro  keep register
+        push    \register
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset \register, 0
+        .endm
+        .macro  restore register
+        pop     \register
+        .cfi_adjust_cfa_offset -8
+        .endm
+
         .text
         .globl registers_call
         .type registers_call, %function
@@ -28,24 +39,12 @@
 registers_call:
         .cfi_startproc
         endbr64
-        push    %rbp
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %rbp, 0
-        push    %rbx
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %rbx, 0
-        push    %r12
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %r12, 0
-        push    %r13
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %r13, 0
-        push    %r14
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %r14, 0
-        push    %r15
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %r15, 0
+        keep    %rbp
+        keep    %rbx
+        keep    %r12
+        keep    %r13
+        keep    %r14
+        keep    %r15
         sub     $24, %rsp
         .cfi_adjust_cfa_offset 24
         fnclex                          /* nothing may be pending when unmasked */
@@ -82,18 +81,12 @@ registers_call:
 
         add     $24, %rsp
         .cfi_adjust_cfa_offset -24
-        pop     %r15
-        .cfi_adjust_cfa_offset -8
-        pop     %r14
-        .cfi_adjust_cfa_offset -8
-        pop     %r13
-        .cfi_adjust_cfa_offset -8
-        pop     %r12
-        .cfi_adjust_cfa_offset -8
-        pop     %rbx
-        .cfi_adjust_cfa_offset -8
-        pop     %rbp
-        .cfi_adjust_cfa_offset -8
+        restore %r15
+        restore %r14
+        restore %r13
+        restore %r12
+        restore %rbx
+        restore %rbp
         ret
         .cfi_endproc
         .size registers_call, . - registers_call
@@ -145,6 +138,13 @@ registers_base:
 
 /* x19 to x28, x29, d8 to d15, FPCR */
 
+/* keep A, B, AT: there in the frame of 192 bytes, and known to an unwinder. */
+        .macro  keep a, b, at
+        stp     \a, \b, [sp, #\at]
+        .cfi_offset \a, \at - 192
+        .cfi_offset \b, \at + 8 - 192
+        .endm
+
         .text
         .globl registers_call
         .type registers_call, %function
@@ -156,21 +156,11 @@ registers_call:
         .cfi_def_cfa_offset 192
         .cfi_offset x29, -192
         .cfi_offset x30, -184
-        stp     x19, x20, [sp, #16]
-        .cfi_offset x19, -176
-        .cfi_offset x20, -168
-        stp     x21, x22, [sp, #32]
-        .cfi_offset x21, -160
-        .cfi_offset x22, -152
-        stp     x23, x24, [sp, #48]
-        .cfi_offset x23, -144
-        .cfi_offset x24, -136
-        stp     x25, x26, [sp, #64]
-        .cfi_offset x25, -128
-        .cfi_offset x26, -120
-        stp     x27, x28, [sp, #80]
-        .cfi_offset x27, -112
-        .cfi_offset x28, -104
+        keep    x19, x20, 16
+        keep    x21, x22, 32
+        keep    x23, x24, 48
+        keep    x25, x26, 64
+        keep    x27, x28, 80
         stp     d8, d9, [sp, #96]
         stp     d10, d11, [sp, #112]
         stp     d12, d13, [sp, #128]
