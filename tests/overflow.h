@@ -41,6 +41,27 @@ static volatile int endless = 1;
         return V(name##_deeper(0) + (value != NULL));              \
     }
 
+/* So many bytes at once. */
+__attribute__((noinline)) static void *array_of(volatile size_t *bytes)
+{
+    char array[*bytes];
+    array[0] = 1;
+    USE(array);
+    return V(array[0]);
+}
+
+/* So many again and again, in one frame. */
+__attribute__((noinline)) static void *alloca_of(volatile size_t *bytes)
+{
+    char *last = NULL;
+    while (endless) {
+        last = alloca(*bytes);
+        last[0] = 1;
+        USE(last);
+    }
+    return V(last != NULL);
+}
+
 /* ---- Situations --------------------------------------------------------------- */
 
 static green_t *make(const struct way *way)

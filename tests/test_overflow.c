@@ -14,35 +14,18 @@ RECURSION(frames_of_16384, 16384)
 RECURSION(frames_of_60000, 60000)
 RECURSION(one_of_90000, 90000)
 
-__attribute__((noinline)) static void *alloca_bytes(size_t bytes)
-{
-    char *last = NULL;
-    while (endless) {
-        last = alloca(bytes);
-        last[0] = 1;
-        USE(last);
-    }
-    return V(last != NULL);
-}
-
 static void *alloca_of_100(void *value)
 {
+    volatile size_t bytes = 100;
     (void)value;
-    return alloca_bytes(100);
+    return alloca_of(&bytes);
 }
 
 static void *alloca_of_20000(void *value)
 {
+    volatile size_t bytes = 20000;
     (void)value;
-    return alloca_bytes(20000);
-}
-
-__attribute__((noinline)) static void *array_of(volatile size_t *bytes)
-{
-    char array[*bytes];
-    array[0] = 1;
-    USE(array);
-    return V(array[0]);
+    return alloca_of(&bytes);
 }
 
 static void *an_array(void *value)

@@ -10,14 +10,6 @@ RECURSION(frames_of_100000, 100000)
 RECURSION(frames_of_300000, 300000)
 RECURSION(frames_of_1_mib, MIB)
 
-__attribute__((noinline)) static void *array_of(volatile size_t *bytes)
-{
-    char array[*bytes];
-    array[0] = 1;
-    USE(array);
-    return V(array[0]);
-}
-
 static void *array_of_1_mib(void *value)
 {
     volatile size_t bytes = MIB;
@@ -25,22 +17,11 @@ static void *array_of_1_mib(void *value)
     return array_of(&bytes);
 }
 
-__attribute__((noinline)) static void *alloca_bytes(volatile size_t *bytes)
-{
-    char *last = NULL;
-    while (endless) {
-        last = alloca(*bytes);
-        last[0] = 1;
-        USE(last);
-    }
-    return V(last != NULL);
-}
-
 static void *alloca_of_200_kib(void *value)
 {
     volatile size_t bytes = 200 * KIB;
     (void)value;
-    return alloca_bytes(&bytes);
+    return alloca_of(&bytes);
 }
 
 static const struct way ways[] = {
