@@ -170,11 +170,27 @@ static void count_destroyed(void *value)
     destroyed += value != NULL;
 }
 
-static void *use_keys_and_deferred(void *keys)
+enum { KEYS = 20 };
+static green_key_t keys[KEYS];
+
+static void make_keys(void)
 {
-    for (int i = 0; i < 20; i++) {
-        must(green_setspecific(((green_key_t *)keys)[i], keys) == 0);
-        must(green_defer(count_destroyed, i % 2 ? keys : NULL) == 0);
+    for (int i = 0; i < KEYS; i++)
+        must(green_key_create(&keys[i], count_destroyed) == 0);
+    destroyed = 0;
+}
+
+static void delete_keys(void)
+{
+    for (int i = 0; i < KEYS; i++)
+        must(green_key_delete(keys[i]) == 0);
+}
+
+static void *use_keys_and_deferred(void *value)
+{
+    for (int i = 0; i < KEYS; i++) {
+        must(green_setspecific(keys[i], value) == 0);
+        must(green_defer(count_destroyed, i % 2 ? value : NULL) == 0);
     }
     green_yield(NULL);
     must(green_undefer(0) == 0);
@@ -183,20 +199,16 @@ static void *use_keys_and_deferred(void *keys)
 
 static void clean_up(int n)
 {
-    green_key_t keys[20];
-    for (int i = 0; i < 20; i++)
-        must(green_key_create(&keys[i], count_destroyed) == 0);
-    destroyed = 0;
+    make_keys();
     for (int i = 0; i < n; i++) {
         green_t *g = green_new(use_keys_and_deferred, NULL);
-        green_switch(g, keys);
+        green_switch(g, V(1));
         if (i % 3 > 0)
             green_switch(g, NULL);
         must((i % 3 == 1 ? green_abandon(g) : green_free(g)) == 0);
     }
     must(destroyed == 29 * n);
-    for (int i = 0; i < 20; i++)
-        must(green_key_delete(keys[i]) == 0);
+    delete_keys();
 }
 
 static void keys_and_deferred_functions_leave_nothing(void **state)
@@ -207,18 +219,14 @@ static void keys_and_deferred_functions_leave_nothing(void **state)
 
 static void abandon_with_keys_and_deferred(int n)
 {
-    green_key_t keys[20];
-    for (int i = 0; i < 20; i++)
-        must(green_key_create(&keys[i], count_destroyed) == 0);
-    destroyed = 0;
+    make_keys();
     for (int i = 0; i < n; i++) {
         green_t *g = green_new(use_keys_and_deferred, NULL);
-        green_switch(g, keys);
+        green_switch(g, V(1));
         must(green_abandon(g) == 0);
     }
     must(destroyed == 0);
-    for (int i = 0; i < 20; i++)
-        must(green_key_delete(keys[i]) == 0);
+    delete_keys();
 }
 
 static void not_even_those_of_abandoned_greens(void **state)
