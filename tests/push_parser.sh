@@ -2,34 +2,38 @@
 # SPDX-License-Identifier: MIT
 . "$(dirname "$0")/example.sh"
 
-slow=${launcher:+yes} # then not everything, in not all sizes
+slow=${launcher:+3} # then not everything, in sizes up to that
 
-# parses TEXT AS: in pieces of every size it prints AS.
-parses()
+# in_all_sizes MOST TEXT CHECK...: fed pieces of every size up to MOST, CHECK holds.
+in_all_sizes()
 {
-    printf '%s' "$1" >"$dir/in"
+    most=$1
+    printf '%s' "$2" >"$dir/in"
+    shift 2
     size=1
-    longest=${#1}
-    [ -z "$slow" ] || longest=2
-    while [ $size -le $((longest + 1)) ]; do
+    while [ $size -le "$most" ]; do
         run $size <"$dir/in"
-        gives 0 "$2" || return
+        "$@" || return
         size=$((size + 1))
     done
 }
 
-# refuses_at BYTE TEXT: the same, with an error there.
+# parses TEXT AS: it prints AS.
+parses()
+{
+    in_all_sizes "${slow:-$((${#1} + 1))}" "$1" gives 0 "$2"
+}
+
+# stops_at BYTE: the last run found an error there.
+stops_at()
+{
+    [ "$result" = 1 ] && [ "$(cat "$dir/err")" = "push_parser: byte $1: Bad message" ]
+}
+
+# refuses_at BYTE TEXT: TEXT has an error there.
 refuses_at()
 {
-    printf '%s' "$2" >"$dir/in"
-    size=1
-    longest=${#2}
-    [ -z "$slow" ] || longest=1
-    while [ $size -le $((longest + 1)) ]; do
-        run $size <"$dir/in"
-        [ "$result" = 1 ] && [ "$(cat "$dir/err")" = "push_parser: byte $1: Bad message" ] || return
-        size=$((size + 1))
-    done
+    in_all_sizes "${slow:-$((${#2} + 1))}" "$2" stops_at "$1"
 }
 
 check 'everything there is' parses \
