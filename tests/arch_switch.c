@@ -19,7 +19,8 @@
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 #define UNTOLD 1
 #elif defined __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) \
+    || __has_feature(memory_sanitizer)
 #define UNTOLD 1
 #endif
 #endif
@@ -57,8 +58,8 @@ _Static_assert(offsetof(struct group, current) == GREEN__GROUP_CURRENT, "arch.h"
 _Static_assert(offsetof(struct group, runs) == GREEN__GROUP_RUNS, "arch.h");
 
 /* No exception comes by here.  Weak, as the library may be there with its own. */
-__attribute__((weak)) int green__arch_personality(int version, int actions, uint64_t class, void *exception,
-                                                  void *context)
+__attribute__((weak)) int green__arch_personality(int version, int actions, uint64_t class,
+                                                  void *exception, void *context)
 {
     (void)version, (void)actions, (void)class, (void)exception, (void)context;
     abort();
@@ -69,7 +70,8 @@ static _Alignas(4096) char stack[ROOM];
 
 static void *new_stack_of(const struct side *owner, void (*entry)(void *))
 {
-    green__arch_valgrind(0x4d430001, (uintptr_t)stack, sizeof stack); /* memcheck.h: may be written */
+    /* memcheck.h: may be written */
+    green__arch_valgrind(0x4d430001, (uintptr_t)stack, sizeof stack);
     memset(stack + sizeof stack - 256, 0x5a, 256); /* nothing there is zero by chance */
     return green__arch_first(stack + sizeof stack, entry, owner);
 }
@@ -98,7 +100,8 @@ static void begin_stops(void)
 #if defined __x86_64__
     if (stops_wanted) {
         stopping = 1; /* by the trap flag, which the kernel takes from the saved flags */
-        __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; orl $0x100, (%%rsp); popfq; leaq 128(%%rsp), %%rsp"
+        __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; orl $0x100, (%%rsp)\n\t"
+                         "popfq; leaq 128(%%rsp), %%rsp"
                          : : : "cc", "memory");
     }
 #endif
@@ -118,7 +121,8 @@ static void *leave_with_pattern(struct side *me, void *value)
     void *volatile result;
     for (uint32_t w = 0; w < registers_count; w++)
         me->in[w] = (next_random() & registers_mask[w] & settable[w]) | registers_base[w];
-#if defined __x86_64__ /* neither word must pass for the other, nor what is left below the stack pointer */
+#if defined __x86_64__
+    /* Neither word must pass for the other, nor what is left below the stack pointer. */
     if (next_random() % 2)
         me->in[7] = registers_base[7];
     if (next_random() % 4 == 0)
@@ -167,7 +171,8 @@ static void note_tops(void *unused)
     (void)unused;
     for (;;) {
         note_top(0);
-        registers_call(AS_CALL(green__arch_switch), &sides[1].sp, sides[0].sp, sides[1].in, sides[1].out);
+        registers_call(AS_CALL(green__arch_switch), &sides[1].sp, sides[0].sp, sides[1].in,
+                       sides[1].out);
     }
 }
 
@@ -179,8 +184,9 @@ static void the_top_words_are_those_of_the_contract(void **state)
         for (uint32_t w = 0; w < registers_control; w++)
             sides[i].in[w] = next_random();
     sides[1].sp = new_stack(note_tops);
-    /* Called without a frame in between; registers_call() leaves its third argument for the value. */
-    registers_call(AS_CALL(green__arch_switch), &sides[0].sp, sides[1].sp, sides[0].in, sides[0].out);
+    /* Without a frame in between; registers_call() leaves its third argument for the value. */
+    registers_call(AS_CALL(green__arch_switch), &sides[0].sp, sides[1].sp, sides[0].in,
+                   sides[0].out);
     note_top(1);
     for (int i = 0; i < 2; i++) {
         assert_int_equal((uintptr_t)sides[i].sp % 8, 0);
@@ -462,12 +468,13 @@ static void flags_stay_when_modes_change(void **state)
 static volatile sig_atomic_t stops, right;
 static volatile uintptr_t stopped_at, range_low, range_high;
 static uintptr_t callers[2];   /* where the stack pointer of each side's registers_call() is */
-static uintptr_t end_of_start; /* the call frame address of the entry, at each of its instructions */
+static uintptr_t end_of_start; /* the entry's call frame address, at each of its instructions */
 static char why[160];
 
 static int in_switch(uintptr_t pc)
 {
-    return pc - (uintptr_t)green__arch_switch < (uintptr_t)green__arch_jump - (uintptr_t)green__arch_switch;
+    return pc - (uintptr_t)green__arch_switch
+           < (uintptr_t)green__arch_jump - (uintptr_t)green__arch_switch;
 }
 
 /* What the unwinder calls in[]: DWARF's numbers. */
@@ -475,7 +482,8 @@ static int in_switch(uintptr_t pc)
 static const int columns[] = { 3, 6, 12, 13, 14, 15 };
 enum { TOP_1 = 6, TOP_2 = 3 };
 #else
-static const int columns[] = { 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 72, 73, 74, 75, 76, 77, 78, 79 };
+static const int columns[] = { 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
+                               29, 72, 73, 74, 75, 76, 77, 78, 79 };
 enum { TOP_1 = 29, TOP_2 = 19 };
 #endif
 
@@ -490,7 +498,8 @@ static uint64_t interrupted_register(const ucontext_t *context, size_t i)
     if (i < 11)
         return context->uc_mcontext.regs[19 + i];
     /* The first record is that of the vector registers: 16 bytes, then v0 and on. */
-    memcpy(halves, (const char *)context->uc_mcontext.__reserved + 16 + 16 * (8 + i - 11), sizeof halves);
+    memcpy(halves, (const char *)context->uc_mcontext.__reserved + 16 + 16 * (8 + i - 11),
+           sizeof halves);
     return halves[0];
 #endif
 }
@@ -510,9 +519,11 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     walk->after += walk->there && pc != 0; /* 0: the end */
     if (walk->there)
         walk->end = call_frame;
-    if (walk->after == 1 && in_switch(pc) && stopped_at < (uintptr_t)green__arch_entry) /* the target, to which nobody has gone yet */
+    /* The target, to which nobody has gone yet. */
+    if (walk->after == 1 && in_switch(pc) && stopped_at < (uintptr_t)green__arch_entry)
         for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-            walk->wrong += _Unwind_GetGR(context, columns[i]) != interrupted_register(walk->context, i);
+            walk->wrong +=
+                _Unwind_GetGR(context, columns[i]) != interrupted_register(walk->context, i);
     if (walk->there && in_switch(pc) && stopped_at >= (uintptr_t)green__arch_entry) {
         /* One that is suspended, where others wait as it waits: by its top words. */
         const uint64_t *on_top = sides[is_second((void *)call_frame)].sp;
@@ -550,8 +561,10 @@ static void check_here(uintptr_t pc, const ucontext_t *context)
                                             : walk.found == 1 && walk.wrong == 0))
         right++;
     else if (why[0] == '\0')
-        snprintf(why, sizeof why, "at +%#lx: %d frames, %d beyond, the caller found %d times, %d registers wrong",
-                 (unsigned long)(pc - (uintptr_t)green__arch_switch), walk.frames, walk.after, walk.found, walk.wrong);
+        snprintf(why, sizeof why,
+                 "at +%#lx: %d frames, %d beyond, the caller found %d times, %d registers wrong",
+                 (unsigned long)(pc - (uintptr_t)green__arch_switch), walk.frames, walk.after,
+                 walk.found, walk.wrong);
 }
 
 static int in_range(uintptr_t pc)
@@ -632,7 +645,8 @@ static void stop_everywhere(void (*fn)(void))
 {
     static _Alignas(16) char room[128 << 10];
     struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK }, old;
-    const stack_t alternate = { .ss_sp = room, .ss_size = sizeof room }, none = { .ss_flags = SS_DISABLE };
+    const stack_t alternate = { .ss_sp = room, .ss_size = sizeof room },
+                  none = { .ss_flags = SS_DISABLE };
     action.sa_sigaction = step;
     assert_int_equal(sigaltstack(&alternate, NULL), 0);
     assert_int_equal(sigaction(SIGTRAP, &action, &old), 0);
@@ -675,13 +689,14 @@ static void there_and_back(void)
     __asm__ volatile(""); /* both from here, none by a jump */
 }
 
-static void at_each_instruction_of_a_switch_a_signal_and_an_unwinder_find_all_in_order(void **state)
+static void at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order(void **state)
 {
     (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     sides[1].sp = new_stack(bounce);
     leave_with_pattern(&sides[0], V(0)); /* both wait in a switch */
-    finds_all_in_order(there_and_back, (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
+    finds_all_in_order(there_and_back,
+                       (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
 }
 
 static void jump_with_pattern(void *value)
@@ -933,7 +948,7 @@ int main(void)
         cmocka_unit_test(a_pending_exception_strikes_nobody_else),
 #endif
         cmocka_unit_test(only_modes_that_differ_are_written),
-        cmocka_unit_test(at_each_instruction_of_a_switch_a_signal_and_an_unwinder_find_all_in_order),
+        cmocka_unit_test(at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order),
         cmocka_unit_test(so_they_do_at_each_of_a_jump),
         cmocka_unit_test(where_a_stack_without_owner_starts_an_unwinder_finds_its_end),
         cmocka_unit_test(else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run),

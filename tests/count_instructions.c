@@ -189,7 +189,8 @@ static void run(void)
         mark();
         things[i].repeat(MANY);
         mark();
-        if (things[i].other != NULL && (green_switch(other, NULL) != NULL || green_free(other) != 0))
+        if (things[i].other != NULL
+            && (green_switch(other, NULL) != NULL || green_free(other) != 0))
             abort();
     }
 }
@@ -260,8 +261,8 @@ int main(void)
         long tenths = (many - few) * 10 / ((MANY - FEW) * things[i].moves);
         int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i];
         bool good = few > 0 && many > few && tenths <= most;
-        printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED", tenths / 10,
-               tenths % 10, most / 10, most % 10, names[i]);
+        printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED",
+               tenths / 10, tenths % 10, most / 10, most % 10, names[i]);
         failed += !good;
     }
     return failed != 0;

@@ -21,7 +21,8 @@
 _Noreturn static void fail(int line, const char *what)
 {
     const char *why = dlerror();
-    fprintf(stderr, "load_library.c:%d: not so: %s%s%s\n", line, what, why ? ": " : "", why ? why : "");
+    fprintf(stderr, "load_library.c:%d: not so: %s%s%s\n", line, what, why ? ": " : "",
+            why ? why : "");
     exit(1);
 }
 
@@ -123,6 +124,7 @@ int main(int argc, char **argv)
     must(release(parked) == 0);
     must(count(&stats, sizeof stats) == 0 && stats.greens == 0 && stats.stacks_live == 0);
     must(stats.threads == 1);
-    printf("%d times loaded, used and closed; %d mappings, %d at first\n", TIMES, at_last, at_first);
+    printf("%d times loaded, used and closed; %d mappings, %d at first\n", TIMES, at_last,
+           at_first);
     return at_last > at_first + 2;
 }

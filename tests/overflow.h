@@ -111,7 +111,8 @@ static int among_others(void *way)
     must(reporting() == 0);
     green_t *other[40];
     for (int i = 0; i < 40; i++) {
-        const green_options_t options = { .name = "bystander", .stack_size = ((struct way *)way)->stack_size };
+        const green_options_t options = { .name = "bystander",
+                                          .stack_size = ((struct way *)way)->stack_size };
         must((other[i] = green_new_with(echo, NULL, &options)) != NULL);
         green_switch(other[i], NULL);
         if (i == 20)
@@ -197,8 +198,8 @@ static void previous_action(int number, siginfo_t *info, void *context)
 
 static int with_a_previous_action(void *way)
 {
-    struct sigaction action = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | (int)SA_RESETHAND };
-    action.sa_sigaction = previous_action;
+    struct sigaction action = { .sa_sigaction = previous_action };
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | (int)SA_RESETHAND;
     must(sigaction(SIGSEGV, &action, NULL) == 0);
     must(sigaction(SIGBUS, &action, NULL) == 0);
     must(green_report_overflow() == 0);
@@ -211,7 +212,8 @@ static int when_the_stack_is_used_again(void *way)
 {
     must(reporting() == 0);
     for (int i = 0; i < 200; i++) {
-        green_options_t options = { .name = "earlier", .stack_size = ((struct way *)way)->stack_size };
+        green_options_t options = { .name = "earlier",
+                                    .stack_size = ((struct way *)way)->stack_size };
         green_t *g = green_new_with(give_back, NULL, &options);
         green_switch(g, NULL);
         must(green_free(g) == 0);
@@ -250,11 +252,15 @@ static int names_the_green(const struct way *way, const char *said)
     char name[32];
     unsigned long handle, size, fault, pc;
     int end = 0;
-    if (sscanf(said, "libgreen: stack overflow in green \"%31[^\"]\" (0x%lx): %lu bytes of stack, "
-               "fault at 0x%lx, pc 0x%lx; raise options.stack_size%n", name, &handle, &size, &fault, &pc, &end) != 5)
+    int found = sscanf(said,
+                       "libgreen: stack overflow in green \"%31[^\"]\" (0x%lx): "
+                       "%lu bytes of stack, fault at 0x%lx, pc 0x%lx; "
+                       "raise options.stack_size%n",
+                       name, &handle, &size, &fault, &pc, &end);
+    if (found != 5)
         return 0;
-    return end > 0 && said[end] == '\n' && strcmp(name, way->name) == 0 && size >= way->stack_size &&
-           pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext;
+    return end > 0 && said[end] == '\n' && strcmp(name, way->name) == 0 && size >= way->stack_size
+           && pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext;
 }
 
 /* What the child wrote, without what an emulator adds. */
@@ -275,9 +281,9 @@ static const char *after_line(const char *text)
 static int dies_with_its_name(const struct way *way, const struct situation *situation)
 {
     struct child child = run_child(situation->child, (void *)(uintptr_t)way);
+    const char *then = situation->passed_on ? "previous handler\n" : "";
     int good = WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSEGV &&
-               names_the_green(way, said(&child)) &&
-               strcmp(after_line(said(&child)), situation->passed_on ? "previous handler\n" : "") == 0;
+               names_the_green(way, said(&child)) && strcmp(after_line(said(&child)), then) == 0;
     if (!good)
         print_error("%s, %s: status 0x%x, \"%s\"\n", way->name, situation->name,
                     (unsigned)child.status, child.err);

@@ -278,7 +278,9 @@ int main(int argc, char **argv)
     must(green_stats(&now.stats, sizeof now.stats) == 0);
     must(now.stats.greens == 0 && now.stats.stacks_live == 0 && now.stats.stacks_cached == 0 &&
          now.stats.bytes_mapped == 0);
-    printf("soak: %.3g switches, %.3g greens, %d threads in %.0f s; %ld KiB resident, drift %ld KiB\n",
-           (double)switches, (double)greens, number, seconds() - start, first.resident >> 10, drift >> 10);
+    printf("soak: %.3g switches, %.3g greens, %d threads in %.0f s; "
+           "%ld KiB resident, drift %ld KiB\n",
+           (double)switches, (double)greens, number, seconds() - start, first.resident >> 10,
+           drift >> 10);
     return 0;
 }

@@ -27,8 +27,9 @@ static inline int refuse(int error)
 /* A program may have functions of its own instead. */
 #ifndef SYSTEM_OWN
 
+/* How often; guards are no other advice. */
 static struct asked {
-    _Atomic(int) maps, unmaps, protects, guards, advices; /* how often; guards are no other advice */
+    _Atomic(int) maps, unmaps, protects, guards, advices;
 } asked;
 
 enum how { GRANT, REFUSE, PRETEND };

@@ -159,8 +159,10 @@ static void tops_are_spread_over_the_lines_of_a_page(void **state)
 static void stacks_do_not_overlap(void **state)
 {
     (void)state;
-    for (int i = 0; i < 300; i++)
-        must((greens[i] = with(see_local, (size_t)(1 + i % 20) * 16 * KIB, i % 2 ? GREEN_NO_GUARD : 0)) != NULL);
+    for (int i = 0; i < 300; i++) {
+        size_t size = (size_t)(1 + i % 20) * 16 * KIB;
+        must((greens[i] = with(see_local, size, i % 2 ? GREEN_NO_GUARD : 0)) != NULL);
+    }
     for (int i = 0; i < 300; i++)
         for (int k = 0; k < i; k++)
             assert_true(low_of(greens[i]) >= low_of(greens[k]) + size_of(greens[k]) ||
@@ -256,7 +258,8 @@ static void huge_ones_have_few_in_an_arena_and_leave_nothing(void **state)
         must((greens[i] = with(echo, size, 0)) != NULL);
         must(green_switch(greens[i], V(i)) == V(i));
         /* each arena as large as all before it, to some 8 GiB */
-        assert_in_range(stats().bytes_mapped, (size_t)(i + 1) * size, (size_t)(i + 1) * 2 * size + 8 * size);
+        assert_in_range(stats().bytes_mapped, (size_t)(i + 1) * size,
+                        (size_t)(i + 1) * 2 * size + 8 * size);
         assert_true(is_guarded(greens[i]));
     }
     end(n);
@@ -509,7 +512,8 @@ static void a_fork_finds_the_arenas_whole(void **state)
 {
     (void)state;
     if (SANITIZED || under_valgrind())
-        skip_because("what other threads had is lost to a child, and a tool that looks for leaks says so");
+        skip_because("what other threads had is lost to a child, "
+                     "and a tool that looks for leaks says so");
     if (is_emulated())
         skip_because("an emulator's own locks are not whole after a fork beside threads");
     pthread_t threads[2];

@@ -582,8 +582,8 @@ static void each_green_has_a_line(void **state)
     green_switch(g, NULL);
     frame_scenario(nobody);
     const char *text = kept_list;
-    assert_string_equal(next_line(&text),
-                        "green @ \"main\": suspended, parent none, stack unknown, at frame_scenario+@");
+    assert_string_equal(next_line(&text), "green @ \"main\": suspended, parent none, "
+                                          "stack unknown, at frame_scenario+@");
     assert_string_equal(next_line(&text), "green @ \"wor?ker\": suspended, parent @ \"main\", "
                                           "stack 9 of 9, at frame_deep+@");
     assert_string_equal(next_line(&text), "green @: running, parent @ \"wor?ker\", "

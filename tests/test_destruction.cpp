@@ -125,7 +125,8 @@ bool ends_well(const char *what, int (*fn)())
 int main()
 {
     if (UNDER_TSAN)
-        return skip_all_because("in a child of a process with greens ThreadSanitizer can make no thread");
+        return skip_all_because("in a child of a process with greens "
+                                "ThreadSanitizer can make no thread");
     bool good = ends_well("objects use the library after main()", end_by_return);
     good = ends_well("and after exit() in a green", end_in_a_green) && good;
     return good ? 0 : 1;

@@ -59,7 +59,8 @@ static void step_through(void (*fn)(void))
     stacks[GREENS][1] = (uintptr_t)HERE;
     stepping = 1;
 #if defined __x86_64__
-    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; orl $0x100, (%%rsp); popfq; leaq 128(%%rsp), %%rsp"
+    __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; orl $0x100, (%%rsp)\n\t"
+                     "popfq; leaq 128(%%rsp), %%rsp"
                      : : : "cc", "memory");
 #endif
     fn();

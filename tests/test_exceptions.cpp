@@ -54,7 +54,8 @@ void a_green_does_not_see_the_exception_of_another()
     } catch (int) {
         green_switch(g, names[0]);
         green_switch(g, nullptr);
-        check(green_switch(g, nullptr) == names[0], "a green does not see the exception of another");
+        check(green_switch(g, nullptr) == names[0],
+              "a green does not see the exception of another");
         try {
             throw;
         } catch (int value) {

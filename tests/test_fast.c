@@ -137,8 +137,9 @@ static NOINLINE bool hold_vectors(int side)
 /* Where there are registers for masks. */
 #if defined(__AVX512F__)
 #define MASK(name, i) __mmask16 name##i = _mm512_cmplt_epi32_mask((__m512i)a[i], (__m512i)b[i]);
-#define USE(name, i) \
-    same &= _mm512_mask2int(name##i) == _mm512_mask2int(_mm512_cmplt_epi32_mask((__m512i)a[i], (__m512i)b[i])); \
+#define USE(name, i)                                                                     \
+    same &= _mm512_mask2int(name##i) ==                                                  \
+            _mm512_mask2int(_mm512_cmplt_epi32_mask((__m512i)a[i], (__m512i)b[i]));      \
     sum = _mm512_mask_add_epi32(sum, name##i, sum, (__m512i)a[i]);
 static NOINLINE bool hold_masks(int side)
 {

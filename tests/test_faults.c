@@ -47,8 +47,9 @@ enum kind {
 };
 
 static const char *const names[KINDS] = {
-    "none",   "mmap",   "munmap",  "mprotect",    "madvise",   "mincore",            "pipe2",
-    "malloc", "calloc", "realloc", "sigaltstack", "sigaction", "pthread_key_create", "pthread_setspecific",
+    "none",        "mmap",      "munmap",             "mprotect",            "madvise",
+    "mincore",     "pipe2",     "malloc",             "calloc",              "realloc",
+    "sigaltstack", "sigaction", "pthread_key_create", "pthread_setspecific",
 };
 
 /* One play of the scenario: what is to fail. */
@@ -214,7 +215,9 @@ static void count_destroyed(void *value)
 
 static int make(int i, const char *name, size_t size, unsigned flags, void *stack)
 {
-    const green_options_t options = { .name = name, .stack_size = size, .flags = flags, .stack = stack };
+    const green_options_t options = {
+        .name = name, .stack_size = size, .flags = flags, .stack = stack
+    };
     green_t *made = green_new_with(echo, NULL, &options);
     if (made == NULL)
         return errno;
@@ -271,7 +274,8 @@ static int enter_detached(void) { return green_switch(detached, V(1)) == V(1) ? 
 
 static int fail_1(void)
 {
-    return green_throw(g[1], E1) == GREEN_FAILED && errno == E1 && green_state(g[1]) == GREEN_DEAD ? 0 : -1;
+    int thrown = green_throw(g[1], E1) == GREEN_FAILED && errno == E1;
+    return thrown && green_state(g[1]) == GREEN_DEAD ? 0 : -1;
 }
 
 static int kill_detached(void) { return green_throw(detached, 0) == NULL ? 0 : -1; }
@@ -283,7 +287,11 @@ static int free_3(void) { return green_free(g[3]) == 0 ? 0 : errno; }
 static int free_4(void) { return green_free(g[4]) == 0 ? 0 : errno; }
 static int abandon_5(void) { return green_abandon(g[5]) == 0 ? 0 : errno; }
 static int free_6(void) { return green_free(g[6]) == 0 ? 0 : errno; }
-static int free_0(void) { return green_state(g[0]) == GREEN_DEAD && green_free(g[0]) == 0 ? 0 : -1; }
+
+static int free_0(void)
+{
+    return green_state(g[0]) == GREEN_DEAD && green_free(g[0]) == 0 ? 0 : -1;
+}
 
 static int see(green_t *green, void *arg)
 {
@@ -303,7 +311,11 @@ static void look_away(green_trace_event_t event, green_t *from, green_t *to, voi
     (void)event, (void)from, (void)to, (void)data;
 }
 
-static int trace(void) { return green_set_trace(look_away, NULL) == NULL && green_get_trace(NULL) ? 0 : -1; }
+static int trace(void)
+{
+    return green_set_trace(look_away, NULL) == NULL && green_get_trace(NULL) ? 0 : -1;
+}
+
 static int trace_no_more(void) { return green_set_trace(NULL, NULL) == look_away ? 0 : -1; }
 static int create_key(void)
 {
@@ -403,7 +415,11 @@ static int thread_makes(void) { return helper_do(&helper, make_in_thread, NULL),
 static int thread_enters(void) { return helper_do(&helper, enter_in_thread, NULL), thread_result; }
 static int thread_sets(void) { return helper_do(&helper, set_in_thread, NULL), thread_result; }
 static int take_over(void) { return green_set_parent(orphan[2], green_main()) == 0 ? 0 : errno; }
-static int thread_ends(void) { return helper_end(&helper), green_state(orphan[0]) == GREEN_DEAD ? 0 : -1; }
+
+static int thread_ends(void)
+{
+    return helper_end(&helper), green_state(orphan[0]) == GREEN_DEAD ? 0 : -1;
+}
 
 static int free_orphans(void)
 {
@@ -465,18 +481,21 @@ struct held {
 
 static struct held held(void)
 {
-    return (struct held){ stats(), atomic_load(&live_blocks), atomic_load(&live_bytes) - kept_bytes() };
+    return (struct held){ stats(), atomic_load(&live_blocks),
+                          atomic_load(&live_bytes) - kept_bytes() };
 }
 
 static void must_be_same(const struct operation *operation, struct held a, struct held b)
 {
     if (a.stats.greens != b.stats.greens || a.stats.stacks_live != b.stats.stacks_live ||
         a.blocks != b.blocks || a.bytes != b.bytes || a.stats.bytes_mapped != b.stats.bytes_mapped)
-        fprintf(stderr, "%s: greens %zu, then %zu; stacks %zu, %zu; blocks %ld, %ld; bytes %ld, %ld\n",
+        fprintf(stderr,
+                "%s: greens %zu, then %zu; stacks %zu, %zu; blocks %ld, %ld; bytes %ld, %ld\n",
                 operation->name, a.stats.greens, b.stats.greens, a.stats.stacks_live,
                 b.stats.stacks_live, a.blocks, b.blocks, a.bytes, b.bytes);
     must(a.stats.greens == b.stats.greens && a.stats.stacks_live == b.stats.stacks_live);
-    must(a.stats.bytes_mapped == b.stats.bytes_mapped && a.blocks == b.blocks && a.bytes == b.bytes);
+    must(a.stats.bytes_mapped == b.stats.bytes_mapped && a.blocks == b.blocks
+         && a.bytes == b.bytes);
 }
 
 static void operate(const struct operation *operation)
@@ -539,7 +558,8 @@ static int played(enum kind kind, int n, int for_good)
     play = (struct play){ NO_KIND, 0, 0 };
     if (child.status != 0)
         print_message("%s, call %d%s: status %#x after %d operations: %s", names[kind], n,
-                      for_good ? " and all after it" : "", (unsigned)child.status, told->operations, child.err);
+                      for_good ? " and all after it" : "", (unsigned)child.status, told->operations,
+                      child.err);
     assert_int_equal(child.status, 0);
     assert_int_equal(told->operations, OPERATIONS);
     if (kind != NO_KIND) {
@@ -576,8 +596,8 @@ static void whatever_fails_nothing_is_half_done_and_nothing_leaks(void **state)
                 faults += atomic_load(&told->injected);
             }
         failed += atomic_load(&told->failed);
-        print_message("%-20s %3d calls, each once and for good: %d operations failed\n", names[kind],
-                      n - 1, atomic_load(&told->failed));
+        print_message("%-20s %3d calls, each once and for good: %d operations failed\n",
+                      names[kind], n - 1, atomic_load(&told->failed));
         /* The scenario comes by there at all; guards by mprotect alone are not asked by a pipe. */
         assert_true(n > 1 || kind == PIPE2);
     }

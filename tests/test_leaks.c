@@ -73,7 +73,8 @@ static void stays_flat(void (*round)(int n), int n)
         after.allocated - before.allocated,
         after.mappings - before.mappings,
     };
-    if (grown.resident > 400000 || grown.mapped > 400000 || grown.allocated > 4000 || grown.mappings > 4)
+    if (grown.resident > 400000 || grown.mapped > 400000 || grown.allocated > 4000
+        || grown.mappings > 4)
         print_message("grown: %ld resident, %ld mapped, %ld allocated, %ld mappings\n",
                       grown.resident, grown.mapped, grown.allocated, grown.mappings);
     assert_true(grown.resident <= 400000);

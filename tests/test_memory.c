@@ -120,7 +120,8 @@ static int in_between(void)
     return atomic_load(&asked_in_all) > before;
 }
 
-static const green_options_t odd = { .name = "odd", .stack_size = 300000 }; /* no such stack is cached */
+/* No such stack is cached. */
+static const green_options_t odd = { .name = "odd", .stack_size = 300000 };
 
 /* ---- The first use of a thread ----------------------------------------------------------- */
 
@@ -240,7 +241,7 @@ static void so_may_that_of_a_process(void **state)
         }
 }
 
-/* ---- green_new() ------------------------------------------------------------------------------ */
+/* ---- green_new() ------------------------------------------------------------------- */
 
 static void green_new_without_memory_changes_nothing(void **state)
 {
@@ -321,7 +322,7 @@ static void on_a_lent_stack_it_needs_little_and_may_fail_too(void **state)
     }
 }
 
-/* ---- Everything that follows -------------------------------------------------------------------- */
+/* ---- Everything that follows ------------------------------------------------------- */
 
 static void *die_of_e1(void *value)
 {
@@ -407,7 +408,7 @@ static void hand_overs_ask_for_nothing(void **state)
     assert_int_equal(green_free(h), 0);
 }
 
-/* ---- Blocks ------------------------------------------------------------------------------------ */
+/* ---- Blocks ------------------------------------------------------------------------ */
 
 enum { MORE_THAN_WAIT = 1500 };
 
@@ -464,7 +465,7 @@ static void no_block_is_lost_however_many_are_freed_and_whoever_took_their_child
     helper_end(&helper);
 }
 
-/* ---- green_defer(), green_setspecific() ----------------------------------------------------------- */
+/* ---- green_defer(), green_setspecific() -------------------------------------------- */
 
 static int deferred, ran, in_order;
 
@@ -540,7 +541,7 @@ static void green_setspecific_without_memory_changes_nothing(void **state)
         assert_int_equal(green_key_delete(keys[i]), 0);
 }
 
-/* ---- Guards --------------------------------------------------------------------------------------- */
+/* ---- Guards ------------------------------------------------------------------------ */
 
 /* Whether the kernel can read there. */
 static int readable(const char *address)

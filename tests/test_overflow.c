@@ -76,7 +76,8 @@ static void a_green_without_a_name_has_an_address(void **state)
     (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
-    struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct shared *shared =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct child child = run_child(without_a_name, shared);
     char begin[100];
     snprintf(begin, sizeof begin, "libgreen: stack overflow in green %p: %zu bytes of stack, ",
@@ -169,8 +170,10 @@ static int overflow_without_asking(void *unused)
 static void other_faults_are_passed_on_without_a_word(void **state)
 {
     (void)state;
-    int (*const programs[])(void *) = { fault_in_a_green, fault_in_main, fault_in_the_guard_of_another,
-                                        overflow_main, send_it, overflow_without_asking };
+    int (*const programs[])(void *) = {
+        fault_in_a_green, fault_in_main, fault_in_the_guard_of_another,
+        overflow_main,    send_it,       overflow_without_asking,
+    };
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {

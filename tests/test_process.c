@@ -127,7 +127,8 @@ static void a_forked_child_goes_on_with_copies_of_the_greens(void **state)
 {
     (void)state;
     if (UNDER_TSAN)
-        skip_because("to ThreadSanitizer greens are threads, and a child of a process with threads makes none");
+        skip_because("to ThreadSanitizer greens are threads, "
+                     "and a child of a process with threads makes none");
     runs_well(fork_and_go_on, NULL, "child\nparent 0\n");
 }
 
@@ -360,7 +361,10 @@ static int exit_with_parked(void *n)
     return 0;
 }
 
-/* greenlet: test_active_greenlet_at_shutdown_no_crash, test_multiple_active_greenlets_at_shutdown */
+/*
+ * greenlet: test_active_greenlet_at_shutdown_no_crash,
+ * test_multiple_active_greenlets_at_shutdown
+ */
 static void a_program_may_end_with_suspended_greens(void **state)
 {
     (void)state;

@@ -158,7 +158,8 @@ static int ready_child(void *unused)
     (void)unused;
     if (STRESSED)
         return skipped("with GREEN_STRESS no stack is kept at home");
-    static const size_t sizes[] = { 16 * KIB, 272 * KIB }; /* the same place in the table of kinds */
+    /* The same place in the table of kinds. */
+    static const size_t sizes[] = { 16 * KIB, 272 * KIB };
     green_t *g[3], *other = with(echo, sizes[1], 0);
     must(other != NULL);
     for (int i = 0; i < 2; i++) /* the second brings one more, which has no guard yet */
@@ -260,7 +261,8 @@ static int limit_child(void *unused)
     for (int i = 0; i < 3; i++) {
         struct rlimit limit = { limits[i], RLIM_INFINITY };
         must(setrlimit(RLIMIT_AS, &limit) == 0);
-        void *too_much = mmap(NULL, limits[i], PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *too_much =
+            mmap(NULL, limits[i], PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (too_much != MAP_FAILED)
             return skipped("RLIMIT_AS does not bind here (qemu-user ignores it)");
         const size_t sizes[] = { 16 * KIB, 256 * KIB, 8 * MIB };
@@ -268,7 +270,8 @@ static int limit_child(void *unused)
             int n = make_until_refused(sizes[k % 3], 0, MOST, 1);
             must(n > 0 && n < MOST);
             /* All but what the program itself takes, and less than a stack's worth. */
-            must((size_t)n * (sizes[k % 3] + 70 * KIB) + 16 * MIB + sizes[k % 3] > limits[i] - 24 * MIB);
+            must((size_t)n * (sizes[k % 3] + 70 * KIB) + 16 * MIB + sizes[k % 3]
+                 > limits[i] - 24 * MIB);
             must(is_guarded(greens[n - 1]));
             end(n - 1, n); /* the next call works */
             must((greens[n - 1] = with(echo, sizes[k % 3], 0)) != NULL);

@@ -65,7 +65,8 @@ static void handle(int signal)
 
 static void *switch_on(void *number)
 {
-    for (int next = ((int)(intptr_t)number + 1) % GREENS; switches < wanted || signals < LEAST; switches++) {
+    for (int next = ((int)(intptr_t)number + 1) % GREENS; switches < wanted || signals < LEAST;
+         switches++) {
         call_switch(greens[next], V(7));
         if (switches % 3 == 0)
             call_yield(V(8));
@@ -114,8 +115,8 @@ static void keeps_registers_under_signals(int flags)
     signal(SIGALRM, SIG_IGN); /* one may come late */
     for (int i = 0; i < GREENS; i++)
         assert_int_equal(green_free(greens[i]), 0);
-    print_message("signals: %lu switches, %d signals%s, %d wrong, %lu registers changed\n", calls, (int)signals,
-                  flags ? " on an alternate stack" : "", (int)wrong, changed);
+    print_message("signals: %lu switches, %d signals%s, %d wrong, %lu registers changed\n", calls,
+                  (int)signals, flags ? " on an alternate stack" : "", (int)wrong, changed);
     assert_int_equal(wrong, 0);
     assert_int_equal(changed, 0);
     assert_true(calls >= wanted);

@@ -95,7 +95,8 @@ static void sizes_are_raised_to_the_floor_and_rounded_up_to_pages(void **state)
 {
     (void)state;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t sizes[] = { 1, page - 1, page, FLOOR - 1, FLOOR, FLOOR + 1, 5 * FLOOR + 1, 1000000, 8 << 20 };
+    const size_t sizes[] = { 1,     page - 1,  page,          FLOOR - 1,
+                             FLOOR, FLOOR + 1, 5 * FLOOR + 1, 1000000, 8 << 20 };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         green_t *g = with_size(sizes[i]);
         assert_non_null(g);
@@ -110,7 +111,8 @@ static void sizes_are_raised_to_the_floor_and_rounded_up_to_pages(void **state)
 static void a_size_that_no_address_space_holds_is_einval(void **state)
 {
     (void)state;
-    const size_t sizes[] = { SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 4095, SIZE_MAX - 4096, SIZE_MAX - GUARD, SIZE_MAX - 2 * GUARD };
+    const size_t sizes[] = { SIZE_MAX,        SIZE_MAX - 1,     SIZE_MAX - 4095,
+                             SIZE_MAX - 4096, SIZE_MAX - GUARD, SIZE_MAX - 2 * GUARD };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (unsigned flags = 0; flags <= GREEN_NO_GUARD; flags += GREEN_NO_GUARD) {
             green_options_t options = { .stack_size = sizes[i], .flags = flags };
@@ -176,7 +178,8 @@ static void a_green_lives_on_its_stack_and_uses_some_of_it(void **state)
         assert_in_range(seen.used, 1, 8192);
         size_t shallow = green_stack_used(g);
         assert_in_range(shallow, 1, 8192);
-        assert_in_range((uintptr_t)seen.here, (uintptr_t)low + size - shallow, (uintptr_t)low + size - 1);
+        assert_in_range((uintptr_t)seen.here, (uintptr_t)low + size - shallow,
+                        (uintptr_t)low + size - 1);
         green_switch(g, NULL);
         assert_in_range(green_stack_used(g), shallow + 10000, shallow + 14000);
         green_switch(g, NULL);
@@ -338,7 +341,7 @@ static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
         }
 }
 
-/* ---- The caller's memory ---------------------------------------------------------------------- */
+/* ---- The caller's memory ----------------------------------------------------------- */
 
 enum { ROOM = 40000, MARGIN = 4096, TOTAL = MARGIN + ROOM + MARGIN };
 static _Alignas(4096) unsigned char memory[TOTAL + 4096];
@@ -356,10 +359,12 @@ static void a_lent_stack_must_leave_16_kib_after_alignment(void **state)
         size_t offset, size;
         int good;
     } rows[] = {
-        { 0, 0, 0 },          { 0, 1, 0 },           { 0, FLOOR - 1, 0 },   { 0, FLOOR, 1 },
-        { 0, FLOOR + 15, 1 }, { 1, FLOOR, 0 },       { 1, FLOOR + 14, 0 },  { 1, FLOOR + 15, 1 },
-        { 15, FLOOR, 0 },     { 15, FLOOR + 1, 1 },  { 8, FLOOR + 7, 0 },   { 8, FLOOR + 8, 1 },
-        { 16, FLOOR, 1 },     { 7, FLOOR + 100, 1 }, { 0, SIZE_MAX, 0 },    { 0, SIZE_MAX - 4095, 0 },
+        { 0, 0, 0 },          { 0, 1, 0 },           { 0, FLOOR - 1, 0 },
+        { 0, FLOOR, 1 },      { 0, FLOOR + 15, 1 },  { 1, FLOOR, 0 },
+        { 1, FLOOR + 14, 0 }, { 1, FLOOR + 15, 1 },  { 15, FLOOR, 0 },
+        { 15, FLOOR + 1, 1 }, { 8, FLOOR + 7, 0 },   { 8, FLOOR + 8, 1 },
+        { 16, FLOOR, 1 },     { 7, FLOOR + 100, 1 }, { 0, SIZE_MAX, 0 },
+        { 0, SIZE_MAX - 4095, 0 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].good) {
@@ -467,7 +472,7 @@ static void any_memory_will_do(void **state)
     }
 }
 
-/* ---- Name and data ------------------------------------------------------------------------------ */
+/* ---- Name and data ----------------------------------------------------------------- */
 
 static void a_name_is_copied_and_cut_at_31_bytes(void **state)
 {

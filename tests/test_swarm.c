@@ -63,7 +63,8 @@ static void hammer(green_t *g, uint32_t how)
 /* What is given away is taken by the next who looks there, and run to its end. */
 static void trade(uint32_t at)
 {
-    green_t *g = atomic_exchange_explicit(&mail[at % (uint32_t)threads], NULL, memory_order_acquire);
+    green_t *g =
+        atomic_exchange_explicit(&mail[at % (uint32_t)threads], NULL, memory_order_acquire);
     if (g != NULL) {
         must(green_set_parent(g, green_main()) == 0);
         must(green_switch(g, V(3)) == V(3));
@@ -157,8 +158,10 @@ static void sixteen_threads_with_a_thousand_greens_leave_nothing(void **state)
     assert_int_equal(after.stacks_live, before.stacks_live);
     assert_int_equal(after.stacks_cached, 0);
     assert_int_equal(after.bytes_mapped, 0);
-    print_message("swarm: %d threads, %d greens, %ld switches, %ld deaths, %ld taken over, %ld calls refused\n",
-                  threads, threads * greens, (long)entered, (long)finished, (long)taken, (long)refused);
+    print_message("swarm: %d threads, %d greens, %ld switches, %ld deaths, "
+                  "%ld taken over, %ld calls refused\n",
+                  threads, threads * greens, (long)entered, (long)finished, (long)taken,
+                  (long)refused);
     assert_true(refused > 0 && taken > 0 && finished > 0);
 
     pthread_barrier_destroy(&all_made);

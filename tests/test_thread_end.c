@@ -615,7 +615,8 @@ static void *have_late_destructors(void *posix_keys)
 
 static void *only_set_late_destructors(void *posix_keys)
 {
-    must(pthread_setspecific(((pthread_key_t *)posix_keys)[1], (pthread_key_t *)posix_keys + 1) == 0);
+    pthread_key_t *late = (pthread_key_t *)posix_keys + 1;
+    must(pthread_setspecific(*late, late) == 0);
     return NULL;
 }
 

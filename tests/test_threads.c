@@ -235,7 +235,8 @@ static void another_threads_greens_refuse_everything(void **state)
     assert_refused(green_set_parent(theirs[A_NEW], theirs[A_MAIN]), EPERM);
 
     /* The one thing that may be asked. */
-    const green_state_t states[] = { GREEN_NEW, GREEN_SUSPENDED, GREEN_DEAD, GREEN_RUNNING, GREEN_SUSPENDED };
+    const green_state_t states[] = { GREEN_NEW, GREEN_SUSPENDED, GREEN_DEAD, GREEN_RUNNING,
+                                     GREEN_SUSPENDED };
     for (int i = A_NEW; i < WHICH; i++)
         assert_int_equal(green_state(theirs[i]), states[i]);
     sem_post(&leave);

@@ -99,7 +99,10 @@ static void every_green_runs_in_a_fiber_of_its_own(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TOLD, cmocka_unit_test(every_green_runs_in_a_fiber_of_its_own) };
+    const struct CMUnitTest tests[] = {
+        TOLD,
+        cmocka_unit_test(every_green_runs_in_a_fiber_of_its_own),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

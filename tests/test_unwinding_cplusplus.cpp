@@ -343,8 +343,8 @@ void let_an_exception_out()
 void an_exception_that_leaves_a_body_stops_the_program()
 {
     death how = death_of(let_an_exception_out);
-    check(aborted(how) && says(how, "libgreen: an exception left the body of green \"thrower\" (0x") &&
-              says(how, "the message") && how.said.find("caught") == std::string::npos,
+    check(aborted(how) && says(how, "libgreen: an exception left the body of green \"thrower\" (0x")
+              && says(how, "the message") && how.said.find("caught") == std::string::npos,
           "an exception that leaves a body stops the program and says whose it was");
 }
 
@@ -382,7 +382,8 @@ void one_that_leaves_a_hook_is_of_the_green_that_is_left()
 /* Frames on the way from here, of these three. */
 _Unwind_Reason_Code list_frame(struct _Unwind_Context *context, void *)
 {
-    void *function = _Unwind_FindEnclosingFunction(reinterpret_cast<void *>(_Unwind_GetIP(context) - 1));
+    void *function =
+        _Unwind_FindEnclosingFunction(reinterpret_cast<void *>(_Unwind_GetIP(context) - 1));
     if (function == reinterpret_cast<void *>(throw_out))
         note("throw_out");
     if (function == reinterpret_cast<void *>(hold_a_thrower))
@@ -532,7 +533,8 @@ int main()
     exceptions_being_handled_are_released();
 #ifdef __GLIBC__
     if (UNDER_TSAN)
-        std::printf("skipped: ThreadSanitizer dies of pthread_exit() on another stack than the thread's\n");
+        std::printf("skipped: ThreadSanitizer dies of pthread_exit() "
+                    "on another stack than the thread's\n");
     else
         pthread_exit_in_a_green_runs_destructors();
 #endif

@@ -237,10 +237,12 @@ static inline int testing_run(const char *group, const struct CMUnitTest *tests,
             still = testing_has_grown(before, now) ? 0 : still + 1;
         }
         printf("%s: %s after %d times, %ld KiB resident, %ld bytes allocated\n",
-               still == 3 ? "still" : "LEAKS", tests[i].name, times, now.resident >> 10, now.allocated);
+               still == 3 ? "still" : "LEAKS", tests[i].name, times, now.resident >> 10,
+               now.allocated);
         if (still < 3) {
-            printf("the last time: greens %zu to %zu, threads %zu to %zu, stacks %zu to %zu, bytes "
-                   "mapped %zu to %zu, mappings %ld to %ld, allocated %ld to %ld, resident %ld to %ld\n",
+            printf("the last time: greens %zu to %zu, threads %zu to %zu, stacks %zu to %zu, "
+                   "bytes mapped %zu to %zu, mappings %ld to %ld, allocated %ld to %ld, "
+                   "resident %ld to %ld\n",
                    before.stats.greens, now.stats.greens, before.stats.threads, now.stats.threads,
                    before.stats.stacks_live, now.stats.stacks_live, before.stats.bytes_mapped,
                    now.stats.bytes_mapped, before.mappings, now.mappings, before.allocated,

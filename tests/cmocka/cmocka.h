@@ -86,8 +86,9 @@ static inline void cmocka_strings(const char *a, const char *b, const char *file
     cmocka_assert(memcmp(a, b, size) == 0, __FILE__, __LINE__, #a " holds " #b, 0, 0)
 
 /* How many have failed; above 255 of no interest. */
-static inline int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, size_t n,
-                                          CMFixtureFunction setup, CMFixtureFunction teardown)
+static inline int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests,
+                                          size_t n, CMFixtureFunction setup,
+                                          CMFixtureFunction teardown)
 {
     static const char *const outcomes[] = {"       OK", "   FAILED", "  SKIPPED"};
     static void *state, *group;
