@@ -27,8 +27,10 @@ endforeach()
 add_custom_command(OUTPUT ${made}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${dir}
     COMMAND ${GREEN_AWK} -f ${PROJECT_SOURCE_DIR}/cmake/amalgamate.awk
-        -v root=${PROJECT_SOURCE_DIR} -v dir=${dir} -v version=${PROJECT_VERSION} ${green_amalgamated_from}
-    DEPENDS ${PROJECT_SOURCE_DIR}/cmake/amalgamate.awk ${PROJECT_SOURCE_DIR}/LICENSE ${headers} ${parts}
+        -v root=${PROJECT_SOURCE_DIR} -v dir=${dir} -v version=${PROJECT_VERSION}
+        ${green_amalgamated_from}
+    DEPENDS ${PROJECT_SOURCE_DIR}/cmake/amalgamate.awk ${PROJECT_SOURCE_DIR}/LICENSE
+        ${headers} ${parts}
     VERBATIM)
 add_custom_target(amalgamation DEPENDS ${made})
 

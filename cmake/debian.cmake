@@ -28,7 +28,8 @@ License: Expat
 ${terms}")
 
 string(TIMESTAMP date "%a, %d %b %Y %H:%M:%S +0000" UTC) # or SOURCE_DATE_EPOCH
-set(changelog "libgreen (${CPACK_PACKAGE_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE}) unstable; urgency=medium
+set(version ${CPACK_PACKAGE_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE})
+set(changelog "libgreen (${version}) unstable; urgency=medium
 
   * Packages of libgreen ${CPACK_PACKAGE_VERSION}.
 
@@ -46,7 +47,8 @@ foreach(component runtime dev)
     file(GLOB_RECURSE libraries ${usr}/lib/*.a ${usr}/lib/*.so.*.*)
     foreach(library IN LISTS libraries)
         if(NOT failed)
-            execute_process(COMMAND ${CPACK_GREEN_STRIP} --strip-unneeded --remove-section=.comment ${library}
+            execute_process(
+                COMMAND ${CPACK_GREEN_STRIP} --strip-unneeded --remove-section=.comment ${library}
                 RESULT_VARIABLE failed)
         endif()
     endforeach()

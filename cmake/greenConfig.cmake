@@ -36,8 +36,8 @@ if(_green_file)
     include(${_green_file})
 else()
     set(green_FOUND FALSE)
-    set(green_NOT_FOUND_MESSAGE
-        "${CMAKE_CURRENT_LIST_DIR} does not have libgreen as asked for: ${_green_kinds} (of static and shared it can be one)")
+    set(green_NOT_FOUND_MESSAGE "${CMAKE_CURRENT_LIST_DIR} does not have libgreen as asked for: \
+${_green_kinds} (of static and shared it can be one)")
 endif()
 unset(_green_kinds)
 unset(_green_kind)

@@ -59,7 +59,8 @@ endif()
 
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/greenConfigVersion.cmake
     COMPATIBILITY SameMajorVersion) # as the SONAME
-install(FILES ${PROJECT_SOURCE_DIR}/cmake/greenConfig.cmake ${PROJECT_BINARY_DIR}/greenConfigVersion.cmake
+install(FILES
+    ${PROJECT_SOURCE_DIR}/cmake/greenConfig.cmake ${PROJECT_BINARY_DIR}/greenConfigVersion.cmake
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/green COMPONENT dev)
 
 # ---- pkg-config -------------------------------------------------------------

@@ -9,7 +9,8 @@ set(CPACK_PACKAGE_CONTACT "The libgreen authors <libgreen@libgreen.invalid>" CAC
     "Who makes the packages: Name <address>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "stackful coroutines that switch to one another")
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
-set(CPACK_PACKAGE_FILE_NAME libgreen-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_PACKAGE_FILE_NAME
+    libgreen-${PROJECT_VERSION}-${CMAKE_SYSTEM_NAME}-${CMAKE_SYSTEM_PROCESSOR})
 set(CPACK_STRIP_FILES ON)
 set(CPACK_GREEN_STRIP ${CMAKE_STRIP}) # for debian.cmake
 set(CPACK_GENERATOR TGZ)
@@ -29,21 +30,24 @@ own, so it may switch to another from any depth of calls, carrying a value.
 Every green has a parent, which receives its result when it ends; an error
 may be thrown into one that waits.  For C and C++, on the C library alone.")
     set(CPACK_COMPONENT_RUNTIME_DESCRIPTION "${about}\n\nThis package has the shared library.")
-    set(CPACK_COMPONENT_DEV_DESCRIPTION "${about}\n\nThis package has the headers, the static library and the manual pages.")
+    set(CPACK_COMPONENT_DEV_DESCRIPTION
+        "${about}\n\nThis package has the headers, the static library and the manual pages.")
 
     set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME ${soname})
     set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
     set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
     set(CPACK_DEBIAN_DEV_PACKAGE_NAME libgreen-dev)
     set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
-    set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "${soname} (= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE}), libc6-dev")
+    set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS
+        "${soname} (= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE}), libc6-dev")
 
     # A symbol of the node GREEN_0.1 needs version 0.1 of the package.
     set(debian ${PROJECT_BINARY_DIR}/debian)
     file(WRITE ${debian}/triggers "activate-noawait ldconfig\n")
-    file(WRITE ${debian}/shlibs
-        "libgreen ${PROJECT_VERSION_MAJOR} ${soname} (>= ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})\n")
-    set(symbols "libgreen.so.${PROJECT_VERSION_MAJOR} ${soname} #MINVER#\n* Build-Depends-Package: libgreen-dev\n")
+    set(least ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+    file(WRITE ${debian}/shlibs "libgreen ${PROJECT_VERSION_MAJOR} ${soname} (>= ${least})\n")
+    set(symbols "libgreen.so.${PROJECT_VERSION_MAJOR} ${soname} #MINVER#\n\
+* Build-Depends-Package: libgreen-dev\n")
     file(STRINGS ${PROJECT_SOURCE_DIR}/cmake/green.map lines REGEX "^(GREEN_| *green_)")
     foreach(line IN LISTS lines)
         if(line MATCHES "^(GREEN_([0-9.]+))")

@@ -19,13 +19,14 @@ known=$(mktemp)
 found=$(mktemp)
 trap 'rm -f "$known" "$found"' EXIT
 cat > "$known" <<- 'END'
-	src/defer.c malloc-leak: it goes into the current green's list, by a pointer that gcc takes for unknown
+	src/defer.c malloc-leak: it is in the current green's list, by a pointer gcc takes for unknown
 	src/green.c malloc-leak: the name and the block are the green's, which is the result
 	src/switch.c null-dereference: a thread whose tag fits has a current green
 END
 
-cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DGREEN_BUILD_TESTS=OFF \
-    -DGREEN_BUILD_EXAMPLES=OFF > "$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
+    -DGREEN_BUILD_TESTS=OFF -DGREEN_BUILD_EXAMPLES=OFF > "$build.log" 2>&1 \
+    || { cat "$build.log"; exit 1; }
 
 # ---- Each finds what is planted ------------------------------------------------
 
@@ -53,8 +54,8 @@ must_find()
 }
 tidy="clang-tidy --quiet --config-file=.clang-tidy"
 check="cppcheck --quiet --std=c11 --enable=warning,style,performance,portability --inline-suppr
-    --suppress=missingIncludeSystem --suppress=unreadVariable:include/green_fast.h --error-exitcode=1
-    -D__x86_64__ -D__LP64__ -D__ELF__ -D__GNUC__=12 -Iinclude -Isrc"
+    --suppress=missingIncludeSystem --suppress=unreadVariable:include/green_fast.h
+    --error-exitcode=1 -D__x86_64__ -D__LP64__ -D__ELF__ -D__GNUC__=12 -Iinclude -Isrc"
 analyzer="gcc -std=c11 -O2 -fanalyzer -Wall -Iinclude -Isrc -c -o /dev/null"
 must_find clang-tidy $tidy "$planted" -- -std=c11
 must_find cppcheck $check "$planted"
@@ -82,5 +83,6 @@ while read -r file kind why; do
     failed=1
 done < "$known"
 
-[ $failed = 0 ] && echo "analyse: clang-tidy, cppcheck and gcc -fanalyzer: no warnings in $(ls src/*.c | wc -l) files"
+[ $failed = 0 ] && echo "analyse: clang-tidy, cppcheck and gcc -fanalyzer:" \
+    "no warnings in $(ls src/*.c | wc -l) files"
 exit $failed

@@ -31,7 +31,8 @@ result()
 
 link()
 {
-    $CC -I"$include" "$@" "$library" -Wl,-rpath,"$(dirname "$library")" -pthread -o "$dir/program" > "$dir/out" 2>&1
+    $CC -I"$include" "$@" "$library" -Wl,-rpath,"$(dirname "$library")" -pthread \
+        -o "$dir/program" > "$dir/out" 2>&1
 }
 
 # The header of a library that is laid out in another way.
@@ -58,18 +59,20 @@ cat > "$dir/yields.c" << 'END'
 int main(void) { return green_yield_fast(NULL) != GREEN_FAILED; }
 END
 
-for flags in -O0 -O2 "-O2 -flto" "-O2 -ffunction-sections -fdata-sections -Wl,--gc-sections" "-O2 -fPIC"; do
+for flags in -O0 -O2 "-O2 -flto" "-O2 -fPIC" \
+    "-O2 -ffunction-sections -fdata-sections -Wl,--gc-sections"; do
     link $flags "$dir/uses.c" && "$@" "$dir/program" >> "$dir/out" 2>&1
     result $? "a program with its library's header runs: $flags"
 
     for uses in uses yields; do
-        ! $CC -I"$dir/other" $flags "$dir/$uses.c" "$library" -pthread -o "$dir/program" > "$dir/out" 2>&1 \
+        ! $CC -I"$dir/other" $flags "$dir/$uses.c" "$library" -pthread \
+            -o "$dir/program" > "$dir/out" 2>&1 \
             && grep -q green_private_abi_0 "$dir/out"
         result $? "one with another library's does not link: $flags"
     done
 
-    $CC -I"$dir/other" $flags -Wall -Wextra -Werror "$dir/no_more.c" "$library" -pthread -o "$dir/program" \
-        > "$dir/out" 2>&1
+    $CC -I"$dir/other" $flags -Wall -Wextra -Werror "$dir/no_more.c" "$library" -pthread \
+        -o "$dir/program" > "$dir/out" 2>&1
     result $? "one that does not use it does, and without a warning: $flags"
 done
 

@@ -116,7 +116,8 @@ frames()
             gsub(/\./, "__", name)
             if (name ~ /^green__arch_entry$|^<signal/) { name = "entry"; entered = 1 }
             if (name == "stop") list = ""
-            if (name !~ /^green_|^enter$|^move$|^switch_slowly$|^end_greens$|^\?\?$/) list = list " " name
+            if (name !~ /^green_|^enter$|^move$|^switch_slowly$|^end_greens$|^\?\?$/)
+                list = list " " name
             if (name ~ /^main$|^ending_thread$/) entered = 1
         }
         END { end() }' "$1"
@@ -192,7 +193,8 @@ grep -q 'Operation not permitted' "$dir/live" && skip "ptrace is not permitted"
 same "live: info greens" "$(expected_rows stop)" "$(rows "$dir/live")"
 same "live: green apply all bt" "$expected_frames" "$(sed '/^Ended/q' "$dir/live" | frames -)"
 same "live: who is looked at: the running one, then who is chosen, until the program goes on" \
-    'runs first first runs first' "$(sed -n 's/^\[Green .*"\(.*\)"), thread 1,.*/\1/p' "$dir/live" | xargs)"
+    'runs first first runs first' \
+    "$(sed -n 's/^\[Green .*"\(.*\)"), thread 1,.*/\1/p' "$dir/live" | xargs)"
 same "live: nobody is at address zero" "" "$(grep '^#.*0x0000000000000000 in' "$dir/live")"
 if [ -n "$sanitized" ]; then
     echo "skipped: a suspended one's locals (gcc moves them, and forgets to say so)"
@@ -205,8 +207,10 @@ has "live: what is not shown is said" '^New and dead greens are not shown' "$dir
 has "live: the program goes on as if nothing had been" 'ended as it should' "$dir/live"
 has "live: to its end" '^\[Inferior 1 .* exited normally\]' "$dir/live"
 same "live: gdb's settings are as they were" "on off" \
-    "$(sed -n 's/^Whether backtraces should continue past "main" is \(.*\)\.$/\1/p' "$dir/live" | xargs)"
-same "live: nothing went wrong in the script" "" "$(grep -E 'Traceback|Python Exception' "$dir/live")"
+    "$(sed -n 's/^Whether backtraces should continue past "main" is \(.*\)\.$/\1/p' "$dir/live" \
+        | xargs)"
+same "live: nothing went wrong in the script" "" \
+    "$(grep -E 'Traceback|Python Exception' "$dir/live")"
 
 if [ $# -gt 0 ]; then
     [ $status = 0 ] || cat "$dir/live"

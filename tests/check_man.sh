@@ -134,7 +134,8 @@ END
 
     declared "$root"/include/*.h >"$dir/declared"
     documented "$root"/man/*.[37] >"$dir/documented"
-    [ "$(grep -c '(.*);$' "$dir/declared")" -ge 36 ] || failed "there are more functions than were found"
+    [ "$(grep -c '(.*);$' "$dir/declared")" -ge 36 ] ||
+        failed "there are more functions than were found"
     # A type may stand on two pages, a function on one alone.
     uniq "$dir/documented" | diff "$dir/declared" - >"$dir/diff" ||
         failed "headers (<) and pages in man/ (>) differ; a function without a page wants one:
@@ -144,14 +145,18 @@ $(grep '^[<>]' "$dir/diff")"
     # Each name has its page or its link, and each reference leads somewhere.
     for page in "$root"/man/*.[37]; do
         base=$(basename "$page")
-        [ "$(named "$page" | head -n 1)" = "${base%.?}" ] || failed "$base does not begin with its own name"
-        sed -n 's/^\.Ft .*//; s/^\.Fn \([a-z_]*\) .*/\1/p; /^\.Sh DESCRIPTION/q' "$page" | sort >"$dir/functions"
+        [ "$(named "$page" | head -n 1)" = "${base%.?}" ] ||
+            failed "$base does not begin with its own name"
+        sed -n 's/^\.Ft .*//; s/^\.Fn \([a-z_]*\) .*/\1/p; /^\.Sh DESCRIPTION/q' "$page" |
+            sort >"$dir/functions"
         [ "${base##*.}" = 7 ] || named "$page" | sort | diff "$dir/functions" - ||
             failed "$base: NAME (>) and SYNOPSIS (<) differ"
         for name in $(named "$page"); do
-            [ -s "$1/man${base##*.}/$name.${base##*.}" ] || failed "$name of $base has no page in $1"
+            [ -s "$1/man${base##*.}/$name.${base##*.}" ] ||
+                failed "$name of $base has no page in $1"
         done
-        sed -n 's/^\.\(It \)*Xr \(green[a-z_]*\) \([0-9]\).*/\2 \3/p' "$page" | while read -r name section; do
+        sed -n 's/^\.\(It \)*Xr \(green[a-z_]*\) \([0-9]\).*/\2 \3/p' "$page" |
+        while read -r name section; do
             [ -s "$1/man$section/$name.$section" ] || echo "$base refers to $name($section)"
         done >"$dir/lost"
         [ ! -s "$dir/lost" ] || failed "no such page: $(cat "$dir/lost")"
@@ -180,7 +185,8 @@ examples()
 lint_page()
 {
     mandoc -T lint "$1" 2>&1 |
-        grep -v -e 'operating system explicitly specified' -e 'referenced manual not found' -e 'mandoc\.db'
+        grep -v -e 'operating system explicitly specified' -e 'referenced manual not found' \
+            -e 'mandoc\.db'
     groff -mdoc -ww -z -Tutf8 "$1" 2>&1
 }
 

@@ -60,8 +60,11 @@ object_stack()
 {
     for file; do
         "$READELF" -SW "$file" | sed 's/^ *\[[ 0-9]*\] *//' | awk -v file="$file" '
-            $1 == ".note.GNU-stack" { seen = 1; if (NF == 10 && $7 ~ /X/) print file ": executable stack" }
-            END                     { if (!seen) print file ": no .note.GNU-stack" }'
+            $1 == ".note.GNU-stack" {
+                seen = 1
+                if (NF == 10 && $7 ~ /X/) print file ": executable stack"
+            }
+            END { if (!seen) print file ": no .note.GNU-stack" }'
     done
 }
 
@@ -136,7 +139,8 @@ defined_is_declared()
 {
     option=$1
     shift
-    "$NM" "$option" --defined-only "$@" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' \
+    "$NM" "$option" --defined-only "$@" \
+        | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' \
         | grep -Ev '^(__odr_asan[.]green_|green__)' \
         | sort -u > "$dir/defined"
     declared > "$dir/declared"
@@ -148,7 +152,8 @@ defined_is_declared()
 # What the version script exports, "NAME@@VERSION" a line.
 mapped()
 {
-    awk '$2 == "{" { version = $1 } $1 ~ /^green_.*;$/ { sub(/;/, "@@" version, $1); print $1 }' "$map" | sort
+    awk '$2 == "{" { version = $1 }
+        $1 ~ /^green_.*;$/ { sub(/;/, "@@" version, $1); print $1 }' "$map" | sort
 }
 
 # The version script lists all that the headers name, and no more.

@@ -45,7 +45,8 @@ events()
             if (field("ts") !~ /^[0-9]+\.[0-9][0-9][0-9]$/) wrong("no ts")
             if (ts < now[pid]) wrong("it is earlier than the one before")
             now[pid] = ts
-            if (!(track in named) || !((pid " 0") in named)) wrong("a track or a thread without a name")
+            if (!(track in named) || !((pid " 0") in named))
+                wrong("a track or a thread without a name")
             if (ph != "\"E\"" && field("name") == "") wrong("no name")
         }
         ph == "\"B\"" {
@@ -72,16 +73,19 @@ events()
         END {
             for (pid in running) if (running[pid] || flying[pid]) wrong("the end is missing")
             if (!count["\"B\""]) wrong("nobody runs")
-            if (count["\"B\""] != count["\"E\""] || count["\"s\""] != count["\"f\""]) wrong("not balanced")
+            if (count["\"B\""] != count["\"E\""] || count["\"s\""] != count["\"f\""])
+                wrong("not balanced")
         }'
 }
 
 # who FILE: the names of who ran, in order, thread by thread.
 who()
 {
-    sed -n 's/.*"ph":"M".*"tid":\([1-9][0-9]*\),.*"args":{"name":"\([^"]*\)"}.*/\1 \2/p' "$1" >"$dir/names"
+    sed -n 's/.*"ph":"M".*"tid":\([1-9][0-9]*\),.*"args":{"name":"\([^"]*\)"}.*/\1 \2/p' "$1" \
+        >"$dir/names"
     sort -s -t: -k3,3n "$1" | sed -n 's/.*"ph":"B".*"tid":\([0-9]*\),.*/\1/p' |
-        awk 'NR == FNR { name[$1] = $2; next } { printf "%s%s", s, name[$1]; s = " " }' "$dir/names" -
+        awk 'NR == FNR { name[$1] = $2; next } { printf "%s%s", s, name[$1]; s = " " }' \
+            "$dir/names" -
 }
 
 # trace FILE PROGRAM ARGUMENT...
@@ -106,7 +110,8 @@ found=$(events "$good" 2>&1)
 [ -z "$found" ] || failed "hello: $found"
 [ -n "$launcher" ] || # which takes its time, and does not change what is found
 for mistake in '$d' '2d' '3d' '4d' '/"E"/d' '/"ph":"f".*"id":2,/d' \
-    '/"ph":"s".*"id":4,/d' 's/"id":3,/"id":2,/' 's/"bp":"e"/"bp":"x"/' 's/"ts":/"tz":/' 's/"pid":1,//' \
+    '/"ph":"s".*"id":4,/d' 's/"id":3,/"id":2,/' 's/"bp":"e"/"bp":"x"/' 's/"ts":/"tz":/' \
+    's/"pid":1,//' \
     's/"ph":"B"/"ph":"Q"/' '/"ph":"E","pid":1,"tid":2/s/"tid":2/"tid":3/' 's/,"name":"run"//' \
     's/^\({"ph":"B".*"ts":\)[0-9]*/\10/' 's/"name":"thread_name"/"name":thread_name/' '1s/\[/{/'; do
     sed "$mistake" "$good" >"$dir/bad"
@@ -122,7 +127,8 @@ traced()
 {
     who=$1
     shift
-    trace "$dir/trace" "$@" || [ "$1" = same_fringe ] || { failed "$*: status $?"; cat "$dir/err"; return; }
+    trace "$dir/trace" "$@" || [ "$1" = same_fringe ] ||
+        { failed "$*: status $?"; cat "$dir/err"; return; }
     found=$(events "$dir/trace" 2>&1)
     ran=$(who "$dir/trace")
     if [ -n "$found" ]; then
@@ -135,9 +141,11 @@ traced()
     fi
 }
 
-traced 'main producer consumer producer consumer producer main consumer main' producer_consumer -n 2 -i 0
+traced 'main producer consumer producer consumer producer main consumer main' \
+    producer_consumer -n 2 -i 0
 traced 'main green green green green green green green main green main' hello
-traced 'main main green green green*main main green green green*main main green green green*main' threads 3 1000
+traced 'main main green green green*main main green green green*main main green green green*main' \
+    threads 3 1000
 if [ -z "$launcher" ]; then
     traced 'main green main green main*' generator
     traced 'main green main green main*' same_fringe '(a b)' '(a c)'
@@ -145,7 +153,8 @@ if [ -z "$launcher" ]; then
     traced 'main green main*' round_robin 100
 fi
 trace "$dir/nowhere/trace" hello && failed 'a file that cannot be written is passed over'
-grep -q 'nowhere/trace: No such file or directory' "$dir/err" || failed "no reason: $(cat "$dir/err")"
+grep -q 'nowhere/trace: No such file or directory' "$dir/err" ||
+    failed "no reason: $(cat "$dir/err")"
 
 # The picture in the README is what the script draws, but for the times.
 shape()
@@ -156,15 +165,18 @@ shape()
 if [ -n "$launcher" ]; then
     echo 'skipped: the picture (it would be the same)'
 elif command -v python3 >"$dir/found"; then
-    mkdir -p "$dir/tree/build" && ln -s "$examples" "$dir/tree/build" && ln -s "$root/examples" "$dir/tree"
+    mkdir -p "$dir/tree/build" && ln -s "$examples" "$dir/tree/build" &&
+        ln -s "$root/examples" "$dir/tree"
     awk '/^<!-- tests\/check_trace.sh / { found = 1 } found && /^```$/ { exit }
         inside { print } found && /^```sh$/ { inside = 1 }' "$root/README.md" >"$dir/commands"
-    (cd "$dir/tree" && sh -e "$dir/commands" </dev/null >"$dir/out") || failed "the README's commands"
+    (cd "$dir/tree" && sh -e "$dir/commands" </dev/null >"$dir/out") ||
+        failed "the README's commands"
     picture=$dir/tree/trace.svg
     arrows=$(grep -c marker-end "$picture")
     [ "$arrows" = 10 ] || failed "the picture has $arrows arrows instead of 10"
     shape "$picture" >"$dir/shape"
-    shape "$root/examples/producer_consumer.svg" | diff "$dir/shape" - || failed 'examples/producer_consumer.svg is another'
+    shape "$root/examples/producer_consumer.svg" | diff "$dir/shape" - ||
+        failed 'examples/producer_consumer.svg is another'
     [ $status != 0 ] || echo 'ok: the picture'
 else
     echo 'skipped: the picture (no python3)'

@@ -29,7 +29,8 @@ converts()
 printf '**a***b*\n*\n' >"$dir/stars"
 run <"$dir/stars"
 check '** becomes ^, leftmost first' gives 0 \
-    "$(printf '^a^*b*%73s*%80s' '' '' | awk '{ print substr($0, 1, 125) } { printf "%-125s\n", substr($0, 126) }')"
+    "$(printf '^a^*b*%73s*%80s' '' '' |
+        awk '{ print substr($0, 1, 125) } { printf "%-125s\n", substr($0, 126) }')"
 
 : >"$dir/empty"
 check 'no cards, no lines' converts "$dir/empty"
@@ -37,9 +38,16 @@ echo >"$dir/blank"
 check 'a blank card' converts "$dir/blank"
 printf 'no newline at the end *' >"$dir/last"
 check 'a last line without a newline' converts "$dir/last"
-awk 'BEGIN { for (i = 0; i < 300; i++) { for (j = 0; j < i; j++) printf "%s", substr("**ab*", (i * j) % 5 + 1, 1); print "" } }' >"$dir/lengths"
+awk 'BEGIN {
+    for (i = 0; i < 300; i++) {
+        for (j = 0; j < i; j++)
+            printf "%s", substr("**ab*", (i * j) % 5 + 1, 1)
+        print ""
+    }
+}' >"$dir/lengths"
 check 'lines of every length up to 300' converts "$dir/lengths"
-for file in "$(dirname "$0")"/../README.md "$(dirname "$0")"/../src/*.c /usr/share/common-licenses/GPL-3; do
+for file in "$(dirname "$0")"/../README.md "$(dirname "$0")"/../src/*.c \
+    /usr/share/common-licenses/GPL-3; do
     [ ! -e "$file" ] || check "$(basename "$file")" converts "$file"
     [ -z "$launcher" ] || break # it takes its time
 done

@@ -53,7 +53,8 @@ def main():
     for file, text in sorted(exceptions - there):
         mend += 1
         print(f"excepted, but gone: {file}: {text}")
-    print(f"coverage: {lines} lines, {branches} branches, {len(exceptions)} lines excepted, {mend} to mend")
+    print(f"coverage: {lines} lines, {branches} branches, "
+          f"{len(exceptions)} lines excepted, {mend} to mend")
     return mend != 0 or lines < 1000
 
 

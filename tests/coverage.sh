@@ -20,7 +20,8 @@ cmake -B "$build" -DCMAKE_BUILD_TYPE=Debug -DGREEN_BUILD_EXAMPLES=OFF -DGREEN_TE
     -DCMAKE_EXE_LINKER_FLAGS="--coverage $build/coverage.o" > "$build/log" 2>&1 &&
     cmake --build "$build" -j 2 >> "$build/log" 2>&1 || { tail -n 40 "$build/log"; exit 1; }
 find "$build" -name '*.gcda' -exec rm {} + # of what CMake has tried
-ctest --test-dir "$build" -j 2 --no-tests=error --output-on-failure -R '^test_' > "$build/log" 2>&1 ||
+ctest --test-dir "$build" -j 2 --no-tests=error --output-on-failure -R '^test_' \
+    > "$build/log" 2>&1 ||
     { tail -n 100 "$build/log"; exit 1; }
 grep 'tests passed' "$build/log"
 gcovr --root . --filter src/ --json "$build/coverage.json" "$build" 2> "$build/gcovr.log" ||

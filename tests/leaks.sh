@@ -21,12 +21,15 @@ programs=$(find "$build/tests" -maxdepth 1 -type f -perm -u+x -name 'test_*' ! -
 echo "$programs" | while read -r program; do
     ! grep -q GREEN_TEST_LEAKS "$program" || echo "$program"
 done > "$dir/programs"
-xargs -P "$(nproc)" -I '{}' sh -c 'timeout 300 "{}" > "'"$dir"'/$(basename "{}").log" 2>&1 || touch "'"$dir"'/$(basename "{}").failed"' < "$dir/programs"
+xargs -P "$(nproc)" -I '{}' sh -c '
+    name=$1/$(basename "$2")
+    timeout 300 "$2" > "$name.log" 2>&1 || touch "$name.failed"
+' sh "$dir" '{}' < "$dir/programs"
 
 for failed in "$dir"/*.failed; do
     [ -e "$failed" ] || continue
     echo "FAILED: $(basename "$failed" .failed)"
-    grep -vE '^\[( RUN  |       OK|  PASSED|=====)' "${failed%.failed}.log" | grep -v '^still' | tail -n 12
+    grep -vE '^(\[( RUN  |       OK|  PASSED|=====)|still)' "${failed%.failed}.log" | tail -n 12
 done
 cat "$dir"/*.log | awk -v programs="$(wc -l < "$dir/programs")" '
     / after [0-9]+ times, / {
@@ -35,5 +38,8 @@ cat "$dir"/*.log | awk -v programs="$(wc -l < "$dir/programs")" '
         tests++
         if (/^LEAKS/) leaks++
     }
-    END { printf "leaks: %d programs, %d tests, repeated %d times: %d leak\n", programs, tests, times, leaks }'
+    END {
+        printf "leaks: %d programs, %d tests, repeated %d times: %d leak\n",
+            programs, tests, times, leaks
+    }'
 ! ls "$dir"/*.failed > /dev/null 2>&1

@@ -37,7 +37,8 @@ refuses_at()
 }
 
 check 'everything there is' parses \
-    ' { "a" : [ 1 , -0.5e+10 , 12E-3, 0 ] , "b\"\\\/\b\f\n\r\t\u00aF" : { } , "" : [ true,false , null,[ ],"" ] } ' \
+    ' { "a" : [ 1 , -0.5e+10 , 12E-3, 0 ] , "b\"\\\/\b\f\n\r\t\u00aF" : { } , '\
+'"" : [ true,false , null,[ ],"" ] } ' \
     '{"a":[1,-0.5e+10,12E-3,0],"b\"\\\/\b\f\n\r\t\u00aF":{},"":[true,false,null,[],""]}'
 check 'a number' parses '  42 ' 42
 check 'a string' parses '"é ß"' '"é ß"'
@@ -94,7 +95,11 @@ check 'a byte order mark' refuses 1 'byte 0'
 
 nested()
 {
-    awk -v n="$1" 'BEGIN { for (i = 0; i < n; i++) printf "["; for (i = 0; i < n; i++) printf "]"; print "" }'
+    awk -v n="$1" 'BEGIN {
+        for (i = 0; i < n; i++) printf "["
+        for (i = 0; i < n; i++) printf "]"
+        print ""
+    }'
 }
 nested 512 >"$dir/in"
 run 1 <"$dir/in"
@@ -106,13 +111,18 @@ check '513 are too deep' refuses 1 'byte 51[23]'
 # A large one, in all sizes about those of a page; through a pipe, too.
 objects=20000
 [ -z "$slow" ] || objects=500
-awk -v n=$objects 'BEGIN { printf "["; for (i = 0; i < n; i++) printf "%s{\"n\":%d,\"s\":\"%x\"}", i ? "," : "", i, i * i; print "]" }' >"$dir/large"
+awk -v n=$objects 'BEGIN {
+    printf "["
+    for (i = 0; i < n; i++) printf "%s{\"n\":%d,\"s\":\"%x\"}", i ? "," : "", i, i * i
+    print "]"
+}' >"$dir/large"
 for size in 1 7 4095 4096 4097 65536; do
     run $size <"$dir/large"
     check "$objects objects by $size" cmp "$dir/large" "$dir/out"
     [ -z "$slow" ] || break
 done
-cat "$dir/large" | { run; check 'through a pipe' cmp "$dir/large" "$dir/out"; exit $status; } || status=1
+cat "$dir/large" |
+    { run; check 'through a pipe' cmp "$dir/large" "$dir/out"; exit $status; } || status=1
 
 run 0 </dev/null
 check 'no bytes are too few' refuses 2 usage

@@ -16,7 +16,8 @@ if script -qec true /dev/null </dev/null >"$dir/found" 2>&1; then
     # Under script(1) it has a terminal.
     ran=script
     result=0
-    timeout 100 script -qec "$launcher '$program' 50" /dev/null </dev/null >"$dir/terminal" 2>&1 || result=$?
+    timeout 100 script -qec "$launcher '$program' 50" /dev/null \
+        </dev/null >"$dir/terminal" 2>&1 || result=$?
     tr '\r' '\n' <"$dir/terminal" >"$dir/out"
     check 'on a terminal a line says how far they are' \
         grep -x '50 of 50 tasks have ended, after 275 rounds' "$dir/out"

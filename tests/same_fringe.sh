@@ -25,7 +25,11 @@ check 'an unfinished tree is refused' refuses 2 'Invalid argument'
 
 depth=20000
 [ -z "$launcher" ] || depth=2000
-deep=$(awk -v n=$depth 'BEGIN { for (i = 0; i < n; i++) printf "("; printf "a"; for (i = 0; i < n; i++) printf ")" }')
+deep=$(awk -v n=$depth 'BEGIN {
+    for (i = 0; i < n; i++) printf "("
+    printf "a"
+    for (i = 0; i < n; i++) printf ")"
+}')
 run "$deep" a
 check "$depth deep" gives 0 'the same'
 run a

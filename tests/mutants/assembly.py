@@ -33,7 +33,8 @@ from build import ROOT, TESTS, call, compiles, run
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 CPUS = {
-    # Compiler, objdump, readelf; options for landing pads of all kinds; what runs a program; seconds.
+    # Compiler; what its tools begin with; options for landing pads of all kinds; what runs a
+    # program; seconds.
     'x86_64': ('gcc', '', ['-fcf-protection=full'], [], 5),
     'aarch64': ('aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-', ['-mbranch-protection=standard'],
                 ['qemu-aarch64', '-cpu', 'max'], 20),
@@ -87,7 +88,8 @@ def is_directive(line):
 
 
 # Of these nothing depends on one alone.
-PLAIN = re.compile(r'^\.(text|section \.rodata|balign|p2align|file|if|else|endif|set|ident|rept|endr)\b')
+PLAIN = re.compile(
+    r'^\.(text|section \.rodata|balign|p2align|file|if|else|endif|set|ident|rept|endr)\b')
 
 Mutant = collections.namedtuple('Mutant', 'key lines')
 
@@ -102,7 +104,8 @@ def mutants_of(lines):
         seen[key] += 1
         return key if seen[key] == 1 else f'{key} #{seen[key]}'
 
-    instructions = [i for i, line in enumerate(lines) if not is_label(line) and not is_directive(line)]
+    instructions = [i for i, line in enumerate(lines)
+                    if not is_label(line) and not is_directive(line)]
     following = dict(zip(instructions, instructions[1:]))
     for i, line in enumerate(lines):
         if line.startswith('.globl') and lines[i + 2].startswith('.type'):
@@ -141,10 +144,12 @@ def wrong_in(tools, cpu, path):
         first = functions.get(name, [''])[0]
         if not re.match(r'endbr64|bti\s+c|paciasp|pacibsp', first):
             return f'{name} is no place to land'
-    if cpu == 'x86_64' and '00000080 00000000' not in call(['objdump', '-s', '-j', '.rodata', path]):
+    if cpu == 'x86_64' and \
+            '00000080 00000000' not in call(['objdump', '-s', '-j', '.rodata', path]):
         return 'control words that are none are not there'
     symbols = call([tools + 'readelf', '-sW', path])
-    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry', 'green__arch_call_as'):
+    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry',
+                 'green__arch_call_as'):
         found = re.search(rf'\s(\d+)\s+FUNC\s+GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M)
         if not found or (found.group(1) == '0'):
             return f'{name} is no hidden function with a size'
@@ -169,15 +174,18 @@ def wrong_in(tools, cpu, path):
 def inlined(header, cpu):
     """Where its instructions stand in green_fast.h: numbers of lines."""
     lines = header.splitlines(keepends=True)
-    start = next(i for i, line in enumerate(lines) if re.match(r'#(el)?if defined\(__%s__\)' % cpu, line))
-    start = next(i for i in range(start, len(lines)) if '__asm__ __volatile__("' in lines[i] and '""' not in lines[i]
-                 and 'FRAME_POINTER' not in lines[i] and not lines[i].strip().startswith('__asm__ __volatile__("" :'))
+    start = next(i for i, line in enumerate(lines)
+                 if re.match(r'#(el)?if defined\(__%s__\)' % cpu, line))
+    start = next(i for i in range(start, len(lines))
+                 if '__asm__ __volatile__("' in lines[i]
+                 and '""' not in lines[i] and 'FRAME_POINTER' not in lines[i])
     found = []
     for i in range(start, len(lines)):
         text = re.search(r'"([^"]*)"', lines[i])
         if lines[i].lstrip().startswith(':'):
             break
-        if text and not text.group(1).startswith('1:') and text.group(1).strip() not in ('', 'notrack'):
+        if text and not text.group(1).startswith('1:') and \
+                text.group(1).strip() not in ('', 'notrack'):
             found.append(i)
     return lines, found
 
@@ -208,7 +216,7 @@ def inlined_mutants(header, cpu):
             copy = list(lines)
             put(copy, i, body(j) + tail(i))
             put(copy, j, body(i) + tail(j))
-            yield Mutant(('swap inlined: ' + body(i) + ' <> ' + body(j)).replace('%%', '%'), ''.join(copy))
+            yield Mutant(f'swap inlined: {body(i)} <> {body(j)}'.replace('%%', '%'), ''.join(copy))
 
 
 # ---- All of them -------------------------------------------------------------------------
@@ -219,7 +227,8 @@ class Bench:
         self.cpu, self.dir = cpu, dir
         cc, self.tools, self.pads, self.runner, self.seconds = CPUS[cpu]
         self.cc = os.environ.get('CC', cc).split() if cpu == os.uname().machine else [cc]
-        self.options = ['-std=gnu11', '-O2', *self.pads, '-pthread', '-I' + ROOT + '/include', '-I' + ROOT + '/src']
+        self.options = ['-std=gnu11', '-O2', *self.pads, '-pthread',
+                        f'-I{ROOT}/include', f'-I{ROOT}/src']
         self.environment = {'GREEN_TEST_SLOW': '1'}
 
         # The library whole, but for what is mutated; and the tests.
@@ -247,7 +256,8 @@ class Bench:
 
     def runs(self, objects, output):
         """Whether a program of these can be linked and ends well."""
-        if not compiles([*self.cc, *objects, f'{self.dir}/libgreen.a', *self.more, '-pthread', '-o', output]):
+        if not compiles([*self.cc, *objects, f'{self.dir}/libgreen.a', *self.more, '-pthread',
+                         '-o', output]):
             return False
         try:
             return run([*self.runner, output], self.environment, self.seconds)
@@ -282,7 +292,8 @@ class Bench:
             f.write(mutant.lines)
         for level in ('-O2', '-O0'):
             output = f'{include}/test_fast.o'
-            if not compiles([*self.cc, '-I' + include, *self.options, level, '-c', f'{TESTS}/test_fast.c', '-o', output]):
+            if not compiles([*self.cc, '-I' + include, *self.options, level,
+                             '-c', f'{TESTS}/test_fast.c', '-o', output]):
                 return 'the compiler'
             if not self.runs([output, self.switch], f'{include}/test_fast'):
                 return 'test_fast' + level
@@ -298,8 +309,8 @@ class Bench:
         with open(source, 'w') as f:
             f.write('\n'.join(lines) + '\n')
         call([*self.cc, '-c', source, '-o', self.unchanged])
-        code = [call([self.tools + 'objdump', '-d', '-s', '-j', '.text', '-j', '.eh_frame', o]).split('\n', 3)[3]
-                for o in (self.unchanged, self.switch)]
+        objdump = [self.tools + 'objdump', '-d', '-s', '-j', '.text', '-j', '.eh_frame']
+        code = [call([*objdump, o]).split('\n', 3)[3] for o in (self.unchanged, self.switch)]
         if code[0] != code[1]:
             sys.exit('expanded by this program, switch.S is another one')
         death = self.put_to_the_test('unchanged', self.unchanged)
@@ -371,8 +382,9 @@ def main():
             failures += 1
     del killers[None]
     by = ', '.join(f'{n} by {death}' for death, n in killers.most_common(4))
-    print(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in {options.every} (seed {options.seed}), '
-          f'{sum(killers.values())} killed ({by}), {survivors} equivalent, {failures} failures')
+    print(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in {options.every} '
+          f'(seed {options.seed}), {sum(killers.values())} killed ({by}), '
+          f'{survivors} equivalent, {failures} failures')
     return failures != 0
 
 

@@ -19,8 +19,9 @@ def run(command, environment=None, seconds=20):
     """Whether a program ends well; it may print what it likes, and hang."""
     env = dict(os.environ)
     env.update(environment or {})
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
@@ -31,14 +32,16 @@ def run(command, environment=None, seconds=20):
 
 def call(command, **more):
     """A command that must work."""
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            **more)
     if result.returncode != 0:
         sys.exit(f'{shlex.join(command)}\n{result.stdout}')
     return result.stdout
 
 
 def compiles(command):
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return result.returncode == 0
 
 
 class Library:
@@ -46,7 +49,8 @@ class Library:
 
     def __init__(self):
         self.cc = shlex.split(os.environ.get('CC', 'cc'))
-        self.options = ['-std=gnu11', '-O1', '-fPIC', '-pthread', '-I' + os.path.join(ROOT, 'include')]
+        self.options = ['-std=gnu11', '-O1', '-fPIC', '-pthread',
+                        '-I' + os.path.join(ROOT, 'include')]
         self.nodelete = '-Wl,-z,nodelete'
         self.programs = {}
 
@@ -77,7 +81,8 @@ class Library:
     def link_shared(self, output=None, instead=None):
         """instead: {file: object}"""
         objects = [(instead or {}).get(file, self.object(file)) for file in self.files]
-        call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread', '-o', output or self.shared])
+        call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread',
+              '-o', output or self.shared])
 
     def program(self, name, source):
         """Compiles a test; its assembly comes with it.  It is linked by link()."""

@@ -19,7 +19,8 @@ from build import Library, ROOT, TESTS, call, run
 
 # By the random programs: what is broken, in which file, what stands there, what it becomes.
 RULES = [
-    ('1: the current green is SUSPENDED', 'green.c', 'return GREEN_RUNNING;', 'return GREEN_SUSPENDED;'),
+    ('1: the current green is SUSPENDED', 'green.c',
+     'return GREEN_RUNNING;', 'return GREEN_SUSPENDED;'),
     ('3: the dead parent of a dead green is entered', 'switch.c',
      'while (load(to->life) == GREEN__DEAD)', 'if (load(to->life) == GREEN__DEAD)'),
     ('4: what a green leaves goes to main', 'switch.c',
@@ -33,7 +34,8 @@ RULES = [
      'if (parcel.error == ECANCELED)\n', 'if (0)\n'),
     ('6: ECANCELED passes through a dead green', 'switch.c',
      'parcel.error == ECANCELED && load(g->life) == GREEN__DEAD', '0'),
-    ('7: a started green is taken over', 'green.c', 'if (load(g->life) != GREEN__NEW) {', 'if (0) {'),
+    ('7: a started green is taken over', 'green.c',
+     'if (load(g->life) != GREEN__NEW) {', 'if (0) {'),
     ('7: one with children is taken over', 'green.c', 'g->children != g->gone', '0'),
     ('8: a circle of parents', 'green.c', 'if (is_above(g, parent)) {', 'if (0) {'),
     ('9: what died is not released', 'switch.c', 'if (release && !detached)', 'if (0)'),
@@ -62,7 +64,8 @@ RULES = [
      'self->trace(event, from, to, self->trace_data);'),
     ('14: a detached green outlives its thread', 'thread.c',
      'if (g->detached)\n            green__release(g);', ''),
-    ('14: who refused to die is not told', 'thread.c', '            all_died = false;', '            ;'),
+    ('14: who refused to die is not told', 'thread.c',
+     '            all_died = false;', '            ;'),
     ('14: none may free what an ended thread has left', 'green.c',
      'return orphan;', 'return false;'),
 ]
@@ -73,7 +76,8 @@ REFUSALS = [
     ('an error of -1', 'switch.c', 'if (error < 0) {', 'if (error < -1) {'),
     ('EPERM before EINVAL', 'switch.c',
      'self->ended && value != GREEN_FAILED ?', 'self->ended ?'),
-    ('EBUSY before EINVAL', 'defer.c', 'if (fn == NULL) {', 'if (fn == NULL && green__self->looking == 0) {'),
+    ('EBUSY before EINVAL', 'defer.c',
+     'if (fn == NULL) {', 'if (fn == NULL && green__self->looking == 0) {'),
     ('reserved options', 'green.c', 'options->reserved[i] != NULL', '0'),
     ('unknown flags', 'green.c', '(options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0', '1'),
     ('a parent for main', 'green.c',
@@ -89,12 +93,14 @@ REFUSALS = [
     ('no function is deferred', 'defer.c', 'if (fn == NULL) {', 'if (0) {'),
     ('a refused green_free() that frees the name', 'green.c',
      '    if (!may_free(self, g))\n        return -1;\n    if (load(g->life)',
-     '    if (!may_free(self, g)) {\n        g->name = NULL;\n        return -1;\n    }\n    if (load(g->life)'),
+     '    if (!may_free(self, g)) {\n        g->name = NULL;\n        return -1;\n    }\n'
+     '    if (load(g->life)'),
 ]
 
 # By the bad input with AddressSanitizer.
 FREED = [
-    ('a released green with children can be touched', 'green.c', '        forbid(g);\n', '        ;\n'),
+    ('a released green with children can be touched', 'green.c',
+     '        forbid(g);\n', '        ;\n'),
     ('released greens wait to be used again', 'green.c', ' || self->stacks.watched', ''),
 ]
 
@@ -115,11 +121,12 @@ def prints_it(library, command):
     """Whether a failing program is printed that fails with this library and not with another."""
     source = os.path.join(library.dir, 'printed.c')
     with open(source, 'w') as f:
-        subprocess.run([part for part in command if part != '-q'], stdout=f, stderr=subprocess.DEVNULL)
+        subprocess.run([part for part in command if part != '-q'],
+                       stdout=f, stderr=subprocess.DEVNULL)
     objects = [library.object(file) for file in library.files]
     for name, linked in ('broken', objects), ('whole', [library.whole]):
-        call([*library.cc, *library.options, '-Werror', '-Wall', '-Wextra', source, *linked, '-pthread',
-              '-o', os.path.join(library.dir, name)])
+        call([*library.cc, *library.options, '-Werror', '-Wall', '-Wextra', source, *linked,
+              '-pthread', '-o', os.path.join(library.dir, name)])
     return (not run([os.path.join(library.dir, 'broken')], None, 60)
             and run([os.path.join(library.dir, 'whole')], None, 60))
 
@@ -133,7 +140,8 @@ def check(program, arguments, others, options, broken):
         library.program(program, os.path.join(TESTS, program + '.c'))
         for other in others:
             output = os.path.join(library.dir, other + '.o')
-            call([*library.cc, *library.options, '-c', os.path.join(TESTS, other + '.c'), '-o', output])
+            call([*library.cc, *library.options, '-c', os.path.join(TESTS, other + '.c'),
+                  '-o', output])
             library.programs[program].append(output)
         library.link()
         library.whole = os.path.join(library.dir, 'whole.a')

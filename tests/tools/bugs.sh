@@ -30,7 +30,8 @@ found()
 {
     bug=$1 function=$2 text=$3
     run "$bug" ${4:+"$4"}
-    if [ "$ended" -ne 0 ] && grep -q "$text" "$dir/report" && grep -q "[ :]$function\b" "$dir/report"
+    if [ "$ended" -ne 0 ] && grep -q "$text" "$dir/report" &&
+        grep -q "[ :]$function\b" "$dir/report"
     then
         echo "ok: $tool finds $bug in $function()"
     else

@@ -18,7 +18,8 @@ stops()
     if "$@" > "$dir/out" 2>&1; then
         echo "FAILED: $what does not stop the build"
         status=1
-    elif tr '\n' ' ' < "$dir/out" | tr -s ' ' | grep -q "libgreen: .* is not supported: its second stack"; then
+    elif tr '\n' ' ' < "$dir/out" | tr -s ' ' |
+        grep -q "libgreen: .* is not supported: its second stack"; then
         echo "ok: $what: $(grep -o 'libgreen: .*' "$dir/out" | head -n 1)"
     else
         echo "FAILED: $what says nothing of it:"
