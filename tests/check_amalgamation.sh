@@ -47,8 +47,8 @@ cd "$dir/three" || exit
 
 wanted="-Wall -Wextra -Wpedantic"
 for flags in "" "-std=c11 -O2 -fPIC"; do
-    check "three files compile without a warning: ${flags:-no flags}"\
-" (if a name is in two files of src/, rename one)" \
+    check "three files compile without a warning: ${flags:-no flags} \
+(if a name is in two files of src/, rename one)" \
         $CC $wanted $flags -I. hello.c green.c green.S -pthread -o hello
     check "and print what hello.c does" sh -c '"$@" > ../printed' sh "$@" ./hello
     awk '$0 == "```text" { p = 1; next } p && $0 == "```" { exit } p' "$root/README.md" > ../wanted
