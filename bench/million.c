@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <green.h>
+#include <green_fast.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -131,13 +131,14 @@ __attribute__((noinline)) static int dig(int depth)
 }
 
 static char order_to_overflow;
+static int inlined; /* by green_fast.h, or by the calls of green.h */
 
 static void *body(void *value)
 {
     while (value != GREEN_FAILED) {
         if (value == &order_to_overflow)
             value = (void *)(intptr_t)dig(0);
-        value = green_yield(value);
+        value = inlined ? green_yield_fast(value) : green_yield(value);
     }
     return NULL;
 }
@@ -226,20 +227,36 @@ static int overflow_in_child(green_t *g)
 
 /* ---- Round robin ------------------------------------------------------------------------ */
 
+static void resume_all(long n)
+{
+    for (long i = 0; i < n; i++)
+        green_switch(greens[i], NULL);
+}
+
+static void resume_all_fast(long n)
+{
+    for (long i = 0; i < n; i++)
+        green_switch_fast(greens[i], NULL);
+}
+
 static void round_robin(long n, double most_ns)
 {
-    double each[ROUNDS];
-    char what[64];
-    long times = n < 1000000 ? 1000000 / n : 1;
-    for (int round = 0; round < ROUNDS; round++) {
-        double start = now_ns();
-        for (long k = 0; k < times; k++)
-            for (long i = 0; i < n; i++)
-                green_switch(greens[i], NULL);
-        each[round] = (now_ns() - start) / (double)(n * times);
+    for (inlined = 0; inlined < 2; inlined++) {
+        void (*resume)(long) = inlined ? resume_all_fast : resume_all;
+        double each[ROUNDS];
+        char what[64];
+        long times = n < 1000000 ? 1000000 / n : 1;
+        resume(n); /* who waits in the other kind of call */
+        for (int round = 0; round < ROUNDS; round++) {
+            double start = now_ns();
+            for (long k = 0; k < times; k++)
+                resume(n);
+            each[round] = (now_ns() - start) / (double)(n * times);
+        }
+        snprintf(what, sizeof what, "resume and yield%s, round over %ld", inlined ? ", inlined" : "", n);
+        timing(what, median(each, ROUNDS), most_ns);
     }
-    snprintf(what, sizeof what, "round robin over %ld: resume and yield", n);
-    timing(what, median(each, ROUNDS), most_ns);
+    inlined = 0;
 }
 
 int main(int argc, char **argv)
