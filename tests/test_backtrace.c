@@ -8,10 +8,13 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unwind.h>
 
 #include "testing.h"
@@ -576,7 +579,7 @@ FRAME void *frame_dumps(void *value)
 static void each_green_has_a_line(void **state)
 {
     (void)state;
-    const green_options_t named = {.name = "wor\nker"};
+    const green_options_t named = {.name = "wor\nk\177er"};
     green_t *g = green_new_with(frame_body, NULL, &named);
     green_t *nobody = green_new(frame_dumps, g);
     green_switch(g, NULL);
@@ -584,9 +587,9 @@ static void each_green_has_a_line(void **state)
     const char *text = kept_list;
     assert_string_equal(next_line(&text), "green @ \"main\": suspended, parent none, "
                                           "stack unknown, at frame_scenario+@");
-    assert_string_equal(next_line(&text), "green @ \"wor?ker\": suspended, parent @ \"main\", "
+    assert_string_equal(next_line(&text), "green @ \"wor?k?er\": suspended, parent @ \"main\", "
                                           "stack 9 of 9, at frame_deep+@");
-    assert_string_equal(next_line(&text), "green @: running, parent @ \"wor?ker\", "
+    assert_string_equal(next_line(&text), "green @: running, parent @ \"wor?k?er\", "
                                           "stack 9 of 9, at frame_dumps+@");
     assert_string_equal(text, "");
     assert_int_equal(green_free(nobody), 0);
@@ -654,6 +657,92 @@ static void where_is_the_function_that_called_libgreen(void **state)
     }
 }
 
+/* Where a green waits, as a dump of it and main says. */
+static const char *where(green_t *g)
+{
+    const char *text = dumped();
+    must(green_state(g) == GREEN_SUSPENDED);
+    next_line(&text);
+    text = strstr(text, " at ");
+    must(text != NULL);
+    return text + 4;
+}
+
+static char **arguments; /* of main() */
+
+static __attribute__((noinline)) void *has_no_symbol(void *value)
+{
+    value = green_yield(value);
+    AFTER;
+    return value;
+}
+
+/* A shell gives such a name if it has found the program by its path. */
+static void where_there_is_no_symbol_it_is_the_file_by_whatever_name(void **state)
+{
+    (void)state;
+    char expected[128], *name = arguments[0];
+    snprintf(expected, sizeof expected, "%s+@", program_invocation_short_name);
+    green_t *g = green_new(has_no_symbol, NULL);
+    green_switch(g, NULL);
+    for (int i = 0; i < 2; i++) {
+        const char *text = where(g);
+        assert_string_equal(next_line(&text), expected);
+        arguments[0] = program_invocation_short_name;
+    }
+    arguments[0] = name;
+    assert_int_equal(green_free(g), 0);
+}
+
+/* A body to be copied: what it is started with is a function, and its argument. */
+__attribute__((visibility("hidden"))) extern const char call_begin[], call_end[];
+#if defined __x86_64__
+__asm__(".pushsection .text\n"
+        ".globl call_begin, call_end\n"
+        ".hidden call_begin, call_end\n"
+        "call_begin:\n\t"
+        "endbr64\n\t"
+        "push %rbp\n\t"
+        "call *%rdi\n\t"
+        "pop %rbp\n\t"
+        "ret\n"
+        "call_end:\n"
+        ".popsection");
+#elif defined __aarch64__
+__asm__(".pushsection .text\n"
+        ".globl call_begin, call_end\n"
+        ".hidden call_begin, call_end\n"
+        "call_begin:\n\t"
+        "hint #34\n\t" /* bti c */
+        "stp x29, x30, [sp, #-16]!\n\t"
+        "blr x0\n\t"
+        "ldp x29, x30, [sp], #16\n\t"
+        "ret\n"
+        "call_end:\n"
+        ".popsection");
+#endif
+void *yield_of_the_library(void *value) __asm__("green_yield");
+
+static void where_there_is_no_file_it_is_the_address(void **state)
+{
+    (void)state;
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    char *code = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(code != MAP_FAILED);
+    memcpy(code, call_begin, (size_t)(call_end - call_begin));
+    __builtin___clear_cache(code, code + size);
+    assert_int_equal(mprotect(code, size, PROT_READ | PROT_EXEC), 0);
+    green_t *g = green_new((green_fn *)(uintptr_t)code, NULL);
+    green_switch(g, (void *)(uintptr_t)yield_of_the_library);
+    char *end;
+    uintptr_t pc = strtoul(where(g), &end, 16);
+    assert_in_range(pc, (uintptr_t)code + 1, (uintptr_t)code + (size_t)(call_end - call_begin));
+    assert_string_equal(end, "\n");
+    green_switch(g, NULL);
+    assert_int_equal(green_free(g), 0);
+    munmap(code, size);
+}
+
 FRAME void frame_dump_in_hook(green_trace_event_t event, green_t *from, green_t *to, void *data)
 {
     (void)event;
@@ -679,6 +768,63 @@ static void a_dump_works_in_a_trace_hook_and_fails_with_its_write(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
+static int pipe_ends[2];
+static volatile sig_atomic_t interruptions;
+
+/* Makes room in the pipe, but not the first time. */
+static void interrupt(int number)
+{
+    char text[4096];
+    int error = errno;
+    (void)number;
+    if (++interruptions > 1 && read(pipe_ends[0], text, sizeof text) < 0) {
+        /* the next time */
+    }
+    errno = error;
+}
+
+FRAME int frame_dumps_to(int fd)
+{
+    int result = green_dump(fd);
+    AFTER;
+    return result;
+}
+
+static void a_dump_goes_on_where_a_signal_has_interrupted_it(void **state)
+{
+    (void)state;
+    static char text[256 << 10];
+    const struct sigaction action = {.sa_handler = interrupt}; /* no SA_RESTART */
+    const struct itimerval soon = {{0, 20000}, {0, 20000}}, never = {{0, 0}, {0, 0}};
+    struct sigaction before;
+    size_t used = 0;
+    memset(text, '-', sizeof text);
+    assert_int_equal(pipe(pipe_ends), 0);
+    assert_int_equal(fcntl(pipe_ends[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(pipe_ends[1], text, 4096) > 0)
+        continue;
+    assert_int_equal(fcntl(pipe_ends[1], F_SETFL, 0), 0);
+
+    interruptions = 0;
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    int result = frame_dumps_to(pipe_ends[1]);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    assert_int_equal(result, 0);
+    assert_in_range(interruptions, 2, 1000);
+
+    assert_int_equal(close(pipe_ends[1]), 0);
+    for (ssize_t n; (n = read(pipe_ends[0], text + used, sizeof text - 1 - used)) > 0;)
+        used += (size_t)n;
+    text[used] = '\0';
+    const char *line = text + strspn(text, "-");
+    assert_string_equal(next_line(&line) + 8,
+                        "\"main\": running, parent none, stack unknown, at frame_dumps_to+@");
+    assert_string_equal(line, "");
+    assert_int_equal(close(pipe_ends[0]), 0);
+}
+
 /* glibc's dprintf() does. */
 static void a_dump_that_cannot_be_written_leaks_nothing(void **state)
 {
@@ -696,8 +842,10 @@ static void a_dump_that_cannot_be_written_leaks_nothing(void **state)
 #endif
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
+    arguments = argv;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_backtrace_goes_through_nested_greens_to_main),
         cmocka_unit_test(also_on_the_main_green_of_a_thread),
@@ -717,6 +865,9 @@ int main(void)
         cmocka_unit_test(each_green_has_a_line),
         cmocka_unit_test(where_is_the_function_that_called_libgreen),
         cmocka_unit_test(a_dump_works_in_a_trace_hook_and_fails_with_its_write),
+        cmocka_unit_test(where_there_is_no_symbol_it_is_the_file_by_whatever_name),
+        cmocka_unit_test(where_there_is_no_file_it_is_the_address),
+        cmocka_unit_test(a_dump_goes_on_where_a_signal_has_interrupted_it),
         cmocka_unit_test(a_dump_that_cannot_be_written_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
