@@ -341,6 +341,29 @@ static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
         }
 }
 
+/* A thread keeps a few kinds of stacks: one may be the oldest, and differ in its guard alone. */
+static void also_if_one_of_its_size_was_used_some_sizes_ago(void **state)
+{
+    (void)state;
+    if (under_valgrind())
+        skip_because("to Valgrind a touched guard is an error");
+    for (unsigned others = 0; others < 12; others++)
+        for (unsigned first = 0; first < 2; first++) {
+            green_options_t options = { .stack_size = 98304 };
+            options.flags = first ? GREEN_NO_GUARD : 0;
+            green_free(green_new_with(echo, NULL, &options));
+            for (unsigned i = 1; i <= others; i++)
+                green_free(with_size(98304 + 8192 * i));
+            options.flags ^= GREEN_NO_GUARD;
+            green_t *g = green_new_with(echo, NULL, &options);
+            if (first)
+                has_a_guard(g);
+            else
+                has_no_guard(g);
+            assert_int_equal(green_free(g), 0);
+        }
+}
+
 /* ---- The caller's memory ----------------------------------------------------------- */
 
 enum { ROOM = 40000, MARGIN = 4096, TOTAL = MARGIN + ROOM + MARGIN };
@@ -550,6 +573,7 @@ int main(void)
         cmocka_unit_test(the_guard_reaches_64_kib_down),
         cmocka_unit_test(no_guard_means_none),
         cmocka_unit_test(a_stack_used_again_has_the_guard_it_was_asked_for),
+        cmocka_unit_test(also_if_one_of_its_size_was_used_some_sizes_ago),
         cmocka_unit_test(a_lent_stack_must_leave_16_kib_after_alignment),
         cmocka_unit_test(it_is_used_and_nothing_around_it_is),
         cmocka_unit_test(once_released_it_is_the_callers_again),
