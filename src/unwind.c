@@ -65,8 +65,6 @@ static struct ending *begin_ending(green_t *me)
 /* `libgreen: ` and a sentence about a green, on stderr. */
 static void say(const char *what, const green_t *g)
 {
-    if (g->is_main)
-        return;
     if (g->name != NULL)
         dprintf(STDERR_FILENO, "libgreen: %s green \"%s\" (%p)\n", what, g->name, (const void *)g);
     else

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How frames are cleaned up in when a green or its thread is ended from within:
- * green_exit(), pthread_exit(), cancellation.  Compiled with -fexceptions, as
- * is all that wants it.
+ * green_exit(), pthread_exit(), cancellation; and exceptions that are none of
+ * C++.  Compiled with -fexceptions, as is all that wants it.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <sys/mman.h>
+#include <unwind.h>
 
 #include "testing.h"
 
@@ -637,7 +639,7 @@ static void it_goes_round_no_circle(void **state)
 }
 
 /* Each of these is the first that an ancestor's clean-up asks of the library. */
-static green_t *ancestor;
+static green_t *ancestor, *waiting, *unstarted, *foreign;
 static green_key_t key_of_ancestor;
 
 static void it_is_current(void)
@@ -659,6 +661,13 @@ static void the_ended_one_is_dead(void)
     size_t size = 1;
     green_stack(ended, &low, &size);
     must(low == NULL && size == 0);
+}
+
+static void others_are_what_they_were(void)
+{
+    must(green_state(waiting) == GREEN_SUSPENDED);
+    must(green_state(unstarted) == GREEN_NEW);
+    must(green_state(foreign) == GREEN_SUSPENDED);
 }
 
 static void its_own_stack_is_used(void)
@@ -715,7 +724,7 @@ static void the_dead_one_is_not_listed(void)
 {
     int count = 0;
     must(green_each(count_a_green, &count) == 0);
-    must(count == (ancestor == green_main() ? 1 : 2));
+    must(count == (ancestor == green_main() ? 2 : 3)); /* with the one that waits */
 }
 
 static void it_yields_to_its_own_parent(void)
@@ -736,6 +745,7 @@ static void (*const firsts[])(void) = {
     it_is_current,
     it_is_running,
     the_ended_one_is_dead,
+    others_are_what_they_were,
     its_own_stack_is_used,
     its_frames_begin_here,
     it_defers_for_itself,
@@ -762,11 +772,17 @@ static void *set_value_and_end_the_thread(void *value)
     return end_the_thread(value);
 }
 
+static int apart; /* a DEAD and a NEW green are between the ended one and its ancestor */
+static green_t *between;
+
 static void *end_below(void *first)
 {
     ancestor = green_current();
     must(green_setspecific(key_of_ancestor, V(1)) == 0);
-    ended = green_new(set_value_and_end_the_thread, NULL);
+    must(green_switch(waiting = green_new(echo, NULL), V(1)) == V(1));
+    must(green_switch(between = green_new(give_back, NULL), V(2)) == V(2));
+    unstarted = green_new(give_back, between);
+    ended = green_new(set_value_and_end_the_thread, apart ? unstarted : NULL);
     __attribute__((cleanup(do_first), unused)) void (*to_do)(void) =
         *(void (*const *)(void))first;
     return green_switch(ended, V(9));
@@ -786,20 +802,115 @@ static void whatever_it_asks_first(void **state)
     skip_if_the_ended_green_stays_current();
     cancels = 0;
     assert_int_equal(green_key_create(&key_of_ancestor, NULL), 0);
+    foreign = green_new(echo, NULL);
+    green_switch(foreign, NULL);
     for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
         int defers = firsts[i] == it_defers_for_itself;
-        for (int below = 0; below < 2; below++) {
+        for (int way = 0; way < 4; way++) {
+            int below = way % 2;
+            apart = way / 2;
             green_fn *run = below ? end_two_below : end_below;
             assert_ptr_equal(in_thread(run, (void *)&firsts[i]), V(9));
             assert_noted(defers ? "c deferred done" : "c done");
             assert_int_equal(green_free(ended), 0);
+            assert_int_equal(green_free(unstarted), 0);
+            assert_int_equal(green_free(between), 0);
+            assert_int_equal(green_free(waiting), 0);
             if (below)
                 assert_int_equal(green_free(ancestor), 0);
         }
     }
+    assert_int_equal(green_free(foreign), 0);
     assert_int_equal(green_key_delete(key_of_ancestor), 0);
 }
+
+/* The hook runs on the stack of who is left, and who is entered is current already. */
+static void end_in_hook(green_trace_event_t event, green_t *from, green_t *to, void *entered)
+{
+    ON_LEAVING("hook");
+    (void)event;
+    (void)from;
+    if (to == entered)
+        pthread_exit(V(3));
+}
+
+static void *leave_for(void *g)
+{
+    ON_LEAVING("left");
+    return green_switch(g, NULL);
+}
+
+static int to_main;
+static green_t *entered;
+
+/* All goes on as in the hook. */
+static void look_as_in_the_hook(const char *const *text)
+{
+    must(green_current() == entered);
+    must(green_state(entered) == GREEN_RUNNING);
+    must(green_state(ended) == GREEN_SUSPENDED);
+    must(green_switch(entered, NULL) == GREEN_FAILED && errno == EBUSY);
+    note("%s", *text);
+}
+
+static void *end_in_a_hook(void *value)
+{
+    __attribute__((cleanup(look_as_in_the_hook), unused)) const char *text = "main";
+    waiting = green_new(echo, NULL);
+    green_switch(waiting, NULL);
+    ended = green_new(leave_for, NULL);
+    entered = to_main ? green_main() : waiting;
+    green_set_trace(end_in_hook, entered);
+    green_switch(ended, entered);
+    return value;
+}
+
+static void it_may_begin_in_a_trace_hook(void **state)
+{
+    (void)state;
+    skip_if_it_cannot_end_in_a_green();
+    if (sanitized()) {
+        print_message("skipped: no sanitizer is told whose stack the thread ends on\n");
+        skip();
+    }
+    for (to_main = 0; to_main < 2; to_main++) {
+        assert_ptr_equal(in_thread(end_in_a_hook, NULL), V(3));
+        assert_noted("hook hook left main");
+        assert_int_equal(green_state(ended), GREEN_DEAD);
+        assert_int_equal(green_state(waiting), GREEN_DEAD);
+        assert_int_equal(green_free(ended), 0);
+        assert_int_equal(green_free(waiting), 0);
+    }
+}
 #endif
+
+/* ---- Exceptions -------------------------------------------------------------------------- */
+
+static void *raise_one_of_another_language(void *value)
+{
+    static struct _Unwind_Exception exception = {.exception_class = 0x4f544845524c4e47};
+    _Unwind_RaiseException(&exception);
+    printf("came back\n");
+    return value;
+}
+
+static int hold_one_that_raises(void *arg)
+{
+    const green_options_t named = {.name = "thrower"};
+    ON_LEAVING("wrong");
+    green_switch(green_new_with(raise_one_of_another_language, NULL, &named), arg);
+    return 0;
+}
+
+static void one_of_another_language_stops_the_program_where_it_leaves_a_body(void **state)
+{
+    (void)state;
+    struct child child = run_child(hold_one_that_raises, NULL);
+    assert_true(WIFSIGNALED(child.status));
+    assert_int_equal(WTERMSIG(child.status), SIGABRT);
+    assert_non_null(strstr(child.err, "libgreen: an exception left the body of green \"thrower\" (0x"));
+    assert_string_equal(child.out, "");
+}
 
 int main(void)
 {
@@ -823,7 +934,9 @@ int main(void)
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
         cmocka_unit_test(also_in_the_first_thread_of_a_process),
+        cmocka_unit_test(it_may_begin_in_a_trace_hook),
 #endif
+        cmocka_unit_test(one_of_another_language_stops_the_program_where_it_leaves_a_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
