@@ -108,6 +108,23 @@ class Library:
                   '-o', os.path.join(self.dir, name)])
         self.link_shared()
 
+    def keep_whole(self):
+        """Keeps the library as it is, for prints_what_fails()."""
+        self.whole = os.path.join(self.dir, 'whole.a')
+        call(['ar', 'rcs', self.whole, *[self.object(file) for file in self.files]])
+
+    def prints_what_fails(self, command):
+        """Whether it prints a C program that fails with this library and not with the whole one."""
+        source = os.path.join(self.dir, 'printed.c')
+        with open(source, 'w') as f:
+            subprocess.run(command, stdout=f, stderr=subprocess.DEVNULL)
+        objects = [self.object(file) for file in self.files]
+        for name, linked in ('broken', objects), ('unbroken', [self.whole]):
+            call([*self.cc, *self.options, '-Werror', '-Wall', '-Wextra', source, *linked,
+                  '-pthread', '-o', os.path.join(self.dir, name)])
+        return (not run([os.path.join(self.dir, 'broken')], None, 60)
+                and run([os.path.join(self.dir, 'unbroken')], None, 60))
+
     @contextlib.contextmanager
     def broken(self, file, old, new):
         """For a while, a file of src/ in which old has become new; or the link."""

@@ -12,10 +12,9 @@ CC: the compiler for this machine (cc).  A rule is broken by replacing a piece
 of text in a file of src/; one that is not there any more is an error.
 """
 import os
-import subprocess
 import sys
 
-from build import Library, ROOT, TESTS, call, run
+from build import Library, TESTS, call, run
 
 # By the random programs: what is broken, in which file, what stands there, what it becomes.
 RULES = [
@@ -117,20 +116,6 @@ PRINTED = ['8: a circle of parents', '4: what a green leaves goes to main',
            '13: from, after one that died unrun', '7: a started green is taken over']
 
 
-def prints_it(library, command):
-    """Whether a failing program is printed that fails with this library and not with another."""
-    source = os.path.join(library.dir, 'printed.c')
-    with open(source, 'w') as f:
-        subprocess.run([part for part in command if part != '-q'],
-                       stdout=f, stderr=subprocess.DEVNULL)
-    objects = [library.object(file) for file in library.files]
-    for name, linked in ('broken', objects), ('whole', [library.whole]):
-        call([*library.cc, *library.options, '-Werror', '-Wall', '-Wextra', source, *linked,
-              '-pthread', '-o', os.path.join(library.dir, name)])
-    return (not run([os.path.join(library.dir, 'broken')], None, 60)
-            and run([os.path.join(library.dir, 'whole')], None, 60))
-
-
 def check(program, arguments, others, options, broken):
     """How many it does not find."""
     failed = 0
@@ -144,8 +129,7 @@ def check(program, arguments, others, options, broken):
                   '-o', output])
             library.programs[program].append(output)
         library.link()
-        library.whole = os.path.join(library.dir, 'whole.a')
-        call(['ar', 'rcs', library.whole, *[library.object(file) for file in library.files]])
+        library.keep_whole()
         command = [os.path.join(library.dir, program), *arguments]
         if not run(command, None, 60):
             print(f'FAILED: {program} does not pass with the library as it is')
@@ -156,7 +140,8 @@ def check(program, arguments, others, options, broken):
                 if run(command, None, 60):
                     print(f'FAILED: {program} does not find: {what}')
                     failed += 1
-                elif what in PRINTED and not prints_it(library, command):
+                elif what in PRINTED and not library.prints_what_fails(
+                        [part for part in command if part != '-q']):
                     print(f'FAILED: {program} prints no program for: {what}')
                     failed += 1
                 else:

@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """
-Shows that the tests of faults, signals, threads, processes, leaks and of the
-long run can fail: each is run with the library as it is, and must pass, and
-then with one that is broken on purpose, and must not.
+Shows that the tests of faults, signals, threads, processes, leaks, of the long
+run and the fuzz target can fail: each is run with the library as it is, and must
+pass, and then with one that is broken on purpose, and must not.  Of what the fuzz
+target finds random_programs must print a short program that fails, too.
 
     tests/mutants/seeded.py
 
-CC: the compiler for this machine (cc).  A seed replaces a piece of text in a
-file of src/; one whose text is not there any more is an error.
+CC: the compiler for this machine (cc); CLANG: one with libFuzzer (clang).  A seed
+replaces a piece of text in a file of src/; one whose text is not there any more is
+an error.
 """
+import glob
 import os
+import re
+import subprocess
 import sys
 
-from build import Library, ROOT, run
+from build import Library, ROOT, call, run
 
 
 # What a test is called here: its program, arguments, environment.
@@ -50,6 +55,14 @@ elif os.uname().machine == 'aarch64':
     SEEDS.append(('signals', 'arch/aarch64/switch.S', '.Lresume:',
                   '.Lresume:\n        add sp, sp, #408\n        yield\n        sub sp, sp, #408'))
 
+# For the fuzz target: what goes wrong in the library itself, and in what the player compares.
+FUZZED = [
+    ('switch.c', 'while (load(to->life) == GREEN__DEAD)', 'if (load(to->life) == GREEN__DEAD)'),
+    ('switch.c', 'green_t *to = green__parent(me);', 'green_t *to = &self->main;'),
+]
+FUZZING = ['-seed=1', '-runs=20000', '-max_len=1600', '-len_control=0']
+SHORT = 15  # operations
+
 
 def passes(library, test):
     program, arguments, environment = TESTS[test]
@@ -57,8 +70,64 @@ def passes(library, test):
     return run([os.path.join(library.dir, program), *arguments], environment, 60)
 
 
-def main():
+def player(library, program):
+    library.program(program, os.path.join(ROOT, 'tests', program + '.c'))
+    for other in 'play', 'model':
+        output = os.path.join(library.dir, other + '.o')
+        call([*library.cc, *library.options, '-c', os.path.join(ROOT, 'tests', other + '.c'),
+              '-o', output])
+        library.programs[program].append(output)
+    library.link()
+
+
+def fuzzes(library):
+    """The files that the fuzz target leaves of what it finds; None if it finds nothing."""
+    prefix = os.path.join(library.dir, 'found-')
+    command = [os.path.join(library.dir, 'fuzz_programs'), *FUZZING, '-artifact_prefix=' + prefix]
+    done = run(command, None, 120)
+    return None if done else glob.glob(prefix + '*')
+
+
+def check_fuzzing():
+    """How many broken libraries it does not find, or does not print a program for."""
     failed = 0
+    watched, plain = Library(), Library()
+    watched.cc = [os.environ.get('CLANG', 'clang'), '-fsanitize=fuzzer']
+    with watched, plain:
+        player(watched, 'fuzz_programs')
+        player(plain, 'random_programs')
+        plain.keep_whole()
+        if fuzzes(watched) is not None:
+            print('FAILED: the fuzz target does not pass with the library as it is')
+            failed += 1
+        for file, old, new in FUZZED:
+            with watched.broken(file, old, new), plain.broken(file, old, new):
+                watched.link('fuzz_programs')
+                plain.link('random_programs')
+                found = fuzzes(watched)
+                if not found:
+                    print(f'FAILED: the fuzz target does not find what is wrong in {file}: {old!r}')
+                    failed += 1
+                    continue
+                command = [os.path.join(plain.dir, 'random_programs'), found[0]]
+                said = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                      text=True).stderr
+                length = re.search(r', (\d+) operations$', said)
+                if (not length or int(length.group(1)) > SHORT
+                        or not plain.prints_what_fails(command)):
+                    print('FAILED: random_programs does not print a short program '
+                          f'for what is wrong in {file}: {old!r}')
+                    failed += 1
+                else:
+                    print(f'ok: the fuzz target finds what is wrong in {file}, '
+                          f'in a program of {length.group(1)} operations')
+            for path in found or []:
+                os.unlink(path)
+    return failed
+
+
+def main():
+    failed = check_fuzzing()
     with Library() as library:
         for program in {test[0] for test in TESTS.values()}:
             library.program(program, os.path.join(ROOT, 'tests', program + '.c'))
@@ -75,7 +144,8 @@ def main():
                     failed += 1
                 else:
                     print(f'ok: the test of {test} finds what is wrong in {file}')
-    print(f'seeded: {len(SEEDS)} broken libraries, {len(TESTS)} classes of tests, {failed} failures')
+    print(f'seeded: {len(SEEDS) + len(FUZZED)} broken libraries, '
+          f'{len(TESTS) + 1} classes of tests, {failed} failures')
     return failed != 0
 
 
