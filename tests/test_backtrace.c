@@ -49,7 +49,7 @@ static const char *names(void **pcs, int n)
     for (int i = 0; i < n; i++) {
         Dl_info info;
         const char *name = "-";
-        if (dladdr((char *)pcs[i] - 1, &info) != 0 && info.dli_sname != NULL &&
+        if (dladdr((void *)((uintptr_t)pcs[i] - 1), &info) != 0 && info.dli_sname != NULL &&
             strncmp(info.dli_sname, "frame_", 6) == 0)
             name = info.dli_sname + 6;
         add(name);

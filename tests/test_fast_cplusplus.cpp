@@ -135,6 +135,40 @@ void who_handles_one_may_be_entered_by_it()
     green_free(h);
 }
 
+/* The same, while one is thrown. */
+struct waits {
+    void *value;
+    bool *good;
+    ~waits()
+    {
+        *good = std::uncaught_exception();
+        green_yield(value);
+        *good = *good && std::uncaught_exception();
+    }
+};
+
+void *wait_throwing(void *value)
+{
+    bool good = false;
+    try {
+        waits at_the_throw = { value, &good };
+        throw 5;
+    } catch (int) {
+    }
+    return good && !std::uncaught_exception() ? value : nullptr;
+}
+
+void so_may_who_throws_one()
+{
+    int value;
+    green_t *g = green_new(wait_throwing, nullptr);
+    bool good = green_switch_fast(g, &value) == &value;
+    good = !std::uncaught_exception() && good;
+    good = green_switch_fast(g, &value) == &value && good;
+    check(good && !std::uncaught_exception(), "so may who throws one");
+    green_free(g);
+}
+
 /* Neither its end nor its waits bring back what main once handled. */
 void *come_and_go(void *value)
 {
@@ -167,6 +201,7 @@ int main()
         values_come_one_by_one();
         exceptions_pass_the_functions_that_use_it();
         who_handles_one_may_be_entered_by_it();
+        so_may_who_throws_one();
         who_handled_one_once_does_not_get_it_back();
     }
     return failures == 0 ? 0 : 1;

@@ -587,6 +587,22 @@ static void two_greens_may_free_each_other(void **state)
     assert_int_equal(green_free(other), 0);
 }
 
+static void look_up(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    int above = 0;
+    (void)event, (void)from, (void)data;
+    for (const green_t *g = to; g != NULL && above < 10; g = green_parent(g))
+        above++;
+    must(above < 10);
+}
+
+static void even_in_a_hook_neither_is_above_itself(void **state)
+{
+    green_set_trace(look_up, NULL);
+    two_greens_may_free_each_other(state);
+    green_set_trace(NULL, NULL);
+}
+
 /* ---- Main, current ----------------------------------------------------------- */
 
 static void *release_main(void *main_green)
@@ -847,6 +863,7 @@ int main(void)
         cmocka_unit_test(a_child_may_free_its_parent),
         cmocka_unit_test(a_child_may_free_all_its_ancestors),
         cmocka_unit_test(two_greens_may_free_each_other),
+        cmocka_unit_test(even_in_a_hook_neither_is_above_itself),
         cmocka_unit_test(a_main_green_cannot_be_released),
         cmocka_unit_test(children_of_a_freed_green_stand_under_its_nearest_remaining_ancestor),
         cmocka_unit_test(a_freed_ancestor_closes_no_cycle),

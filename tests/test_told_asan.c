@@ -43,6 +43,9 @@ static _Thread_local struct {
 static int suspended; /* saves that wait to be finished, of all threads */
 static int next_save = 1;
 static int regions, unpoisoned;
+static const char *watched_low; /* a stack: how often was all of it unpoisoned? */
+static size_t watched_size;
+static int watched;
 static const char *last_region;
 static size_t last_size;
 
@@ -56,6 +59,7 @@ void __sanitizer_start_switch_fiber(void **save, const void *low, size_t size)
 {
     must(asan.starts++ == asan.finishes);
     must(low != NULL && size != 0);
+    errno = ENOSYS; /* it may call the system, as may all of them */
     if (save != NULL) {
         asan.saves[next_save] = SAVED;
         *save = V(next_save++);
@@ -68,6 +72,7 @@ void __sanitizer_start_switch_fiber(void **save, const void *low, size_t size)
 void __sanitizer_finish_switch_fiber(void *saved, const void **low, size_t *size)
 {
     char local;
+    errno = ENOSYS;
     must(++asan.finishes == asan.starts);
     must(asan.low == MAIN_LOW ? asan.size == MAIN_SIZE
                               : (size_t)(&local - asan.low) < asan.size);
@@ -86,6 +91,7 @@ void __asan_unpoison_memory_region(const volatile void *low, size_t size)
 {
     must(low != NULL && size != 0);
     unpoisoned++;
+    watched += low == watched_low && size == watched_size;
 }
 
 void __lsan_register_root_region(const void *low, size_t size)
@@ -152,6 +158,61 @@ static void a_suspended_stack_is_a_root_and_a_dead_one_is_none(void **state)
     must(green_free(g) == 0);
 }
 
+static void see_it_unpoisoned(void *unused)
+{
+    (void)unused;
+    must(watched > 0);
+}
+
+static void *exit_over_a_frame(void *value)
+{
+    void *low;
+    must(green_defer(see_it_unpoisoned, NULL) == 0);
+    green_stack(green_current(), &low, &watched_size);
+    watched_low = low;
+    watched = 0;
+    green_exit(value);
+}
+
+static void what_frames_that_are_left_have_poisoned_is_unpoisoned(void **state)
+{
+    (void)state;
+    green_t *g = green_new(exit_over_a_frame, NULL);
+    must(green_switch(g, V(1)) == V(1));
+    must(green_free(g) == 0);
+}
+
+/* Its destructor runs when frames are unwound, before the library's. */
+static pthread_key_t earliest;
+
+static void forget_what_unwinding_did(void *unused)
+{
+    (void)unused;
+    watched = 0;
+}
+
+static void *be_watched_and_end_the_thread(void *value)
+{
+    must(pthread_setspecific(earliest, V(1)) == 0);
+    watched_low = main_low();
+    watched_size = main_size;
+    pthread_exit(value);
+}
+
+static void *end_the_thread_in_a_green(void *unused)
+{
+    (void)unused;
+    const green_options_t detached = { .flags = GREEN_DETACHED };
+    return green_switch(green_new_with(be_watched_and_end_the_thread, NULL, &detached), NULL);
+}
+
+static void so_is_what_main_has_where_its_thread_ends_in_a_green(void **state)
+{
+    (void)state;
+    in_thread(end_the_thread_in_a_green, NULL);
+    must(watched > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,7 +220,10 @@ int main(void)
         cmocka_unit_test(stacks_are_four_times_as_large),
         cmocka_unit_test(mains_frames_are_roots_while_it_waits),
         cmocka_unit_test(a_suspended_stack_is_a_root_and_a_dead_one_is_none),
+        cmocka_unit_test(what_frames_that_are_left_have_poisoned_is_unpoisoned),
+        cmocka_unit_test(so_is_what_main_has_where_its_thread_ends_in_a_green),
     };
+    must(pthread_key_create(&earliest, forget_what_unwinding_did) == 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

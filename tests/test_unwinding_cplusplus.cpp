@@ -21,6 +21,7 @@
 #include <green_fast.h>
 
 #include "tools.h"
+#include "unwind_gap.h"
 
 #include <cxxabi.h>
 
@@ -141,11 +142,13 @@ void a_catch_may_see_it_and_throw_it_on()
 
 struct counted {
     static int living;
-    counted() { living++; }
-    counted(const counted &) { living++; }
+    static counted *last;
+    counted() { living++; last = this; }
+    counted(const counted &) { living++; last = this; }
     ~counted() { living--; }
 };
 int counted::living;
+counted *counted::last;
 
 void exit_in_a_handler(void *with)
 {
@@ -185,6 +188,83 @@ void exceptions_being_handled_are_released()
     check(life_of(defer_exit_in_a_handler) == deferred && happened("handler handler") &&
               counted::living == 0 && std::current_exception() == nullptr,
           "also those of a deferred function");
+}
+
+/* Which exceptions are there, and how many. */
+void note_exceptions(void *)
+{
+    static const char *const many[] = {"0", "1", "2", "3"};
+    note(std::current_exception() != nullptr ? "handles" : "handles-none");
+    note(std::uncaught_exception() ? "throws" : "throws-none");
+    note(many[counted::living]);
+}
+
+void *exit_over_a_gap_in_handlers(void *with)
+{
+    green_defer(note_exceptions, nullptr);
+    try {
+        throw counted();
+    } catch (const counted &) {
+        try {
+            throw counted();
+        } catch (const counted &) {
+            call_without_unwind_data(leave, with);
+        }
+    }
+    return nullptr;
+}
+
+void exit_over_a_gap_in_two_handlers(void *with)
+{
+    exit_over_a_gap_in_handlers(with);
+}
+
+__attribute__((noinline)) void defer_and_exit(void *with)
+{
+    green_defer(note_exceptions, nullptr);
+    green_defer(exit_over_a_gap_in_two_handlers, deferred);
+    leave(with);
+    note("went on");
+}
+
+void *defer_and_exit_in_a_handler(void *with)
+{
+    try {
+        throw counted();
+    } catch (const counted &) {
+        defer_and_exit(with);
+    }
+    return nullptr;
+}
+
+struct exits {
+    ~exits() { call_without_unwind_data(leave, value); }
+};
+
+void *exit_over_a_gap_in_a_destructor(void *)
+{
+    green_defer(note_exceptions, nullptr);
+    try {
+        exits at_the_throw;
+        throw counted();
+    } catch (const counted &) {
+        note("wrong");
+    }
+    return nullptr;
+}
+
+void also_where_frames_cannot_be_unwound()
+{
+    check(life_of(exit_over_a_gap_in_handlers) == value && happened("handles-none throws-none 0"),
+          "also where frames cannot be unwound");
+    check(life_of(defer_and_exit_in_a_handler) == deferred &&
+              happened("handles throws-none 1 handles throws-none 1") && counted::living == 0,
+          "of a deferred function its own alone");
+    check(life_of(exit_over_a_gap_in_a_destructor) == value && counted::living == 1 &&
+              happened("handles-none throws-none 1") && !std::uncaught_exception(),
+          "one that nobody handles yet is thrown no more");
+    abi::__cxa_free_exception(counted::last); /* as it was lost on purpose */
+    counted::living = 0;
 }
 
 /* ---- The end of a thread ------------------------------------------------------------ */
@@ -531,6 +611,7 @@ int main()
     an_exit_runs_destructors();
     a_catch_may_see_it_and_throw_it_on();
     exceptions_being_handled_are_released();
+    also_where_frames_cannot_be_unwound();
 #ifdef __GLIBC__
     if (UNDER_TSAN)
         std::printf("skipped: ThreadSanitizer dies of pthread_exit() "
