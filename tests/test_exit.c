@@ -270,6 +270,7 @@ static void where_there_is_no_green_to_end_it_says_so_and_aborts(void **state)
         assert_int_equal(WTERMSIG(child.status), SIGABRT);
         assert_non_null(strstr(child.err, "green_exit"));
         assert_non_null(strchr(child.err, '\n'));
+        assert_int_equal(strlen(child.err), child.err_size); /* text alone */
     }
 }
 

@@ -57,13 +57,16 @@
 struct child {
     int status; /* of waitpid() */
     char out[4096], err[4096];
+    size_t out_size, err_size; /* there may be zeroes in it */
 };
 
-static inline void child_read(FILE *file, char *text, size_t size)
+static inline size_t child_read(FILE *file, char *text, size_t size)
 {
     rewind(file);
-    text[fread(text, 1, size - 1, file)] = '\0';
+    size_t used = fread(text, 1, size - 1, file);
+    text[used] = '\0';
     fclose(file);
+    return used;
 }
 
 /*
@@ -86,8 +89,8 @@ static inline struct child run_child(int (*fn)(void *), void *arg)
         exit(fn(arg));
     }
     assert_int_equal(waitpid(pid, &child.status, 0), pid);
-    child_read(out, child.out, sizeof child.out);
-    child_read(err, child.err, sizeof child.err);
+    child.out_size = child_read(out, child.out, sizeof child.out);
+    child.err_size = child_read(err, child.err, sizeof child.err);
     return child;
 }
 
