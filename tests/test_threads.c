@@ -565,6 +565,58 @@ static void several_may_lose_children_before_their_thread_notices(void **state)
     helper_end(&thread);
 }
 
+static void notice(void *arg)
+{
+    (void)arg;
+    green_t *g = green_new(give_back, NULL);
+    must(g != NULL && green_free(g) == 0);
+}
+
+/* What was theirs and was freed by us is not used by both. */
+static void make_as_many_apart(struct helper *thread)
+{
+    green_t *ours[9];
+    for (int i = 0; i < 9; i++)
+        ours[i] = green_new(give_back, NULL);
+    helper_do(thread, make_families, NULL);
+    for (int i = 0; i < 9; i++) {
+        for (int k = 0; k < 6; k++)
+            assert_true(ours[i] != children[k] && ours[i] != parents[k / 2]);
+        assert_int_equal(green_free(ours[i]), 0);
+    }
+}
+
+static void and_it_may_notice_at_any_time(void **state)
+{
+    (void)state;
+    struct helper thread;
+    helper_start(&thread);
+    helper_do(&thread, make_families, NULL);
+    for (int when = 0; when < 9; when++) {
+        for (int i = 0; i < 9; i++) {
+            green_t *g = i < 6 ? children[i] : parents[i - 6];
+            assert_int_equal(green_set_parent(g, green_main()), 0);
+            if (i == when)
+                helper_do(&thread, notice, NULL);
+            offered = g; /* to and fro */
+            helper_do(&thread, reparent_offered, NULL);
+            assert_int_equal(green_set_parent(g, green_main()), 0);
+        }
+        for (int i = 0; i < 9; i++)
+            assert_int_equal(green_free(i < 6 ? children[i] : parents[i - 6]), 0);
+        helper_do(&thread, notice, NULL);
+        make_as_many_apart(&thread);
+    }
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(green_set_parent(children[i], green_main()), 0);
+    for (int i = 0; i < 9; i++) {
+        if (i >= 6)
+            assert_int_equal(green_set_parent(parents[i - 6], green_main()), 0);
+        assert_int_equal(green_free(i < 6 ? children[i] : parents[i - 6]), 0);
+    }
+    helper_end(&thread);
+}
+
 /* Makes many, and says that they are there; then ends without using them. */
 enum { HANDED = 200 };
 static green_t *handed[HANDED];
@@ -824,6 +876,7 @@ int main(void)
         cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
         cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
         cmocka_unit_test(several_may_lose_children_before_their_thread_notices),
+        cmocka_unit_test(and_it_may_notice_at_any_time),
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
         cmocka_unit_test(ten_threads_switch_at_once),
         cmocka_unit_test(many_threads_that_switch_to_anothers_get_clean_errors),
