@@ -575,6 +575,29 @@ static void one_that_is_freed_goes_on_to_its_parent(void **state)
     assert_noted("freed main");
 }
 
+static void free_the_ended_one(const char *const *text)
+{
+    must(green_free(ended) == 0);
+    note("%s", *text);
+}
+
+static void *free_one_that_ends_the_thread_and_stays(void *value)
+{
+    __attribute__((cleanup(free_the_ended_one), unused)) const char *text = "main";
+    ended = green_new(end_while_freed, NULL);
+    green_switch(ended, value);
+    green_switch(green_new_with(free_it, NULL, detached), ended);
+    return NULL;
+}
+
+static void nobody_is_freeing_it_any_more(void **state)
+{
+    (void)state;
+    skip_if_the_ended_green_stays_current();
+    assert_ptr_equal(in_thread(free_one_that_ends_the_thread_and_stays, NULL), V(8));
+    assert_noted("freed main");
+}
+
 /* A green that its own child is freeing starts another, which ends the thread. */
 static void *start_when_freed(void *starts)
 {
@@ -904,6 +927,7 @@ int main(void)
         cmocka_unit_test(whatever_it_asks_first),
         cmocka_unit_test(it_goes_round_no_circle),
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
+        cmocka_unit_test(nobody_is_freeing_it_any_more),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
         cmocka_unit_test(also_in_the_first_thread_of_a_process),
