@@ -18,13 +18,19 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
+/* What a mapping of so many bytes takes. */
+static inline long in_pages(size_t size)
+{
+    return (long)((size + 4095) & ~(size_t)4095);
+}
+
 static inline int refuse(int error)
 {
     errno = error;
     return -1;
 }
 
-/* A program may have functions of its own instead. */
+/* A program may have functions of its own instead, or none. */
 #ifndef SYSTEM_OWN
 
 /* How often; guards are no other advice. */
@@ -113,14 +119,14 @@ static inline int is_emulated(void)
 
 static inline char *low_of(const green_t *g)
 {
-    void *low;
+    void *low = V(1); /* to be written over */
     green_stack(g, &low, NULL);
     return low;
 }
 
 static inline size_t size_of(const green_t *g)
 {
-    size_t size;
+    size_t size = 1;
     green_stack(g, NULL, &size);
     return size;
 }

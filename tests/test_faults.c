@@ -94,11 +94,6 @@ static int refused(enum kind kind)
     return 1;
 }
 
-static long in_pages(size_t size)
-{
-    return (long)((size + 4095) & ~(size_t)4095);
-}
-
 static int heap_refuses(enum heap_call call)
 {
     static const enum kind kinds[] = {

@@ -4,11 +4,11 @@
  * program puts itself between the library and malloc(), mmap() and their
  * kin: it counts them, and makes the n-th fail.
  */
+#define _GNU_SOURCE
 #include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
-#include "testing.h"
+#define SYSTEM_OWN /* system.h, but for the functions that stand here */
+#include "system.h"
 
 /* ---- In between ----------------------------------------------------------------------- */
 
@@ -54,13 +54,7 @@ static void fail_no_more(void)
     failing = 0;
 }
 
-static long length_in_pages(size_t length)
-{
-    return (long)((length + 4095) & ~(size_t)4095);
-}
-
 static atomic_int refuse_guards, lie_about_guards, guards_by_mprotect; /* see the end */
-#define MADV_GUARD 102
 
 static int heap_refuses(enum heap_call call)
 {
@@ -73,7 +67,7 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
     if (refused())
         return MAP_FAILED;
     if (!(flags & MAP_FIXED))
-        atomic_fetch_add(&live_bytes, length_in_pages(length));
+        atomic_fetch_add(&live_bytes, in_pages(length));
     return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
 }
 
@@ -84,17 +78,15 @@ void *mmap64(void *address, size_t length, int protection, int flags, int fd, of
 
 int munmap(void *address, size_t length)
 {
-    atomic_fetch_sub(&live_bytes, length_in_pages(length));
+    atomic_fetch_sub(&live_bytes, in_pages(length));
     return (int)syscall(SYS_munmap, address, length);
 }
 
 int mprotect(void *address, size_t length, int protection)
 {
     if (protection == PROT_NONE) {
-        if (atomic_load(&refuse_guards) || (failing != 0 && refused())) {
-            errno = ENOMEM;
-            return -1;
-        }
+        if (atomic_load(&refuse_guards) || (failing != 0 && refused()))
+            return refuse(ENOMEM);
         atomic_fetch_add(&guards_by_mprotect, 1);
     }
     return (int)syscall(SYS_mprotect, address, length, protection);
@@ -102,12 +94,11 @@ int mprotect(void *address, size_t length, int protection)
 
 int madvise(void *address, size_t length, int advice)
 {
-    if (advice == MADV_GUARD && atomic_load(&lie_about_guards))
+    int guard = advice == MADV_GUARD_INSTALL;
+    if (guard && atomic_load(&lie_about_guards))
         return 0;
-    if (advice == MADV_GUARD && (atomic_load(&refuse_guards) || (failing != 0 && refused()))) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (guard && (atomic_load(&refuse_guards) || (failing != 0 && refused())))
+        return refuse(EINVAL);
     return (int)syscall(SYS_madvise, address, length, advice);
 }
 
@@ -543,24 +534,6 @@ static void green_setspecific_without_memory_changes_nothing(void **state)
 
 /* ---- Guards ------------------------------------------------------------------------ */
 
-/* Whether the kernel can read there. */
-static int readable(const char *address)
-{
-    int fds[2];
-    must(pipe(fds) == 0);
-    int result = write(fds[1], address, 1) == 1;
-    close(fds[0]);
-    close(fds[1]);
-    return result;
-}
-
-static int guarded(green_t *g)
-{
-    void *low;
-    green_stack(g, &low, NULL);
-    return readable(low) && !readable((char *)low - 1) && !readable((char *)low - 65536);
-}
-
 enum { LIE = 1, REFUSE = 2, REFUSE_LATER = 4 };
 
 static int make_one(void *how)
@@ -575,17 +548,17 @@ static int make_one(void *how)
         const green_options_t options = { .stack_size = 65536 };
         errno = 0;
         g[i] = green_new_with(echo, NULL, &options);
-        must(g[i] != NULL ? guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
+        must(g[i] != NULL ? is_guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
     }
     for (int i = 0; i < 20; i++) /* now that there are others next to it */
-        must(g[i] == NULL || guarded(g[i]));
+        must(g[i] == NULL || is_guarded(g[i]));
     const green_options_t unguarded = { .flags = GREEN_NO_GUARD };
     green_t *n = green_new_with(echo, NULL, &unguarded); /* what needs none is granted */
     must(n != NULL && green_switch(n, V(1)) == V(1) && green_free(n) == 0);
     atomic_store(&refuse_guards, 0);
     for (int i = 0; i < 20; i++) {
         if (g[i] == NULL)
-            must((g[i] = green_new(echo, NULL)) != NULL && guarded(g[i]));
+            must((g[i] = green_new(echo, NULL)) != NULL && is_guarded(g[i]));
         must(green_switch(g[i], V(2)) == V(2));
     }
     for (int i = 0; i < 20; i++)

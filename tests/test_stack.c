@@ -4,56 +4,16 @@
  * caller's own memory, green_stack(), green_stack_used(), name and data.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <signal.h>
 
-#include "testing.h"
+#define SYSTEM_OWN /* of system.h only what looks at stacks */
+#include "system.h"
 
 enum { FLOOR = 16384, GUARD = 65536 };
 
-static int fds[2]; /* a pipe that tells what memory can be read */
-
-static int open_pipe(void **state)
-{
-    (void)state;
-    return pipe2(fds, O_NONBLOCK);
-}
-
-static int close_pipe(void **state)
-{
-    (void)state;
-    return close(fds[0]) + close(fds[1]);
-}
-
-/* 0 if a byte can be read there, else the errno that the kernel gives. */
-static int probe(const char *address)
-{
-    char byte;
-    if (under_valgrind())
-        return probe_unseen(address);
-    if (write(fds[1], address, 1) != 1)
-        return errno;
-    return read(fds[0], &byte, 1) == 1 ? 0 : EIO;
-}
-
 static green_t *with_size(size_t size)
 {
-    green_options_t options = { .stack_size = size };
-    return green_new_with(echo, NULL, &options);
-}
-
-static size_t size_of(const green_t *g)
-{
-    size_t size = 1;
-    green_stack(g, NULL, &size);
-    return size;
-}
-
-static char *low_of(const green_t *g)
-{
-    void *low = V(1);
-    green_stack(g, &low, NULL);
-    return low;
+    return with(echo, size, 0);
 }
 
 /* ---- Options --------------------------------------------------------------------------- */
@@ -582,5 +542,5 @@ int main(void)
         cmocka_unit_test(data_is_the_users_in_every_state),
         cmocka_unit_test(the_version_is_that_of_the_header),
     };
-    return cmocka_run_group_tests(tests, open_pipe, close_pipe);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
