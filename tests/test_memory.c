@@ -413,6 +413,21 @@ static void make_and_free_many(void)
         must(green_free(g[i]) == 0);
 }
 
+/* One after the other, however many there have been. */
+static void what_one_has_freed_is_enough_for_the_next(void **state)
+{
+    (void)state;
+    if (STRESSED)
+        skip_because("nothing is used twice in such a build");
+    for (int i = 0; i < 5100; i++) {
+        if (i == 5000)
+            fail_from(1);
+        green_t *g = green_new(give_back, NULL);
+        must(g != NULL && green_switch(g, V(i)) == V(i) && green_free(g) == 0);
+    }
+    fail_no_more();
+}
+
 static green_t *parent_of_three, *of_three[3];
 
 static void take_children(void *takes_parent)
@@ -591,6 +606,7 @@ int main(void)
         cmocka_unit_test(no_switch_fails_for_want_of_memory),
         cmocka_unit_test(hand_overs_ask_for_nothing),
         cmocka_unit_test(a_backtrace_without_memory_says_so_or_needs_none),
+        cmocka_unit_test(what_one_has_freed_is_enough_for_the_next),
         cmocka_unit_test(no_block_is_lost_however_many_are_freed_and_whoever_took_their_children),
         cmocka_unit_test(green_defer_without_memory_changes_nothing),
         cmocka_unit_test(green_setspecific_without_memory_changes_nothing),
