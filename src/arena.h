@@ -5,9 +5,9 @@
  * Where stacks are cut from: what stack.c, arena.c and guard.c share, and
  * nobody else.
  *
- * A chunk is one mapping, cut into slots of one kind: a size and a guard.
+ * An arena is one mapping, cut into slots of one kind: a size and a guard.
  *
- *     high  |  struct arena: what is known of the slots   |
+ *     high  |  struct green__arena: what is known of them |
  *           |  slot n-1                                   |
  *           |  ...                                        |
  *           |  slot 0:   a page for the spread of tops    |

@@ -33,6 +33,7 @@
  * so often again.  Counting costs as much as making some fifty greens.
  */
 #define COUNT_EVERY 4096
+_Static_assert(COUNT_EVERY <= UINT16_MAX, "as often as a slot can tell");
 #define COUNT_DEEP 64 /* if there are more than who stays at its top needs */
 #define SHALLOW 2     /* pages: the spread's, and what a few frames may need below it */
 
@@ -201,9 +202,12 @@ static struct green__slot *take(struct green__stack_cache *cache, struct green__
  */
 static void clear_deep(struct green__slot *slot)
 {
+    const char *low = green__slot_low(slot), *kept = low + green__slot_arena(slot)->size - 1;
     const char *here = __builtin_frame_address(0);
-    const char *kept = green__slot_low(slot) + green__slot_arena(slot)->size - 1;
-    green__slot_clear(slot, green__slot_is_running(slot) && here < kept ? here : kept);
+    size_t page = green__page_size();
+    if (green__slot_is_running(slot) && here < kept) /* what is called from here stands below */
+        kept = (size_t)(here - low) > page ? here - page : low;
+    green__slot_clear(slot, kept);
 }
 
 static RARE void count_pages(struct green__slot *slot)

@@ -558,6 +558,38 @@ static void a_thread_may_end_inside_green_thread_end(void **state)
     in_thread(use_nothing, NULL); /* what was of that thread is fit for the next */
 }
 
+static void *leave_from_some_depth(void *value)
+{
+    char frame[20000 + (uintptr_t)value];
+    memset(frame, 1, sizeof frame);
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* it is used */
+    if (value != NULL)
+        pthread_exit(NULL);
+    return value;
+}
+
+/* Often enough that the pages of that stack are counted when it comes back. */
+static void *leave_from_a_stack_that_was_deep(void *depth)
+{
+    green_trim(0); /* it begins anew with a stack that nobody has had */
+    for (int i = 0; i < 64; i++) {
+        green_t *g = green_new(leave_from_some_depth, NULL);
+        must(green_switch(g, NULL) == NULL && green_free(g) == 0);
+    }
+    green_switch(green_new(leave_from_some_depth, NULL), depth);
+    return NULL;
+}
+
+/* musl does it on that very stack. */
+static void a_thread_may_end_at_any_depth_of_a_stack(void **state)
+{
+    (void)state;
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
+    for (intptr_t depth = 16; depth < 4096; depth += times(16, 1024))
+        in_thread(leave_from_a_stack_that_was_deep, V(depth));
+}
+
 /* ---- Past the end ---------------------------------------------------------------------- */
 
 static int usable, refused;
@@ -735,6 +767,7 @@ int main(void)
         with_key(greens_that_hang_together_are_ended_each_by_itself),
         with_key(one_that_is_being_freed_is_left_to_who_refuses_to_end),
         with_key(a_thread_may_end_inside_green_thread_end),
+        cmocka_unit_test(a_thread_may_end_at_any_depth_of_a_stack),
         with_key(past_its_end_a_thread_is_refused_everything),
         with_key(a_first_use_in_a_destructor_ends_with_the_thread_too),
         with_key(the_initial_thread_may_end_before_the_process),
