@@ -253,7 +253,8 @@ static void round_robin(long n, double most_ns)
                 resume(n);
             each[round] = (now_ns() - start) / (double)(n * times);
         }
-        snprintf(what, sizeof what, "resume and yield%s, round over %ld", inlined ? ", inlined" : "", n);
+        snprintf(what, sizeof what, "resume and yield%s, round over %ld",
+                 inlined ? ", inlined" : "", n);
         timing(what, median(each, ROUNDS), most_ns);
     }
     inlined = 0;

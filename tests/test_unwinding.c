@@ -889,10 +889,16 @@ static void *raise_one_of_another_language(void *value)
     return value;
 }
 
+static void print_text(const char **text)
+{
+    fputs(*text, stdout);
+    fflush(stdout);
+}
+
 static int hold_one_that_raises(void *arg)
 {
     const green_options_t named = {.name = "thrower"};
-    ON_LEAVING("wrong");
+    __attribute__((cleanup(print_text), unused)) const char *on_leaving = "left\n";
     green_switch(green_new_with(raise_one_of_another_language, NULL, &named), arg);
     return 0;
 }

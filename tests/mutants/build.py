@@ -117,7 +117,7 @@ class Library:
         """Whether it prints a C program that fails with this library and not with the whole one."""
         source = os.path.join(self.dir, 'printed.c')
         with open(source, 'w') as f:
-            subprocess.run(command, stdout=f, stderr=subprocess.DEVNULL)
+            subprocess.run(command, stdout=f, stderr=subprocess.DEVNULL, timeout=300)
         objects = [self.object(file) for file in self.files]
         for name, linked in ('broken', objects), ('unbroken', [self.whole]):
             call([*self.cc, *self.options, '-Werror', '-Wall', '-Wextra', source, *linked,

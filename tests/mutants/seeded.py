@@ -81,11 +81,11 @@ def player(library, program):
 
 
 def fuzzes(library):
-    """The files that the fuzz target leaves of what it finds; None if it finds nothing."""
+    """The files that the fuzz target leaves of programs that crash; None if it finds nothing."""
     prefix = os.path.join(library.dir, 'found-')
     command = [os.path.join(library.dir, 'fuzz_programs'), *FUZZING, '-artifact_prefix=' + prefix]
-    done = run(command, None, 120)
-    return None if done else glob.glob(prefix + '*')
+    done = run(command, None, 600)
+    return None if done else glob.glob(prefix + 'crash-*')
 
 
 def check_fuzzing():
@@ -111,7 +111,7 @@ def check_fuzzing():
                     continue
                 command = [os.path.join(plain.dir, 'random_programs'), found[0]]
                 said = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                      text=True).stderr
+                                      text=True, timeout=300).stderr
                 length = re.search(r', (\d+) operations$', said)
                 if (not length or int(length.group(1)) > SHORT
                         or not plain.prints_what_fails(command)):
@@ -121,7 +121,7 @@ def check_fuzzing():
                 else:
                     print(f'ok: the fuzz target finds what is wrong in {file}, '
                           f'in a program of {length.group(1)} operations')
-            for path in found or []:
+            for path in glob.glob(os.path.join(watched.dir, 'found-*')):
                 os.unlink(path)
     return failed
 
@@ -140,7 +140,8 @@ def main():
             with library.broken(file, old, new):
                 library.link(TESTS[test][0])
                 if passes(library, test):
-                    print(f'FAILED: the test of {test} does not find what is wrong in {file}: {old!r}')
+                    print(f'FAILED: the test of {test} does not find what is wrong in {file}: '
+                          f'{old!r}')
                     failed += 1
                 else:
                     print(f'ok: the test of {test} finds what is wrong in {file}')
