@@ -576,7 +576,8 @@ static void *leave_from_a_stack_that_was_deep(void *depth)
         green_t *g = green_new(leave_from_some_depth, NULL);
         must(green_switch(g, NULL) == NULL && green_free(g) == 0);
     }
-    green_switch(green_new(leave_from_some_depth, NULL), depth);
+    const green_options_t gone_with_the_thread = { .flags = GREEN_DETACHED };
+    green_switch(green_new_with(leave_from_some_depth, NULL, &gone_with_the_thread), depth);
     return NULL;
 }
 
