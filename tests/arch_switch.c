@@ -15,6 +15,7 @@
 
 #include "arch/arch.h"
 #include "registers.h"
+#include "stepping.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 #define UNTOLD 1
@@ -97,14 +98,10 @@ static volatile sig_atomic_t stops_wanted, stopping;
 
 static void begin_stops(void)
 {
-#if defined __x86_64__
-    if (stops_wanted) {
-        stopping = 1; /* by the trap flag, which the kernel takes from the saved flags */
-        __asm__ volatile("leaq -128(%%rsp), %%rsp; pushfq; orl $0x100, (%%rsp)\n\t"
-                         "popfq; leaq 128(%%rsp), %%rsp"
-                         : : : "cc", "memory");
+    if (CAN_STEP && stops_wanted) {
+        stopping = 1;
+        begin_steps();
     }
-#endif
 }
 
 static void end_stops(void)
@@ -574,8 +571,6 @@ static int in_range(uintptr_t pc)
 
 #if defined __x86_64__
 
-enum { TRAP_FLAG = 0x100 };
-
 static unsigned stmxcsrs, ldmxcsrs, fldcws, fnclexes;
 
 static void step(int number, siginfo_t *info, void *context)
@@ -585,7 +580,7 @@ static void step(int number, siginfo_t *info, void *context)
     (void)number;
     (void)info;
     if (!stopping) {
-        interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
+        end_steps(context);
         return;
     }
     if (in_range(pc)) {

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unwind.h>
 
+#include "stepping.h"
 #include "testing.h"
 #include "unwind_gap.h"
 
@@ -536,6 +537,67 @@ static void an_ancestor_that_cleans_up_is_current_again(void **state)
     assert_int_equal(stats.stacks_live, 0);
 }
 
+/* The same to a signal at each instruction of the call that finds it out. */
+static green_t *throughout;
+static volatile sig_atomic_t finding_out, looks, wrong_looks;
+
+static void look(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)info;
+    if (!finding_out) {
+        end_steps(context);
+        return;
+    }
+    looks++;
+    wrong_looks += green_current() != throughout || green_state(throughout) != GREEN_RUNNING ||
+                   green_state(ended) != GREEN_DEAD;
+}
+
+static void find_out_step_by_step(const char *const *text)
+{
+    throughout = green_current();
+    looks = wrong_looks = 0;
+    finding_out = 1;
+    begin_steps();
+    green_stack(throughout, NULL, NULL);
+    finding_out = 0; /* the next stop is the last */
+    __asm__ volatile("nop" : : : "memory");
+    note("%s", *text);
+}
+
+static void *hold_one_that_ends_the_thread(void *value)
+{
+    ended = green_new(end_the_thread, NULL);
+    return green_switch(ended, value);
+}
+
+static void *hold_both(void *value)
+{
+    __attribute__((cleanup(find_out_step_by_step), unused)) const char *text = "found out";
+    return green_switch(green_new_with(hold_one_that_ends_the_thread, NULL, detached), value);
+}
+
+static void to_signal_handlers_too(void **state)
+{
+    (void)state;
+    skip_if_the_ended_green_stays_current();
+    if (!CAN_STEP)
+        skip_because("only x86_64 lets a program step through itself");
+    if (under_valgrind())
+        skip_because("Valgrind does not know the trap flag");
+    struct sigaction action = {.sa_flags = SA_SIGINFO}, old;
+    action.sa_sigaction = look;
+    assert_int_equal(sigaction(SIGTRAP, &action, &old), 0);
+    cancels = 0;
+    assert_ptr_equal(in_thread(hold_both, V(5)), V(5));
+    assert_int_equal(sigaction(SIGTRAP, &old, NULL), 0);
+    assert_noted("c found out");
+    assert_true(looks > 100);
+    assert_int_equal(wrong_looks, 0);
+    assert_int_equal(green_free(ended), 0);
+}
+
 static void *end_while_freed(void *value)
 {
     ON_LEAVING("freed");
@@ -930,6 +992,7 @@ int main(void)
         cmocka_unit_test(a_kill_is_an_error_and_unwinds_nothing_by_itself),
 #ifdef __GLIBC__
         cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
+        cmocka_unit_test(to_signal_handlers_too),
         cmocka_unit_test(whatever_it_asks_first),
         cmocka_unit_test(it_goes_round_no_circle),
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
