@@ -84,8 +84,8 @@ class Library:
         call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread',
               '-o', output or self.shared])
 
-    def program(self, name, source):
-        """Compiles a test; its assembly comes with it.  It is linked by link()."""
+    def program(self, name, source, others=()):
+        """Compiles a test, its assembly, and others beside it.  They are linked by link()."""
         objects = [os.path.join(self.dir, name + '.o')]
         if source.endswith('.cpp'):
             call(['c++', *self.options[1:], '-std=c++11', '-c', source, '-o', objects[0]])
@@ -93,10 +93,14 @@ class Library:
             return
         unwound = ['-fexceptions'] if '_unwinding' in name else [] # as in tests/CMakeLists.txt
         call([*self.cc, *self.options, *unwound, '-c', source, '-o', objects[0]])
+        for other in others:
+            objects.append(os.path.join(self.dir, other + '.o'))
+            call([*self.cc, *self.options, '-c', os.path.join(TESTS, other + '.c'),
+                  '-o', objects[-1]])
         assembly = source[:-2] + '.S'
         if os.path.exists(assembly):
             objects.append(os.path.join(self.dir, name + '_S.o'))
-            call([*self.cc, '-c', assembly, '-o', objects[1]])
+            call([*self.cc, '-c', assembly, '-o', objects[-1]])
         self.programs[name] = objects
 
     def link(self, *names):

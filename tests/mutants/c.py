@@ -31,14 +31,21 @@ from build import Library, TESTS, call, compiles, run
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Programs that see most come first; all that use the public header alone.
-FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 'test_trace', 'test_refusal',
-         'test_defer', 'test_exit', 'test_hook', 'test_new', 'test_registers', 'test_thread_end', 'test_threads',
-         'test_stack', 'test_local', 'test_memory', 'test_cascade', 'test_faults', 'test_arena', 'test_stats']
+FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 'test_trace',
+         'test_refusal', 'test_defer', 'test_exit', 'test_hook', 'test_new', 'test_registers',
+         'test_thread_end', 'test_threads', 'test_stack', 'test_local', 'test_memory',
+         'test_cascade', 'test_faults', 'test_arena', 'test_stats']
 # These once more, each test repeated until nothing grows: see testing.h.
 LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_local']
 CPLUSPLUS = ['test_exceptions', 'test_fast_cplusplus', 'test_unwinding_cplusplus']
 # Slow, or about something else.
-NOT = {'test_backtrace', 'test_fast', 'test_overflow', 'test_overflow_probed', 'test_signals', 'test_leaks'}
+NOT = {'test_backtrace', 'test_fast', 'test_overflow', 'test_overflow_probed', 'test_signals',
+       'test_leaks'}
+
+# One on a line of its own, but for declarations and what leaves.
+STATEMENT = re.compile(r'^ +(?=\S)(?!return|goto|break|continue|case|else|do\b|for\b|if\b|while\b'
+                       r'|switch\b|struct |static |const |green_t \*|size_t |bool |int |unsigned '
+                       r'|char |void |uintptr_t |stack_t |\(void\)\w+;)[^\n{}]*;$', re.M)
 
 Mutant = collections.namedtuple('Mutant', 'file key text')
 
@@ -88,10 +95,12 @@ def mutants_of(file, text):
         for what, pattern, new in CHANGES:
             for match in re.finditer(pattern, body):
                 line = body[body.rfind('\n', 0, match.start()) + 1:body.find('\n', match.start())]
-                if line.lstrip().startswith(('#', 'static const')) or '__builtin_frame_address' in line:
+                if line.lstrip().startswith(('#', 'static const')) or \
+                        '__builtin_frame_address' in line:
                     continue
                 replaced = new(match) if callable(new) else new
-                yield mutant(f'{what} {match.group(0).strip()}', start + match.start(), start + match.end(), replaced)
+                yield mutant(f'{what} {match.group(0).strip()}', start + match.start(),
+                             start + match.end(), replaced)
         # Conditions as a whole: if (...), while (...), behind LIKELY as well.
         for match in re.finditer(r'\b(if|while) \(', body):
             depth, at = 1, match.end()
@@ -101,12 +110,9 @@ def mutants_of(file, text):
             inside = text[start + match.end():start + at - 1]
             if re.search(r'[<>=!&|]', inside) is None:
                 yield mutant('negate', start + match.end(), start + at - 1, f'!({inside})')
-        # Statements on lines of their own, but for declarations and what leaves.
-        for match in re.finditer(r'^ +(?=\S)(?!return|goto|break|continue|case|else|do\b|for\b|if\b|while\b|switch\b|struct |static '
-                                 r'|const |green_t \*|size_t |bool |int |unsigned |char |void |uintptr_t |stack_t '
-                                 r'|\(void\)\w+;)'
-                                 r'[^\n{}]*;$', body, re.M):
-            if body.rfind('\n', 0, match.start()) > 0 and body[:match.start()].rstrip()[-1:] not in ';{}):':
+        for match in STATEMENT.finditer(body):
+            if body.rfind('\n', 0, match.start()) > 0 and \
+                    body[:match.start()].rstrip()[-1:] not in ';{}):':
                 continue  # the rest of a longer one
             new = match.group(0)[:len(match.group(0)) - len(match.group(0).lstrip())] + ';'
             yield mutant('drop', start + match.start(), start + match.end(), new)
@@ -115,10 +121,12 @@ def mutants_of(file, text):
 class Bench:
     def __init__(self, library):
         self.library = library
-        names = [f[:-2] for f in sorted(os.listdir(TESTS)) if re.match(r'test_\w+\.c$', f)] + CPLUSPLUS
+        names = [f[:-2] for f in sorted(os.listdir(TESTS)) if re.match(r'test_\w+\.c$', f)]
+        names += CPLUSPLUS
         self.names = FIRST + [n for n in names if n not in FIRST and n not in NOT]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda n: library.program(n, f'{TESTS}/{n}.c' + ('pp' if n in CPLUSPLUS else '')), self.names))
+            sources = [f'{TESTS}/{n}.c' + ('pp' if n in CPLUSPLUS else '') for n in self.names]
+            list(pool.map(library.program, self.names, sources))
             library.link_shared()
             list(pool.map(self.link, self.names))
         # What was not initialized is not zero by chance.
@@ -135,12 +143,14 @@ class Bench:
 
     def link(self, name):
         lib = self.library
-        call([*lib.cc, *lib.programs[name], '-L' + lib.dir, '-lgreen', '-pthread', '-lcmocka', '-lm', '-ldl',
+        call([*lib.cc, *lib.programs[name], '-L' + lib.dir, '-lgreen', '-pthread', '-lcmocka',
+              '-lm', '-ldl',
               '-o', os.path.join(lib.dir, name)])
 
     def runs(self, name, where, more=None):
         return run([os.path.join(self.library.dir, name)],
-                   {**self.environment, **(more or {}), 'LD_LIBRARY_PATH': where}, 10 + 10 * self.times.get(name, 1))
+                   {**self.environment, **(more or {}), 'LD_LIBRARY_PATH': where},
+                   10 + 10 * self.times.get(name, 1))
 
     def attempt(self, number, mutant):
         """What kills it, or None."""
@@ -151,7 +161,8 @@ class Bench:
             with open(source, 'w') as f:
                 f.write(mutant.text)
             lib = self.library
-            if not compiles([*lib.cc, *lib.options, '-fvisibility=hidden', '-I' + lib.src, '-c', source,
+            if not compiles([*lib.cc, *lib.options, '-fvisibility=hidden', '-I' + lib.src,
+                             '-c', source,
                              '-o', f'{where}/changed.o']):
                 return 'the compiler'
             try:
@@ -212,7 +223,8 @@ def main():
         mutants = mutants[:options.most]
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for mutant, death in zip(mutants, pool.map(lambda n: bench.attempt(*n), enumerate(mutants))):
+            deaths = pool.map(lambda n: bench.attempt(*n), enumerate(mutants))
+            for mutant, death in zip(mutants, deaths):
                 killers[death] += 1
                 if options.keep and death:
                     print(f'{death}: {mutant.key}', flush=True)
@@ -226,7 +238,8 @@ def main():
                     failures += 1
     del killers[None]
     by = ', '.join(f'{n} by {death}' for death, n in killers.most_common(4))
-    print(f'mutants of the C: {len(mutants)} of {total} (seed {options.seed}), {sum(killers.values())} killed ({by}), '
+    print(f'mutants of the C: {len(mutants)} of {total} (seed {options.seed}), '
+          f'{sum(killers.values())} killed ({by}), '
           f'{survivors} equivalent, {failures} failures')
     return failures != 0
 

@@ -14,7 +14,7 @@ of text in a file of src/; one that is not there any more is an error.
 import os
 import sys
 
-from build import Library, TESTS, call, run
+from build import Library, TESTS, run
 
 # By the random programs: what is broken, in which file, what stands there, what it becomes.
 RULES = [
@@ -122,12 +122,7 @@ def check(program, arguments, others, options, broken):
     library = Library()
     library.cc += options
     with library:
-        library.program(program, os.path.join(TESTS, program + '.c'))
-        for other in others:
-            output = os.path.join(library.dir, other + '.o')
-            call([*library.cc, *library.options, '-c', os.path.join(TESTS, other + '.c'),
-                  '-o', output])
-            library.programs[program].append(output)
+        library.program(program, os.path.join(TESTS, program + '.c'), others)
         library.link()
         library.keep_whole()
         command = [os.path.join(library.dir, program), *arguments]

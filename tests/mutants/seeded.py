@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 
-from build import Library, ROOT, call, run
+from build import Library, ROOT, run
 
 
 # What a test is called here: its program, arguments, environment.
@@ -38,8 +38,10 @@ SEEDS = [
     ('faults', 'local.c', '    if (locals == NULL)\n        return false;\n    if (g->locals',
      '    if (locals == NULL)\n        return true;\n    if (g->locals'),
     ('faults', 'overflow.c', 'if (i == SIGNALS)', 'if (i <= SIGNALS)'),
-    ('faults', 'guard.c', 'mprotect(guard, size, PROT_NONE) == 0', '(mprotect(guard, size, PROT_NONE), true)'),
-    ('threads', 'green.c', '        store(g->thread, self);\n        store(g->owner, load(self->id));',
+    ('faults', 'guard.c', 'mprotect(guard, size, PROT_NONE) == 0',
+     '(mprotect(guard, size, PROT_NONE), true)'),
+    ('threads', 'green.c',
+     '        store(g->thread, self);\n        store(g->owner, load(self->id));',
      '        store(g->thread, self);'),
     ('threads', 'green.c', '    store(self->greens, load(self->greens) - 1);\n', ''),
     ('leaks', 'green.c', '    free(g->name);\n    g->name = NULL;', '    g->name = NULL;'),
@@ -70,16 +72,6 @@ def passes(library, test):
     return run([os.path.join(library.dir, program), *arguments], environment, 60)
 
 
-def player(library, program):
-    library.program(program, os.path.join(ROOT, 'tests', program + '.c'))
-    for other in 'play', 'model':
-        output = os.path.join(library.dir, other + '.o')
-        call([*library.cc, *library.options, '-c', os.path.join(ROOT, 'tests', other + '.c'),
-              '-o', output])
-        library.programs[program].append(output)
-    library.link()
-
-
 def fuzzes(library):
     """The files that the fuzz target leaves of programs that crash; None if it finds nothing."""
     prefix = os.path.join(library.dir, 'found-')
@@ -94,8 +86,10 @@ def check_fuzzing():
     watched, plain = Library(), Library()
     watched.cc = [os.environ.get('CLANG', 'clang'), '-fsanitize=fuzzer']
     with watched, plain:
-        player(watched, 'fuzz_programs')
-        player(plain, 'random_programs')
+        for library, program in (watched, 'fuzz_programs'), (plain, 'random_programs'):
+            source = os.path.join(ROOT, 'tests', program + '.c')
+            library.program(program, source, ['play', 'model'])
+            library.link()
         plain.keep_whole()
         if fuzzes(watched) is not None:
             print('FAILED: the fuzz target does not pass with the library as it is')
