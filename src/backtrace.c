@@ -94,8 +94,10 @@ static int walk_green(const green_t *g, const void *here, void **pcs, int n)
         walk.first = *(void **)g->sp;
         green__arch_call_as(g->sp, walk_from_here, &walk);
     }
-    if (walk.error == 0)
+    if (walk.error == 0) {
+        green__given(pcs, sizeof *pcs * (size_t)walk.used);
         return walk.used;
+    }
     errno = walk.error;
     return -1;
 }

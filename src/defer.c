@@ -50,6 +50,12 @@ static bool take_innermost(green_t *g, struct green__deferred *taken)
     return true;
 }
 
+static void run(const struct green__deferred *taken)
+{
+    green__passes();
+    taken->fn(taken->arg);
+}
+
 int green_undefer(int execute)
 {
     struct green__thread *self = green__thread_need();
@@ -61,7 +67,7 @@ int green_undefer(int execute)
         return -1;
     }
     if (execute)
-        taken.fn(taken.arg);
+        run(&taken);
     return 0;
 }
 
@@ -76,7 +82,7 @@ bool green__defer_run_one(green_t *g)
     struct green__deferred taken;
     if (!take_innermost(g, &taken))
         return false;
-    taken.fn(taken.arg);
+    run(&taken);
     return true;
 }
 

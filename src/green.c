@@ -468,10 +468,14 @@ int green_set_data(green_t *g, void *data)
 void green_stack(const green_t *g, void **low, size_t *size)
 {
     bool known = green__may_look(green__settled(), g) && load(g->life) != GREEN__DEAD;
-    if (low != NULL)
+    if (low != NULL) {
         *low = known ? g->stack.low : NULL;
-    if (size != NULL)
+        green__given(low, sizeof *low);
+    }
+    if (size != NULL) {
         *size = known ? g->stack.size : 0;
+        green__given(size, sizeof *size);
+    }
 }
 
 /* Not inlined, as the frame would then be the caller's, with all that is below it. */

@@ -55,6 +55,7 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
         return -1;
     }
     *key = i;
+    green__given(key, sizeof *key);
     return 0;
 }
 
@@ -161,6 +162,7 @@ bool green__local_run_one(green_t *g)
             if (destructor != NULL) {
                 locals->any = true;
                 value->pointer = NULL;
+                green__passes();
                 destructor(pointer); /* may make locals grow, and move */
                 return true;
             }

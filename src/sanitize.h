@@ -6,7 +6,7 @@
  *
  * They are found at run time, by weak symbols of the sanitizers' interfaces
  * (sanitizer/common_interface_defs.h, asan_interface.h, lsan_interface.h,
- * tsan_interface.h) and by a request to Valgrind: so it does not matter whether
+ * tsan_interface.h, msan_interface.h) and by a request to Valgrind: so it does not matter whether
  * the library, the program or both are built with them, and no header of theirs
  * is needed.  A thread under ASan or TSan goes the slow way in every move, so
  * the fast path pays nothing.  Knows no greens: switch.c says when and stack.c
@@ -39,6 +39,8 @@ GREEN__WEAK void *__tsan_get_current_fiber(void);
 GREEN__WEAK void *__tsan_create_fiber(unsigned flags);
 GREEN__WEAK void __tsan_destroy_fiber(void *fiber);
 GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+GREEN__WEAK void __msan_unpoison(const volatile void *low, size_t size);
+GREEN__WEAK void __msan_unpoison_param(size_t count);
 
 /* For functions that are entered before, or left after, the sanitizer knows where it is. */
 #define GREEN__NO_ASAN __attribute__((no_sanitize("address")))
@@ -74,6 +76,23 @@ static inline void green__forbid(const volatile void *low, size_t size)
 {
     if (__asan_poison_memory_region != NULL)
         __asan_poison_memory_region(low, size);
+}
+
+/*
+ * MSan, where the program alone is built with it, does not see us set what we
+ * give back through a pointer,
+ */
+static inline void green__given(const volatile void *low, size_t size)
+{
+    if (__msan_unpoison != NULL)
+        __msan_unpoison(low, size);
+}
+
+/* nor the arguments of a function of the program's: right before its call. */
+static inline void green__passes(void)
+{
+    if (__msan_unpoison_param != NULL)
+        __msan_unpoison_param(4);
 }
 
 /* ---- Stacks ------------------------------------------------------------------ */

@@ -48,5 +48,6 @@ int green_stats(green_stats_t *stats, size_t size)
     known.bytes_mapped = stacks.mapped;
     memset(stats, 0, size);
     memcpy(stats, &known, size < sizeof known ? size : sizeof known);
+    green__given(stats, size);
     return 0;
 }

@@ -437,6 +437,7 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     arrive(self, me);
+    green__passes();
     set_result(me, me->run(value));
     wind_up(NULL);
 }

@@ -7,6 +7,7 @@ void green__trace(struct green__thread *self, green_trace_event_t event, green_t
     if (LIKELY(self->trace == NULL))
         return;
     self->looking++;
+    green__passes();
     self->trace(event, from, to, self->trace_data);
     self->looking--;
     green__thread_set_tag(self); /* the hook may have ended itself */
@@ -27,9 +28,17 @@ green_trace_fn *green_set_trace(green_trace_fn *fn, void *data)
 green_trace_fn *green_get_trace(void **data)
 {
     struct green__thread *self = green__thread_need();
-    if (data != NULL)
+    if (data != NULL) {
         *data = self != NULL ? self->trace_data : NULL;
+        green__given(data, sizeof *data);
+    }
     return self != NULL ? self->trace : NULL;
+}
+
+static int show(green_t *g, int (*fn)(green_t *g, void *arg), void *arg)
+{
+    green__passes();
+    return fn(g, arg);
 }
 
 int green_each(int (*fn)(green_t *g, void *arg), void *arg)
@@ -43,10 +52,10 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg)
         return -1;
     self->looking++;
     green__thread_set_tag(self);
-    int result = fn(&self->main, arg);
+    int result = show(&self->main, fn, arg);
     for (green_t *g = self->main.next; result == 0 && g != &self->main; g = g->next)
         if (g != &self->mark)
-            result = fn(g, arg);
+            result = show(g, fn, arg);
     self->looking--;
     green__thread_set_tag(self);
     return result;

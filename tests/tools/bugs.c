@@ -7,6 +7,7 @@
  *     bugs BUG        none, overflow, return, race, leak, uninitialised, shift
  */
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -244,6 +245,95 @@ static void *come_and_go(void *value)
     return value;
 }
 
+/* What is passed here is never looked at: only the tool knows that it was not set. */
+static NOINLINE void pass_anything(int a, int b, int c, int d)
+{
+    if (one == 0)
+        result += a + b + c + d;
+}
+
+/* It stays where the next call's arguments and frame will be said to be set or not. */
+static NOINLINE void forget_what_is_set(void)
+{
+    int unset[1000]; /* more than what is called next has of the stack */
+    int *volatile shown = unset;
+    pass_anything(shown[0], shown[1], shown[2], shown[3]);
+}
+
+/* All that the library gives and passes has been set. */
+static void expect(bool right)
+{
+    if (!right)
+        abort();
+}
+
+static void expect_value(void *value)
+{
+    expect(value == &result);
+    forget_what_is_set();
+}
+
+static void hear(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    expect(event == GREEN_TRACE_SWITCH && from != to && data == &result);
+}
+
+static int meet(green_t *g, void *arg)
+{
+    expect(g != NULL && arg == &result);
+    forget_what_is_set();
+    return 0;
+}
+
+static void *be_watched(void *value)
+{
+    green_key_t key;
+    expect_value(value);
+    expect(green_key_create(&key, expect_value) == 0 && key < 1000);
+    expect(green_setspecific(key, value) == 0);
+    expect(green_defer(expect_value, value) == 0 && green_defer(expect_value, value) == 0);
+    forget_what_is_set();
+    expect(green_undefer(1) == 0);
+    forget_what_is_set();
+    return value;
+}
+
+/* The second is begun by the first one's end. */
+static void *begin_another(void *value)
+{
+    expect_value(value);
+    return value;
+}
+
+static void *look_around(void *value)
+{
+    green_stats_t stats;
+    void *low, *data, *pcs[9];
+    size_t size;
+    green_t *watched = make(be_watched);
+    forget_what_is_set();
+    expect(green_stats(&stats, sizeof stats) == 0);
+    expect(stats.greens >= 2 && stats.threads >= 1 && stats.stacks_live >= 2);
+    expect(stats.stacks_cached < stats.bytes_mapped);
+    green_stack(watched, &low, &size);
+    expect(low != NULL && size >= 16384);
+    int n = green_backtrace(green_current(), pcs, 9);
+    for (int i = 0; i < n; i++)
+        expect(pcs[i] != NULL);
+    green_set_trace(hear, value);
+    expect(green_get_trace(&data) == hear && data == value);
+    forget_what_is_set();
+    green_switch(watched, value);
+    green_set_trace(NULL, NULL);
+    expect(green_free(watched) == 0);
+    forget_what_is_set();
+    expect(green_each(meet, value) == 0);
+    green_t *second = make(begin_another), *first = green_new(begin_another, second);
+    expect(green_switch(first, value) == value);
+    expect(green_free(first) == 0 && green_free(second) == 0);
+    return value;
+}
+
 /* main's frame alone holds something when the program ends in a green. */
 static void *end_the_program(void *value)
 {
@@ -254,6 +344,8 @@ static void *end_the_program(void *value)
 static void none(void)
 {
     pthread_t thread;
+    green_t *looker = make(look_around);
+    expect(green_switch(looker, &result) == &result && green_free(looker) == 0);
     come_and_go(&result);
     if (pthread_create(&thread, NULL, come_and_go, &result) != 0)
         abort();
