@@ -91,12 +91,12 @@ static void use_after_return(void)
 
 /* ---- race: greens of two threads, nothing between them ----------------------------- */
 
-static int counter;
+static volatile int counter; /* or all the counting is one addition, which TSan can miss */
 static int go; /* atomic, relaxed: it orders nothing */
 
 static NOINLINE void count_without_a_lock(void)
 {
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 1000; i++)
         counter++;
 }
 
