@@ -59,7 +59,8 @@ RULES = [
      'parcel->error != 0 ? GREEN_TRACE_THROW', 'parcel->error == 0 ? GREEN_TRACE_THROW'),
     ('13: from, after one that died unrun', 'switch.c', '        from = to;\n', ''),
     ('13: a hook may do all', 'trace.c',
-     'self->looking++;\n    self->trace(event, from, to, self->trace_data);\n    self->looking--;',
+     'self->looking++;\n    green__passes();\n'
+     '    self->trace(event, from, to, self->trace_data);\n    self->looking--;',
      'self->trace(event, from, to, self->trace_data);'),
     ('14: a detached green outlives its thread', 'thread.c',
      'if (g->detached)\n            green__release(g);', ''),
