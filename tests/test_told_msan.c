@@ -27,15 +27,25 @@ void __msan_unpoison_param(size_t count);
 
 void __msan_unpoison(const volatile void *low, size_t size)
 {
-    must(ranges < sizeof given / sizeof given[0]);
-    given[ranges].low = low;
-    given[ranges++].size = size;
+    if (ranges < sizeof given / sizeof given[0]) {
+        given[ranges].low = low;
+        given[ranges].size = size;
+    }
+    ranges++;
 }
 
 void __msan_unpoison_param(size_t count)
 {
     must(passed == 0);
     passed = count;
+}
+
+/* What was told before, by others who have used the library, is no matter. */
+static void begin(void)
+{
+    ranges = 0;
+    passed = 0;
+    calls = 0;
 }
 
 /* Of these bytes, and since the last time of no others. */
@@ -58,6 +68,7 @@ static void expect_passed(size_t arguments)
 static void what_comes_through_a_pointer_is_told(void **state)
 {
     (void)state;
+    begin();
     green_stats_t stats;
     must(green_stats(&stats, sizeof stats) == 0);
     expect_given(0, &stats, sizeof stats);
@@ -89,6 +100,7 @@ static void what_comes_through_a_pointer_is_told(void **state)
 static void the_frames_that_were_found_are_told(void **state)
 {
     (void)state;
+    begin();
     void *pcs[100];
     int n = green_backtrace(green_current(), pcs, 100);
     if (n == -1 && errno == ENOSYS)
@@ -124,15 +136,14 @@ static void *keep_and_defer(void *value)
 static void a_body_a_clean_up_and_a_destructor_are_passed_arguments(void **state)
 {
     (void)state;
+    begin();
     green_key_t key;
     must(green_key_create(&key, take) == 0);
     green_t *g = green_new(keep_and_defer, NULL);
-    calls = 0;
     assert_ptr_equal(green_switch(g, &key), &key);
     assert_int_equal(calls, 4);
     assert_int_equal(passed, 0);
     must(green_free(g) == 0 && green_key_delete(key) == 0);
-    ranges = 0;
 }
 
 static void see(green_trace_event_t event, green_t *from, green_t *to, void *data)
@@ -151,8 +162,8 @@ static int count(green_t *g, void *arg)
 static void who_watches_is_passed_arguments(void **state)
 {
     (void)state;
+    begin();
     green_t *g = green_new(body, NULL), *h = green_new(body, NULL);
-    calls = 0;
     must(green_set_trace(see, NULL) == NULL);
     must(green_switch(g, NULL) == NULL);
     must(green_set_trace(NULL, NULL) == see);
