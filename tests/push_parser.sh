@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 . "$(dirname "$0")/example.sh"
 
-slow=${launcher:+3} # then not everything, in sizes up to that
+slow=${GREEN_TEST_SLOW:+3} # then not everything, in sizes up to that
 
 # in_all_sizes MOST TEXT CHECK...: fed pieces of every size up to MOST, CHECK holds.
 in_all_sizes()
