@@ -2,15 +2,15 @@
 #ifndef GREEN_SANITIZE_H
 #define GREEN_SANITIZE_H
 /*
- * What checking tools must be told of stacks and of switches.
+ * What checking tools must be told of stacks, of switches and of values.
  *
  * They are found at run time, by weak symbols of the sanitizers' interfaces
  * (sanitizer/common_interface_defs.h, asan_interface.h, lsan_interface.h,
- * tsan_interface.h, msan_interface.h) and by a request to Valgrind: so it does not matter whether
- * the library, the program or both are built with them, and no header of theirs
- * is needed.  A thread under ASan or TSan goes the slow way in every move, so
- * the fast path pays nothing.  Knows no greens: switch.c says when and stack.c
- * where.
+ * tsan_interface.h, msan_interface.h) and by a request to Valgrind: so it does
+ * not matter whether the library, the program or both are built with them, and
+ * no header of theirs is needed.  A thread under ASan or TSan goes the slow way
+ * in every move, so the fast path pays nothing.  Knows no greens: switch.c says
+ * when, stack.c where, and who gives or passes something, what.
  */
 #include <stdbool.h>
 #include <stddef.h>
