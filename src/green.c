@@ -23,7 +23,10 @@ static inline green_t *take_block(struct green__thread *self)
     green_t *g = self->spare;
     if (UNLIKELY(g == NULL)) {
         g = malloc(sizeof *g);
-        if (g != NULL && self->stacks.watched)
+        if (g == NULL)
+            return NULL;
+        green__given(g, offsetof(green_t, life)); /* what green_fast.h reads */
+        if (self->stacks.watched)
             green__tell_atomics(g);
         return g;
     }

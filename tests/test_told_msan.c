@@ -4,6 +4,8 @@
  * which wants to know what the library has set through pointers and which
  * arguments it passes.  Whether the real one reports anything, tools/bugs.c asks.
  */
+#include <green_fast.h>
+
 #include "testing.h"
 
 #if SANITIZED
@@ -109,6 +111,22 @@ static void the_frames_that_were_found_are_told(void **state)
     expect_given(0, pcs, (size_t)n * sizeof *pcs);
 }
 
+static void *make_the_threads_first(void *unused)
+{
+    (void)unused;
+    begin();
+    green_t *g = green_new(give_back, NULL);
+    must(ranges == 1 && given[0].low == g && given[0].size >= sizeof(struct green_private));
+    must(green_free(g) == 0);
+    return V(1);
+}
+
+static void what_is_read_inline_is_told(void **state)
+{
+    (void)state;
+    assert_non_null(in_thread(make_the_threads_first, NULL));
+}
+
 static void *body(void *value)
 {
     expect_passed(1);
@@ -186,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_through_a_pointer_is_told),
         cmocka_unit_test(the_frames_that_were_found_are_told),
+        cmocka_unit_test(what_is_read_inline_is_told),
         cmocka_unit_test(a_body_a_clean_up_and_a_destructor_are_passed_arguments),
         cmocka_unit_test(who_watches_is_passed_arguments),
     };

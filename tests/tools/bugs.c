@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include <green.h>
+#include <green_fast.h>
 
 /* A frame of its own, with its own name. */
 #ifdef __clang__
@@ -305,6 +306,13 @@ static void *begin_another(void *value)
     return value;
 }
 
+static void *echo_inline(void *value)
+{
+    while (value != GREEN_FAILED)
+        value = green_yield_fast(value);
+    return value;
+}
+
 static void *look_around(void *value)
 {
     green_stats_t stats;
@@ -328,6 +336,10 @@ static void *look_around(void *value)
     expect(green_free(watched) == 0);
     forget_what_is_set();
     expect(green_each(meet, value) == 0);
+    green_t *g = make(echo_inline);
+    for (int i = 0; i < 3; i++)
+        expect(green_switch_fast(g, value) == value);
+    expect(green_free(g) == 0);
     green_t *second = make(begin_another), *first = green_new(begin_another, second);
     expect(green_switch(first, value) == value);
     expect(green_free(first) == 0 && green_free(second) == 0);
