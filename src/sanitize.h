@@ -39,7 +39,8 @@ GREEN__WEAK void *__tsan_get_current_fiber(void);
 GREEN__WEAK void *__tsan_create_fiber(unsigned flags);
 GREEN__WEAK void __tsan_destroy_fiber(void *fiber);
 GREEN__WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
-GREEN__WEAK void __msan_unpoison(const volatile void *low, size_t size);
+/* Not const: gcc warns of what is shown so before it is set. */
+GREEN__WEAK void __msan_unpoison(volatile void *low, size_t size);
 GREEN__WEAK void __msan_unpoison_param(size_t count);
 
 /* For functions that are entered before, or left after, the sanitizer knows where it is. */
@@ -82,7 +83,7 @@ static inline void green__forbid(const volatile void *low, size_t size)
  * MSan, where the program alone is built with it, does not see us set what we
  * give back through a pointer,
  */
-static inline void green__given(const volatile void *low, size_t size)
+static inline void green__given(volatile void *low, size_t size)
 {
     if (__msan_unpoison != NULL)
         __msan_unpoison(low, size);
