@@ -8,6 +8,7 @@
  * holds for the process.
  */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <sys/resource.h>
 
 #include "system.h"
@@ -284,6 +285,18 @@ static int limit_child(void *unused)
 #define a_limit_on_address_space_is_used_up_and_then_enomem_child limit_child
 in_a_child(a_limit_on_address_space_is_used_up_and_then_enomem)
 
+/*
+ * Whether qemu-user or Valgrind runs the program: they answer what it asks of
+ * itself, and the kernel what a child asks of its parent, here the same program.
+ */
+static int emulated(void)
+{
+    char parent[64], own[PATH_MAX], other[PATH_MAX];
+    snprintf(parent, sizeof parent, "/proc/%ld/exe", (long)getppid());
+    ssize_t n = readlink("/proc/self/exe", own, sizeof own);
+    return readlink(parent, other, sizeof other) != n || (n > 0 && memcmp(own, other, (size_t)n) != 0);
+}
+
 static size_t locked(void)
 {
     FILE *file = fopen("/proc/self/status", "r");
@@ -299,8 +312,8 @@ static size_t locked(void)
 static int locked_child(void *unused)
 {
     (void)unused;
-    if (under_valgrind())
-        return skipped("what is locked is Valgrind's as well");
+    if (emulated())
+        return skipped("what is locked is the emulator's as well");
     must(make_until_refused(64 * KIB, 0, 500, 1) == 500); /* so arenas have grown */
     if (mlockall(MCL_FUTURE) != 0)
         return skipped("mlockall() is not permitted");
@@ -308,7 +321,7 @@ static int locked_child(void *unused)
         char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         must(page != MAP_FAILED);
         if (locked() == 0)
-            return skipped("mlockall() locks nothing here (Valgrind, qemu-user)");
+            return skipped("mlockall() locks nothing here");
     }
     int n = 500;
     size_t before = stats().bytes_mapped;
@@ -331,15 +344,15 @@ in_a_child(locked_memory_is_guarded_and_no_more_than_wanted)
 static int lock_limit_child(void *unused)
 {
     (void)unused;
-    if (under_helgrind())
-        return skipped("Helgrind itself runs out of memory");
+    if (emulated())
+        return skipped("the emulator itself runs out of memory");
     struct rlimit limit = { 4 * MIB, 4 * MIB };
     if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (geteuid() == 0 && seteuid(65534) != 0) ||
         mlockall(MCL_FUTURE) != 0)
         return skipped("mlockall() with a limit is not permitted");
     int n = make_until_refused(64 * KIB, 0, 1000, 1);
     if (n == 1000)
-        return skipped("RLIMIT_MEMLOCK does not bind here (Valgrind, qemu-user)");
+        return skipped("RLIMIT_MEMLOCK does not bind here");
     must(n > 10);
     end(n - 1, n);
     must((greens[n - 1] = with(echo, 64 * KIB, 0)) != NULL);
