@@ -307,7 +307,7 @@ static void threads_that_end_leave_nothing(void **state)
     stays_flat(threads_that_leave_some, times(300, 20));
 }
 
-enum { MANY = 20000 };
+enum { MANY = 20000, SOME = 4000 };
 static green_t *many[MANY];
 static int how_many, canceled;
 
@@ -351,14 +351,14 @@ static void leave_to_the_thread_end(int n)
 static void many_that_are_killed_leave_nothing(void **state)
 {
     (void)state;
-    stays_flat(kill_in_their_thread, times(MANY, 100));
+    stays_flat(kill_in_their_thread, times(SOME, 100));
 }
 
 /* greenlet: test_untracked_memory_doesnt_increase_unfinished_thread_dealloc_in_main */
 static void many_that_are_left_to_the_end_of_their_thread_leave_nothing(void **state)
 {
     (void)state;
-    stays_flat(leave_to_the_thread_end, times(MANY, 100));
+    stays_flat(leave_to_the_thread_end, times(SOME, 100));
 }
 
 static void *end_the_thread(void *value)
