@@ -143,7 +143,9 @@ static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cach
         at++;
     if (kinds[at].size != size || kinds[at].guard != guard) {
         empty(cache, &kinds[at]);
-        kinds[at] = (struct green__stack_kind){.size = size, .guard = guard, .batch = 1};
+        /* Asked for by nobody yet: a stack may come back before one is got. */
+        kinds[at] = (struct green__stack_kind){
+            .size = size, .guard = guard, .asked = SIZE_MAX, .batch = 1};
     }
     struct green__stack_kind kind = kinds[at];
     memmove(kinds + 1, kinds, at * sizeof *kinds);

@@ -68,6 +68,38 @@ static void sizes_are_raised_to_the_floor_and_rounded_up_to_pages(void **state)
     }
 }
 
+static void *run_it_here(void *g)
+{
+    must(green_set_parent(g, green_main()) == 0);
+    must(green_switch(g, V(1)) == V(1) && green_free(g) == 0);
+    green_t *next = with(echo, 0, GREEN_NO_GUARD);
+    must(next != NULL && size_of(next) == STACK_FACTOR * 256 * 1024);
+    must(green_free(next) == 0);
+    return NULL;
+}
+
+/* Stacks of a size come back to a thread that has asked for none of it, or not lately. */
+static void what_comes_back_is_not_given_for_another_size(void **state)
+{
+    enum { SIZES = 12 };
+    green_t *g[SIZES];
+    (void)state;
+    in_thread(run_it_here, with(give_back, FLOOR, GREEN_NO_GUARD));
+    for (size_t i = 0; i < SIZES; i++) {
+        assert_non_null(g[i] = with(echo, FLOOR + i * 4096, i % 2 ? 0 : GREEN_NO_GUARD));
+        assert_ptr_equal(green_switch(g[i], V(1)), V(1));
+    }
+    for (size_t i = 0; i < SIZES; i++) {
+        assert_int_equal(green_free(g[i]), 0);
+        for (unsigned flags = 0; flags <= GREEN_NO_GUARD; flags += GREEN_NO_GUARD) {
+            green_t *next = with(echo, 0, flags);
+            assert_non_null(next);
+            assert_int_equal(size_of(next), STACK_FACTOR * 256 * 1024);
+            assert_int_equal(green_free(next), 0);
+        }
+    }
+}
+
 static void a_size_that_no_address_space_holds_is_einval(void **state)
 {
     (void)state;
@@ -525,6 +557,7 @@ int main(void)
         cmocka_unit_test(no_options_are_the_defaults),
         cmocka_unit_test(what_is_not_known_is_einval),
         cmocka_unit_test(sizes_are_raised_to_the_floor_and_rounded_up_to_pages),
+        cmocka_unit_test(what_comes_back_is_not_given_for_another_size),
         cmocka_unit_test(a_size_that_no_address_space_holds_is_einval),
         cmocka_unit_test(a_green_lives_on_its_stack_and_uses_some_of_it),
         cmocka_unit_test(mains_stack_is_not_known),
