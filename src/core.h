@@ -294,7 +294,10 @@ void green__init_main(green_t *main, struct green__thread *thread);
 /* Frees the blocks that wait in a thread. */
 void green__drop_blocks(struct green__thread *self);
 
-/* Changes life, and with it enter and the thread's list. */
+/*
+ * Changes life, and with it enter and the thread's list, which a signal handler of
+ * the thread may follow by next at any moment.
+ */
 static inline void green__set_life(green_t *g, enum green__life life)
 {
     if (load(g->life) == GREEN__STARTED) {
@@ -307,6 +310,7 @@ static inline void green__set_life(green_t *g, enum green__life life)
         green_t *main = &load(g->thread)->main;
         g->next = main;
         g->prev = main->prev;
+        atomic_signal_fence(memory_order_release);
         main->prev->next = g;
         main->prev = g;
     }

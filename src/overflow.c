@@ -2,9 +2,9 @@
 /*
  * An overflow that says its name: handlers for the faults that a guard causes.
  *
- * They run on an alternate stack, at any moment: they read what cannot change
- * under them (the current green, and it is the one that faulted), write(2) one
- * line, and have the fault take the course it would have taken without them.
+ * They run on an alternate stack, at any moment: they read what only their own
+ * thread changes, write one line, and have the fault take the course it would
+ * have taken without them.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -16,13 +16,26 @@
 
 #include "arch/arch.h"
 #include "core.h"
+#include "quiet.h"
 
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
+#ifndef BUS_MCEERR_AO
+#define BUS_MCEERR_AO 5
+#endif
+#ifndef SEGV_MTEAERR
+#define SEGV_MTEAERR 8
+#endif
 
 /* For this handler and for the one it hands on to, which may be a crash reporter. */
 #define SIGNAL_STACK_ROOM ((size_t)64 << 10)
+
+/*
+ * How far from the stack pointer a fault may be an overflow, guards being smaller;
+ * it spares those who handle other faults a look at each green.
+ */
+#define NEAR ((uintptr_t)1 << 20)
 
 static const int signals[] = {SIGSEGV, SIGBUS};
 #define SIGNALS (sizeof signals / sizeof signals[0])
@@ -99,9 +112,7 @@ static void report(const green_t *g, uintptr_t fault, uintptr_t pc)
     put_text(&line, ", pc ");
     put_address(&line, pc);
     put_text(&line, "; raise options.stack_size\n");
-    if (write(STDERR_FILENO, line.text, line.used) < 0) {
-        /* then without */
-    }
+    green__write(STDERR_FILENO, line.text, line.used);
 }
 
 /* ---- The fault ---------------------------------------------------------------- */
@@ -114,14 +125,38 @@ static bool hits_guard(const green_t *g, uintptr_t fault)
 }
 
 /*
- * The default action: the instruction will fault again, in its own context.  A
- * signal that somebody has sent must be sent again.
+ * Who has overflowed, or NULL.  Mostly the current green; but who leaves its stack
+ * uses some of it when the other is current already, and so does a trace hook.
+ * Then it is among those whose stacks have frames, and stands on the stack whose
+ * guard it hit.  Its thread's list can be followed at any moment: see
+ * green__set_life().
+ */
+static const green_t *who_overflowed(struct green__thread *self, uintptr_t fault, uintptr_t sp)
+{
+    const green_t *g = load(self->current);
+    if (hits_guard(g, fault))
+        return g;
+    if (fault - sp + NEAR > 2 * NEAR)
+        return NULL;
+    for (g = self->main.next; g != NULL && g != &self->main; g = g->next) {
+        uintptr_t low = (uintptr_t)g->stack.low - green__stack_guard(&g->stack);
+        if (hits_guard(g, fault) && sp - low <= (uintptr_t)green__stack_top(&g->stack) - low)
+            return g;
+    }
+    return NULL;
+}
+
+/*
+ * The default action: the instruction will fault again, in its own context.  What
+ * somebody has sent must be sent again, and what no instruction caused.
  */
 static void default_action(int number, siginfo_t *info)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(number, &action, NULL);
-    if (info->si_code <= 0)
+    bool recurs = info->si_code > 0 &&
+                  info->si_code != (number == SIGBUS ? BUS_MCEERR_AO : SEGV_MTEAERR);
+    if (!recurs)
         syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), number, info);
 }
 
@@ -155,9 +190,12 @@ static void pass_on(int number, siginfo_t *info, void *context)
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     int error = errno;
-    const green_t *current = load(green__self->current);
-    if (info->si_code > 0 && hits_guard(current, (uintptr_t)info->si_addr))
-        report(current, (uintptr_t)info->si_addr, green__arch_signal_pc(context));
+    const green_t *g = NULL;
+    uintptr_t fault = (uintptr_t)info->si_addr;
+    if (info->si_code > 0)
+        g = who_overflowed(green__self, fault, green__arch_signal_sp(context));
+    if (g != NULL)
+        report(g, fault, green__arch_signal_pc(context));
     pass_on(number, info, context);
     errno = error;
 }

@@ -247,6 +247,13 @@ enum { SITUATIONS = sizeof situations / sizeof *situations };
 
 extern char __executable_start, etext;
 
+/* In the program or, if that is a shared one, in the library. */
+static int is_code(unsigned long pc)
+{
+    return (pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext) ||
+           pc - (uintptr_t)green_new + MIB < 2 * MIB;
+}
+
 static int names_the_green(const struct way *way, const char *said)
 {
     char name[32];
@@ -260,7 +267,7 @@ static int names_the_green(const struct way *way, const char *said)
     if (found != 5)
         return 0;
     return end > 0 && said[end] == '\n' && strcmp(name, way->name) == 0 && size >= way->stack_size
-           && pc >= (uintptr_t)&__executable_start && pc < (uintptr_t)&etext;
+           && is_code(pc);
 }
 
 /* What the child wrote, without what an emulator adds. */

@@ -54,6 +54,75 @@ static void hundred_programs_die_with_the_name_of_their_green(void **state)
     all_die_with_their_names(ways, sizeof ways / sizeof *ways);
 }
 
+/* ---- In the switch itself -------------------------------------------------------- */
+
+static volatile size_t frame_size;
+
+__attribute__((noinline)) static int leave_at_each_depth(green_t *other, int depth)
+{
+    volatile char frame[frame_size];
+    frame[0] = (char)depth;
+    USE(frame);
+    must(green_switch(other, V(1)) == V(1));
+    return (endless ? leave_at_each_depth(other, depth + 1) : 0) + frame[0];
+}
+
+static void *switch_to_and_fro(void *value)
+{
+    const green_options_t options = { .name = "other" };
+    green_t *other = green_new_with(echo, NULL, &options);
+    must(other != NULL);
+    return V(leave_at_each_depth(other, 0) + (value != NULL));
+}
+
+/* What a switch stores on the stack it leaves may be what does not fit. */
+static void who_leaves_at_the_end_of_its_stack_is_named(void **state)
+{
+    const struct way way = { "to and fro", switch_to_and_fro, 64 * KIB };
+    const struct situation ways_there[] = { { "plainly", plainly, 0 },
+                                            { "in nested greens", in_nested_greens, 0 },
+                                            { "in a second thread", in_a_second_thread, 0 } };
+    (void)state;
+    if (SANITIZED)
+        skip_because("with a sanitizer the fault may be in its code");
+    if (under_valgrind())
+        skip_because("to Valgrind a touched guard is an error");
+    int good = 0, all = 0;
+    for (frame_size = 16; frame_size <= 320; frame_size += 16, all++)
+        good += dies_with_its_name(&way, &ways_there[all % 3]);
+    assert_int_equal(good, all);
+}
+
+static green_t *overflows;
+
+static void overflow_once(green_trace_event_t event, green_t *from, green_t *to, void *data)
+{
+    (void)event, (void)to, (void)data;
+    if (from == overflows)
+        frames_of_200(NULL);
+}
+
+static int in_a_hook(void *way)
+{
+    must(reporting() == 0);
+    overflows = make(way);
+    must(green_set_trace(overflow_once, NULL) == 0);
+    green_switch(overflows, NULL);
+    return 0;
+}
+
+static void in_a_hook_it_is_the_stack_that_counts(void **state)
+{
+    const struct way way = { "hooked", echo, 64 * KIB };
+    const struct situation situation = { "in a hook", in_a_hook, 0 };
+    (void)state;
+    if (SANITIZED)
+        skip_because("with a sanitizer the fault may be in its code");
+    if (under_valgrind())
+        skip_because("to Valgrind a touched guard is an error");
+    assert_true(dies_with_its_name(&way, &situation));
+}
+
 /* ---- The line ------------------------------------------------------------------ */
 
 struct shared {
@@ -157,6 +226,24 @@ static int send_it(void *unused)
     kill(getpid(), SIGSEGV);
     for (;;)
         pause();
+}
+
+/* Of memory that nobody has touched yet: the kernel says so once. */
+static int send_a_memory_error(void *unused)
+{
+    siginfo_t info = { .si_signo = SIGBUS, .si_code = 5 /* BUS_MCEERR_AO */ };
+    (void)unused;
+    must(reporting() == 0);
+    must(syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info) == 0);
+    return 0;
+}
+
+static void what_no_instruction_caused_is_passed_on_too(void **state)
+{
+    (void)state;
+    struct child child = run_child(send_a_memory_error, NULL);
+    assert_string_equal(said(&child), "");
+    assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGBUS);
 }
 
 static int overflow_without_asking(void *unused)
@@ -330,9 +417,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hundred_programs_die_with_the_name_of_their_green),
+        cmocka_unit_test(who_leaves_at_the_end_of_its_stack_is_named),
+        cmocka_unit_test(in_a_hook_it_is_the_stack_that_counts),
         cmocka_unit_test(a_green_without_a_name_has_an_address),
         cmocka_unit_test(a_name_does_not_break_the_line),
         cmocka_unit_test(other_faults_are_passed_on_without_a_word),
+        cmocka_unit_test(what_no_instruction_caused_is_passed_on_too),
         cmocka_unit_test(a_previous_handler_may_jump_out_each_time),
         cmocka_unit_test(what_was_ignored_is_ignored_but_for_a_fault),
         cmocka_unit_test(a_bus_error_stays_one),

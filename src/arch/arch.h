@@ -175,10 +175,11 @@ static inline void green__arch_disown(void *top);
 static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintptr_t b);
 
 /*
- * Where the code was that a signal interrupted: from the third argument of the
- * signal's handler.
+ * Where the code was that a signal interrupted, and its stack pointer: from the
+ * third argument of the signal's handler.
  */
 static inline uintptr_t green__arch_signal_pc(const void *context);
+static inline uintptr_t green__arch_signal_sp(const void *context);
 #endif
 
 #include GREEN__ARCH_FRAME

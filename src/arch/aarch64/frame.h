@@ -103,10 +103,16 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
  * The kernel's struct ucontext, which is ABI: 176 bytes of flags, link, stack and
  * signal mask with padding; then the fault's address, x0 ... x30, sp, pc.
  */
+#define GREEN__UCONTEXT_SP 432
 #define GREEN__UCONTEXT_PC 440
 
 static inline uintptr_t green__arch_signal_pc(const void *context)
 {
     return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_PC);
+}
+
+static inline uintptr_t green__arch_signal_sp(const void *context)
+{
+    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_SP);
 }
 #endif

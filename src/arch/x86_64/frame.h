@@ -99,12 +99,18 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
 
 /*
  * The kernel's struct ucontext, which is ABI: 40 bytes of flags, link and stack;
- * then the registers, of which rip is the 17th.
+ * then the registers, of which rsp is the 16th and rip the 17th.
  */
+#define GREEN__UCONTEXT_SP 160
 #define GREEN__UCONTEXT_PC 168
 
 static inline uintptr_t green__arch_signal_pc(const void *context)
 {
     return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_PC);
+}
+
+static inline uintptr_t green__arch_signal_sp(const void *context)
+{
+    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_SP);
 }
 #endif
