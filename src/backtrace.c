@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <unwind.h>
 
 #include "arch/arch.h"
 #include "core.h"
+#include "quiet.h"
 
 /* Each may be missing. */
 #pragma weak _Unwind_Backtrace
@@ -174,7 +174,7 @@ struct dump {
 static bool write_all(int fd, const char *text, size_t size)
 {
     while (size > 0) {
-        ssize_t n = write(fd, text, size);
+        long n = green__write(fd, text, size);
         if (n < 0 && errno != EINTR)
             return false;
         if (n > 0) {

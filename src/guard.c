@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "quiet.h"
 #include "sanitize.h"
 
 #ifndef MADV_GUARD_INSTALL
@@ -41,10 +42,9 @@ static int guard_holds(const char *guard)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return -1;
-    ssize_t written = write(ends[1], guard, 1);
-    int holds = written < 0 && errno == EFAULT;
-    close(ends[0]);
-    close(ends[1]);
+    int holds = green__write(ends[1], guard, 1) < 0 && errno == EFAULT;
+    green__close(ends[0]);
+    green__close(ends[1]);
     return holds;
 }
 

@@ -11,12 +11,14 @@
  * An error travels as GREEN_FAILED in place of the value and in errno, which
  * both sides share, being of one thread.
  */
+#define _GNU_SOURCE /* syscall */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
 #include "core.h"
+#include "quiet.h"
 
 /* What a green is entered with: an errno if that is not 0, else a value. */
 struct parcel {
@@ -457,9 +459,7 @@ void green_exit(void *value)
     if (me == NULL || me->is_main || self->looking != 0) {
         static const char sentence[] =
             "libgreen: green_exit() called on a main green or inside a trace hook\n";
-        if (write(STDERR_FILENO, sentence, sizeof sentence - 1) < 0) {
-            /* then without */
-        }
+        green__write(STDERR_FILENO, sentence, sizeof sentence - 1);
         abort();
     }
     set_result(me, value);

@@ -9,7 +9,7 @@
  * something was compiled with -fexceptions.  The library asks for none.  Its
  * interface is the Itanium C++ ABI, Exception Handling, 1.3 and 1.6.
  */
-#define _GNU_SOURCE /* dprintf */
+#define _GNU_SOURCE /* syscall */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 
 #include "arch/arch.h"
 #include "core.h"
+#include "quiet.h"
 
 #pragma weak _Unwind_ForcedUnwind
 #pragma weak _Unwind_GetCFA
@@ -65,10 +66,12 @@ static struct ending *begin_ending(green_t *me)
 /* `libgreen: ` and a sentence about a green, on stderr. */
 static void say(const char *what, const green_t *g)
 {
-    if (g->name != NULL)
-        dprintf(STDERR_FILENO, "libgreen: %s green \"%s\" (%p)\n", what, g->name, (const void *)g);
-    else
-        dprintf(STDERR_FILENO, "libgreen: %s green %p\n", what, (const void *)g);
+    char line[160];
+    int n = g->name != NULL
+        ? snprintf(line, sizeof line, "libgreen: %s green \"%s\" (%p)\n", what, g->name,
+                   (const void *)g)
+        : snprintf(line, sizeof line, "libgreen: %s green %p\n", what, (const void *)g);
+    green__write(STDERR_FILENO, line, (size_t)n);
 }
 
 /* ---- Calls that can be left ------------------------------------------------------ */

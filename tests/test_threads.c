@@ -762,6 +762,38 @@ static void many_threads_that_switch_to_anothers_get_clean_errors(void **state)
     }
 }
 
+/* A cancelled thread, to end at the first cancellation point. */
+static int came_to_the_end;
+
+static void *use_it_though_cancelled(void *sink)
+{
+    must(pthread_cancel(pthread_self()) == 0);
+    green_t *g = green_new(echo, NULL); /* the first of the process, which asks most */
+    must(g != NULL && green_switch(g, V(1)) == V(1));
+    must(green_dump(fileno(sink)) == 0);
+    must(green_free(g) == 0 && green_trim(0) != 0 && green_thread_end() == 0);
+    came_to_the_end = 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+static int cancelled_child(void *unused)
+{
+    FILE *sink = tmpfile();
+    (void)unused;
+    must(sink != NULL && in_thread(use_it_though_cancelled, sink) == PTHREAD_CANCELED);
+    must(came_to_the_end == 1);
+    return 0;
+}
+
+static void no_call_is_a_cancellation_point(void **state)
+{
+    (void)state;
+    struct child child = run_child(cancelled_child, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
 static void *park_and_exit(void *value)
 {
     green_t *g = green_new(echo, NULL);
@@ -880,6 +912,7 @@ int main(void)
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
         cmocka_unit_test(ten_threads_switch_at_once),
         cmocka_unit_test(many_threads_that_switch_to_anothers_get_clean_errors),
+        cmocka_unit_test(no_call_is_a_cancellation_point),
         cmocka_unit_test(a_green_of_a_dead_thread_refuses_a_throw),
         cmocka_unit_test(a_green_cannot_be_put_under_one_of_a_dead_thread),
         cmocka_unit_test(neither_can_a_started_one_and_one_of_a_living_thread),
