@@ -122,8 +122,8 @@ __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int 
 static bool is_move(uintptr_t pc)
 {
     return pc == (uintptr_t)green__arch_resumed ||
-           pc - (uintptr_t)green__moves_begin <=
-               (uintptr_t)green__moves_end - (uintptr_t)green__moves_begin;
+           pc - (uintptr_t)__start_green_moves <=
+               (uintptr_t)__stop_green_moves - (uintptr_t)__start_green_moves;
 }
 
 /* An address, by the symbol it is in if there is one, else by the file. */

@@ -186,11 +186,9 @@ __typeof__(green_yield) green_yield GREEN__MOVES;
 __typeof__(green_free) green_free GREEN__MOVES;
 __typeof__(green_thread_end) green_thread_end GREEN__MOVES;
 
-/* The bounds of GREEN__MOVES, by the linker. */
-extern const char green__moves_begin[] __asm__("__start_green_moves")
-    __attribute__((visibility("hidden")));
-extern const char green__moves_end[] __asm__("__stop_green_moves")
-    __attribute__((visibility("hidden")));
+/* The bounds of GREEN__MOVES, by the linker.  Under other names gcc would not hide them. */
+extern const char __start_green_moves[] __attribute__((visibility("hidden")));
+extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
 
 /* ---- thread.c ----------------------------------------------------------- */
 

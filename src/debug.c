@@ -41,8 +41,8 @@ extern const struct green__debug green__debug __asm__("green_private_debug_1")
 __attribute__((used)) RETAIN const struct green__debug green__debug = {
     .threads = &green__threads,
     .resumed = green__arch_resumed,
-    .moves_begin = green__moves_begin,
-    .moves_end = green__moves_end,
+    .moves_begin = __start_green_moves,
+    .moves_end = __stop_green_moves,
     .thread_size = sizeof(struct green__thread),
     .thread_next = offsetof(struct green__thread, next_made),
     THREAD(id),

@@ -110,13 +110,14 @@ no_shadow_stack()
     done
 }
 
-# Names beginning with green__ are hidden, all other global ones are green_*.
+# Names beginning with green__ and bounds of sections are hidden, all other global ones are green_*.
 symbols()
 {
     for file; do
         "$NM" -g --defined-only "$file" | awk -v file="$file" '
             NF == 3 && $3 !~ /^(__odr_asan[.])?green_/ { print file ": global " $3 }'
         "$READELF" -sW "$file" | awk -v file="$file" '
+            $8 ~ /^__st(art|op)_/ && $6 != "HIDDEN" { print file ": " $8 " is " $6 }
             $5 == "LOCAL" || $7 == "UND"           { next }
             $8 ~ /^green__/ && $6 != "HIDDEN"      { print file ": " $8 " is " $6 }
             $8 ~ /^green_[^_]/ && $6 != "DEFAULT"  { print file ": " $8 " is " $6 }'
