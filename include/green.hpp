@@ -358,13 +358,15 @@ public:
      * exception, is dropped.  One that yields instead of ending is abandoned, by
      * green_abandon(); if not even that is possible, from another thread, inside
      * a trace hook or of a green that is running or being freed, std::terminate().
+     * What runs meanwhile finds the handle empty.
      */
     ~green()
     {
-        if (shared && shared->handle != nullptr)
-            green_private::end(shared->handle);
-        if (shared)
-            shared->handle = nullptr;
+        held_type ending(std::move(shared)); /* not to be moved elsewhere by what it runs */
+        if (ending && ending->handle != nullptr)
+            green_private::end(ending->handle);
+        if (ending)
+            ending->handle = nullptr;
     }
 
     /*
@@ -373,11 +375,15 @@ public:
      */
     void reset()
     {
-        if (shared && green_free(shared->handle) != 0)
-            green_private::fail(errno, "libgreen::green::reset");
-        if (shared)
-            shared->handle = nullptr;
-        shared = held_type();
+        held_type ending(std::move(shared));
+        if (ending && green_free(ending->handle) != 0) {
+            int error = errno;
+            green given_meanwhile(std::move(*this));
+            shared = std::move(ending);
+            green_private::fail(error, "libgreen::green::reset");
+        }
+        if (ending)
+            ending->handle = nullptr;
     }
 
     /*

@@ -289,6 +289,30 @@ void a_handle_moves_from_under_a_call_that_waits()
     CHECK(!here && there.switch_to(2) == 4);
 }
 
+void a_handle_moves_from_under_its_end()
+{
+    plain there;
+    for (bool by_reset : {true, false}) {
+        std::unique_ptr<plain> owner(new plain);
+        plain *here = owner.get();
+        *here = plain([&](plain::self &me) {
+            try {
+                me.yield();
+            } catch (const libgreen::cancelled &) {
+                there = std::move(*here);
+                throw;
+            }
+        });
+        here->switch_to();
+        if (by_reset)
+            here->reset();
+        owner.reset();
+        CHECK(!there && there.get() == nullptr);
+        CHECK(error_of([&] { there.switch_to(); }) == EINVAL);
+        there.reset();
+    }
+}
+
 void the_end_of_a_handle_unwinds_a_green_that_waits()
 {
     {
@@ -784,6 +808,7 @@ const struct {
     TEST(a_value_whose_copy_throws_leaves_the_green_as_it_was),
     TEST(a_handle_moves_and_takes_its_green_along),
     TEST(a_handle_moves_from_under_a_call_that_waits),
+    TEST(a_handle_moves_from_under_its_end),
     TEST(the_end_of_a_handle_unwinds_a_green_that_waits),
     TEST(a_green_that_never_ran_does_not_run_at_the_end_of_its_handle),
     TEST(what_a_green_throws_while_it_is_ended_is_dropped),
