@@ -6,6 +6,9 @@
 #define _GNU_SOURCE 1 /* feenableexcept() */
 #include <fenv.h>
 #include <stdbool.h>
+#ifdef __x86_64__
+#include <xmmintrin.h>
+#endif
 
 #include "testing.h"
 
@@ -277,6 +280,44 @@ static void exception_masks_are_kept_for_each_green(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
+#ifdef __x86_64__
+enum { MISALIGNED_MASK = 1 << 17 };
+
+static void mask_misaligned(unsigned mask)
+{
+    _mm_setcsr((_mm_getcsr() & ~(unsigned)MISALIGNED_MASK) | mask);
+}
+
+static void *mask_misaligned_and_wait(void *value)
+{
+    mask_misaligned(MISALIGNED_MASK);
+    value = green_yield(value);
+    note("%d", (_mm_getcsr() & MISALIGNED_MASK) != 0);
+    return value;
+}
+
+static void so_is_amds_misaligned_exception_mask(void **state)
+{
+    struct {
+        char before[28];
+        uint32_t mxcsr_mask;
+        char after[480];
+    } __attribute__((aligned(16))) saved;
+    (void)state;
+    memset(&saved, 0, sizeof saved);
+    __asm__ volatile("fxsave %0" : "+m"(saved));
+    if (!(saved.mxcsr_mask & MISALIGNED_MASK))
+        skip_because("this CPU has no misaligned exception mask");
+    green_t *g = green_new(mask_misaligned_and_wait, NULL);
+    assert_ptr_equal(green_switch(g, V(1)), V(1));
+    assert_int_equal(_mm_getcsr() & MISALIGNED_MASK, 0);
+    assert_ptr_equal(green_switch(g, V(2)), V(2));
+    assert_int_equal(_mm_getcsr() & MISALIGNED_MASK, 0);
+    assert_noted("1");
+    assert_int_equal(green_free(g), 0);
+}
+#endif
+
 /* Each test leaves the mode as it was found. */
 #define mode_test(test) cmocka_unit_test_teardown(test, to_nearest)
 
@@ -290,6 +331,9 @@ int main(void)
         mode_test(many_greens_keep_their_modes),
         mode_test(the_same_holds_with_a_trace_hook),
         mode_test(exception_masks_are_kept_for_each_green),
+#ifdef __x86_64__
+        mode_test(so_is_amds_misaligned_exception_mask),
+#endif
     };
     return cmocka_run_group_tests(tests, find_what_obeys, NULL);
 }

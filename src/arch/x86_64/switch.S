@@ -14,8 +14,12 @@
  * switch of green_fast.h, gives words that say GREEN__MXCSR_UNKNOWN.
  */
 
-/* The control bits of MXCSR: masks, rounding, flush to zero.  The rest is status. */
-#define MXCSR_CONTROL 0xffc0
+/*
+ * The control bits of MXCSR: masks, rounding, flush to zero, and AMD's misaligned
+ * exception mask (AMD64 Architecture Programmer's Manual, 1, 4.2.2 "MXCSR
+ * Register"), zero where it is not.  The rest is status.
+ */
+#define MXCSR_CONTROL 0x2ffc0
 
 /* A push and a pop of a callee-saved register; cfa: bytes from rsp to the CFA afterwards. */
 .macro push_saved register, cfa
