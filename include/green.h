@@ -178,7 +178,11 @@ typedef struct green green_t;
 typedef void *green_fn(void *value);
 
 /* Like MAP_FAILED: errno says why.  It is never a value (rule 3). */
+#ifdef __cplusplus
+#define GREEN_FAILED (reinterpret_cast<void *>(-1L)) /* the same, for -Wold-style-cast */
+#else
 #define GREEN_FAILED ((void *)-1)
+#endif
 
 typedef enum green_state {
     GREEN_NEW,       /* made, never entered */

@@ -61,6 +61,11 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
 }
 #endif
 
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
 /*
  * The rest is a port: arch.h says what a suspended stack looks like.
  *
@@ -85,6 +90,9 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
 
 #ifdef __APX_F__
 #error "green_fast.h: the registers of APX are not known to it; use green_switch()"
+#endif
+#if defined(__clang__) && defined(__AMX_TILE__) /* gcc keeps nothing in a tile by itself */
+#error "green_fast.h: the tiles of AMX are not kept by it; use green_switch() or -mno-amx-tile"
 #endif
 
 /* gcc refuses registers that the target has not; clang takes all and may need all. */
@@ -115,11 +123,10 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
  *     low   |  where to resume                       |   0   <- saved stack pointer
  *
  * Under IBT the jump has a notrack prefix, as that of switch.S.  In rdx goes the
- * address of what has switch.S read the floating-point control words itself.
+ * address of what has switch.S read the floating-point control words itself.  It
+ * is no operand: with all registers lost, a large code model has none to reach it.
  */
 #define GREEN_PRIVATE_MXCSR_UNKNOWN 0x80000000u
-static const uint32_t green_private_modes_unknown[2] __attribute__((__unused__)) = {
-    GREEN_PRIVATE_MXCSR_UNKNOWN, 0};
 
 GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
                                                void *value)
@@ -128,7 +135,7 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
     GREEN_PRIVATE_FRAME_POINTER();
     __asm__ __volatile__("leaq 1f(%%rip), %%rcx\n\t"
                          "movq (%%rsi), %%r8\n\t"
-                         "leaq %[unknown], %%rdx\n\t"
+                         "leaq 2f(%%rip), %%rdx\n\t"
                          "leaq -128-24(%%rsp), %%rsp\n\t"
                          "movq %%rcx, (%%rsp)\n\t"
                          "movq %%rbp, 8(%%rsp)\n\t"
@@ -142,9 +149,13 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
                          "1:\n\t"
                          "movq (%%rsp), %%rbp\n\t"
                          "movq 8(%%rsp), %%rbx\n\t"
-                         "leaq 128+16(%%rsp), %%rsp"
+                         "leaq 128+16(%%rsp), %%rsp\n\t"
+                         ".pushsection .rodata.cst8, \"aM\", @progbits, 8\n\t"
+                         ".balign 8\n"
+                         "2:\t.long %c[unknown], 0\n\t"
+                         ".popsection"
                          : "+a"(value), "+D"(me), "+S"(target)
-                         : [unknown] "m"(green_private_modes_unknown)
+                         : [unknown] "i"(GREEN_PRIVATE_MXCSR_UNKNOWN)
                          : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"
 #ifdef GREEN_PRIVATE_HAS_X87
                          , "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
@@ -187,10 +198,11 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
 GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
                                                void *value)
 {
+    void *target = to->sp; /* before the registers are taken: it may be a call */
     GREEN_PRIVATE_FRAME_POINTER();
     register void *x0 __asm__("x0") = value;
     register void *x1 __asm__("x1") = me;
-    register void *x2 __asm__("x2") = to->sp;
+    register void *x2 __asm__("x2") = target;
     __asm__ __volatile__("adr x3, 1f\n\t"
                          "ldr x4, [x2]\n\t"
                          "sub sp, sp, #32\n\t"
@@ -275,6 +287,10 @@ GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
     __atomic_store_n(&self->current, to, __ATOMIC_RELAXED);
     return green_private_enter(me, to, value);
 }
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
 
 #undef GREEN_PRIVATE_MAY_ENTER
 #undef GREEN_PRIVATE_UNLIKELY

@@ -67,7 +67,7 @@ declared()
             text = text " "
         }' | sed 's/^ *GREEN_PRIVATE_INLINE//' | squeeze |
         grep -v -e 'green_private' -e '^#define GREEN_PRIVATE' -e '^#define GREEN_NORETURN' \
-            -e '^struct ' -e '^__asm__' | sort
+            -e '^struct ' -e '^__asm__' -e reinterpret_cast | sort # which is for C++
 }
 
 # documented PAGE...: the same of pages.
