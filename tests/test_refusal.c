@@ -8,7 +8,6 @@
  * holds for the process.
  */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <sys/resource.h>
 
 #include "system.h"
@@ -284,18 +283,6 @@ static int limit_child(void *unused)
 }
 #define a_limit_on_address_space_is_used_up_and_then_enomem_child limit_child
 in_a_child(a_limit_on_address_space_is_used_up_and_then_enomem)
-
-/*
- * Whether qemu-user or Valgrind runs the program: they answer what it asks of
- * itself, and the kernel what a child asks of its parent, here the same program.
- */
-static int emulated(void)
-{
-    char parent[64], own[PATH_MAX], other[PATH_MAX];
-    snprintf(parent, sizeof parent, "/proc/%ld/exe", (long)getppid());
-    ssize_t n = readlink("/proc/self/exe", own, sizeof own);
-    return readlink(parent, other, sizeof other) != n || (n > 0 && memcmp(own, other, (size_t)n) != 0);
-}
 
 static size_t locked(void)
 {

@@ -6,6 +6,7 @@
  * says why.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,20 @@ static inline int under_valgrind(void)
     const char *preload = getenv("LD_PRELOAD");
     return getenv("RUNNING_ON_VALGRIND") != NULL ||
            (preload != NULL && strstr(preload, "vgpreload") != NULL);
+}
+
+/*
+ * In a child of run_child(): whether qemu-user or Valgrind runs it.  They answer
+ * what a program asks of itself, and the kernel what it asks of its parent, which
+ * is the same program.
+ */
+static inline int emulated(void)
+{
+    char parent[64], own[PATH_MAX], other[PATH_MAX];
+    snprintf(parent, sizeof parent, "/proc/%ld/exe", (long)getppid());
+    ssize_t n = readlink("/proc/self/exe", own, sizeof own);
+    return readlink(parent, other, sizeof other) != n ||
+           (n > 0 && memcmp(own, other, (size_t)n) != 0);
 }
 
 /*
