@@ -232,6 +232,9 @@ extern struct green__thread *green__threads __attribute__((visibility("hidden"))
 /* debug.c: notes what a debugger recognizes the calling thread by. */
 void green__debug_begin(struct green__thread *self);
 
+/* green_thread_end() is over, also if it does not return. */
+void green__thread_end_is_left(struct green__thread *self);
+
 /* Sets tag from what is traced and looked at. */
 void green__thread_set_tag(struct green__thread *self);
 

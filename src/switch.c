@@ -157,6 +157,15 @@ green_t *green__current_when_settled(const struct green__thread *self)
     return g;
 }
 
+/* The calls that a green waits in will not come back. */
+static void end_calls(struct green__thread *self, green_t *g)
+{
+    green__stop_freeing(g);
+    g->freeing = NULL;
+    if (g->is_main && self->ending)
+        green__thread_end_is_left(self);
+}
+
 void green__left_by_unwinding(struct green__thread *self)
 {
     green_t *g = load(self->current);
@@ -164,11 +173,12 @@ void green__left_by_unwinding(struct green__thread *self)
         g = unwinding_target(g);
     if (g == NULL || g->is_main || self->looking != 0)
         return;
+    green_t *to = unwinding_target(g);
     g->left = true;
     self->unwinding = true;
     green__thread_set_tag(self);
+    end_calls(self, to); /* as long as its frames are there */
     if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
-        const green_t *to = unwinding_target(g);
         green__memory_clean(to->is_main ? self->main_low : to->stack.low,
                             to->is_main ? self->main_size : to->stack.size);
     }
@@ -184,8 +194,10 @@ void green__settle_unwinding(struct green__thread *self)
         return;
     for (green_t *g = load(self->current); g->left; g = load(self->current)) {
         store(self->current, unwinding_target(g));
-        if (g->stand_in != NULL)
-            g->stand_in->freeing = NULL; /* that call will not come back */
+        if (g->stand_in != NULL) { /* that call may come back, if its green is entered */
+            g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
+            green__stop_freeing(g->stand_in);
+        }
         green__bury(self, g);
         g->freeing = NULL;
         if (g->detached)

@@ -141,17 +141,25 @@ static void tell_atomics(struct green__thread *self)
     green__tell_atomics(&self->main);
 }
 
-/* What the process needs once: a thread's end noticed, the locks held over fork. */
+/*
+ * The locks are held over fork().  From the beginning: in a call that has a lock it
+ * would be too late, as it would have to wait for a fork that waits for the lock.
+ */
+static bool fork_handled;
+
+static __attribute__((constructor(101))) void begin_process(void)
+{
+    tell_atomics(&unused_thread);
+    tell_atomics(&ended_thread);
+    fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
+}
+
+/* And a thread's end is noticed, for which programs that have no green need no key. */
 static bool set_up_process(void)
 {
-    static bool key_made, fork_handled;
+    static bool key_made;
     if (!key_made)
         key_made = pthread_key_create(&end_key, end_thread) == 0;
-    if (!fork_handled) {
-        tell_atomics(&unused_thread);
-        tell_atomics(&ended_thread);
-        fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
-    }
     return key_made && fork_handled;
 }
 
@@ -256,6 +264,14 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
     return all_died;
 }
 
+void green__thread_end_is_left(struct green__thread *self)
+{
+    unlink_mark(self);
+    for (green_t *g = self->main.next; g != &self->main; g = g->next)
+        g->tried = false;
+    self->ending = false;
+}
+
 int green_thread_end(void)
 {
     struct green__thread *self = green__settled();
@@ -278,10 +294,7 @@ int green_thread_end(void)
         all_died = end_greens(self) && all_died;
     } while (green__local_run_one(main));
     green__local_rewind(main);
-    unlink_mark(self);
-    for (green_t *g = main->next; g != main; g = g->next)
-        g->tried = false;
-    self->ending = false;
+    green__thread_end_is_left(self);
     if (all_died)
         return 0;
     errno = EBUSY;

@@ -225,6 +225,59 @@ static void no_lock_is_left_held_in_a_forked_child(void **state)
     runs_well(fork_in_the_midst, V(times(300, 5)), "");
 }
 
+/* Nor before there is a green, by what needs none and by a first use. */
+static void *only_keys(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&stop)) {
+        green_key_t key;
+        must(green_key_create(&key, NULL) == 0 && green_key_delete(key) == 0);
+        atomic_fetch_add(&turns[0], 1);
+    }
+    return NULL;
+}
+
+static void *first_use(void *unused)
+{
+    return green_current() != NULL ? unused : NULL;
+}
+
+static int fork_beside_the_first_use(void *forks)
+{
+    pthread_t keys;
+    must(pthread_create(&keys, NULL, only_keys, NULL) == 0);
+    while (atomic_load(&turns[0]) < 100)
+        usleep(100);
+    for (int i = 0; i < (int)(intptr_t)forks; i++) {
+        pid_t pid = fork();
+        if (pid == 0) { /* here begins what has no green yet */
+            pthread_t user;
+            must(pthread_create(&user, NULL, first_use, NULL) == 0);
+            if ((pid = fork()) == 0) {
+                alarm(30);
+                use_a_little(V(1));
+                end_well();
+            }
+            must(ended_well(status_of(pid)));
+            end_well();
+        }
+        must(ended_well(status_of(pid)));
+    }
+    atomic_store(&stop, 1);
+    must(pthread_join(keys, NULL) == 0);
+    return 0;
+}
+
+static void nor_before_there_is_a_green(void **state)
+{
+    (void)state;
+    if (SANITIZED)
+        skip_because("the sanitizers' own locks may be held in a child");
+    if (times(0, 1))
+        skip_because("GREEN_TEST_SLOW is set, and qemu-user fails to make a thread in a child");
+    runs_well(fork_beside_the_first_use, V(300), "");
+}
+
 /* ---- Signals ------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t signals, wrong;
@@ -645,6 +698,7 @@ int main(void)
         cmocka_unit_test(a_forked_child_goes_on_with_copies_of_the_greens),
         cmocka_unit_test(the_forking_thread_is_the_one_that_goes_on),
         cmocka_unit_test(no_lock_is_left_held_in_a_forked_child),
+        cmocka_unit_test(nor_before_there_is_a_green),
         cmocka_unit_test(a_signal_handler_knows_where_it_is),
         cmocka_unit_test(a_signal_may_come_at_any_moment),
         cmocka_unit_test(a_program_may_end_with_suspended_greens),

@@ -660,6 +660,84 @@ static void nobody_is_freeing_it_any_more(void **state)
     assert_noted("freed main");
 }
 
+/* The call may come back in the clean-up of an ancestor: what it was for is dead. */
+static green_t *frees;
+
+static void *say_whether_freed(void *g)
+{
+    errno = 0;
+    int result = green_free(g);
+    note("%d %d", result, errno == EBUSY);
+    return NULL;
+}
+
+static void go_on_with_who_frees(const char *const *text)
+{
+    must(green_switch(frees, NULL) == NULL && green_free(frees) == 0);
+    note("%s", *text);
+}
+
+static void *free_one_and_come_back(void *how)
+{
+    __attribute__((cleanup(go_on_with_who_frees), unused)) const char *text = "main";
+    ended = green_new_with(end_while_freed, NULL, how);
+    green_switch(ended, NULL);
+    frees = green_new(say_whether_freed, NULL);
+    green_switch(frees, ended);
+    return NULL;
+}
+
+static void a_call_that_frees_it_may_come_back(void **state)
+{
+    (void)state;
+    skip_if_the_ended_green_stays_current();
+    assert_ptr_equal(in_thread(free_one_and_come_back, (void *)(uintptr_t)detached), V(8));
+    assert_noted("freed 0 0 main");
+    assert_ptr_equal(in_thread(free_one_and_come_back, NULL), V(8));
+    assert_noted("freed -1 1 main"); /* EBUSY: the handle is valid still */
+    assert_int_equal(green_state(ended), GREEN_DEAD);
+    assert_int_equal(green_free(ended), 0);
+}
+
+/* The calls that an ancestor waits in end with its frames. */
+static green_t *third;
+
+static void *go_to_the_third(void *value)
+{
+    green_yield(value);
+    return green_switch(third, V(9));
+}
+
+static void free_all_there_are(const char *const *text)
+{
+    must(green_free(bystander) == 0 && green_free(third) == 0 && green_thread_end() == 0);
+    note("%s", *text);
+}
+
+static void *free_one_that_goes_to_another(void *ends)
+{
+    __attribute__((cleanup(free_all_there_are), unused)) const char *text = "main";
+    bystander = green_new(go_to_the_third, NULL);
+    third = green_new(end_the_thread, NULL);
+    green_switch(bystander, NULL);
+    if (ends != NULL)
+        green_thread_end();
+    else
+        green_free(bystander);
+    return NULL;
+}
+
+static void an_ancestor_frees_nobody_any_more(void **state)
+{
+    (void)state;
+    skip_if_the_ended_green_stays_current();
+    cancels = 0;
+    assert_ptr_equal(in_thread(free_one_that_goes_to_another, NULL), V(9));
+    assert_noted("c main");
+    assert_ptr_equal(in_thread(free_one_that_goes_to_another, V(1)), V(9));
+    assert_noted("c main");
+}
+
 /* A green that its own child is freeing starts another, which ends the thread. */
 static void *start_when_freed(void *starts)
 {
@@ -997,6 +1075,8 @@ int main(void)
         cmocka_unit_test(it_goes_round_no_circle),
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
         cmocka_unit_test(nobody_is_freeing_it_any_more),
+        cmocka_unit_test(a_call_that_frees_it_may_come_back),
+        cmocka_unit_test(an_ancestor_frees_nobody_any_more),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
         cmocka_unit_test(also_in_the_first_thread_of_a_process),
