@@ -411,7 +411,7 @@ typedef void green_trace_fn(green_trace_event_t event, green_t *from, green_t *t
  * already the current one, and so RUNNING.  A NEW green that dies unrun is a
  * THROW to it; what it leaves goes on from it.  Inside the hook the functions
  * that look, and green_set_trace(), work; all else is refused with EBUSY.  It
- * must return: no longjmp() out of it, no end of the thread.
+ * must return: no longjmp() out of it, no exception, no end of the thread.
  *
  * NULL with ENOMEM if this is the thread's first use and there is no memory.
  */
@@ -423,7 +423,7 @@ green_trace_fn *green_get_trace(void **data);
 /*
  * Calls fn for the thread's main green and then for each of its started living
  * greens, until one call returns non-zero, and returns that; else 0.  -1 with
- * errno on error.  fn may only look, as a trace hook.
+ * errno on error.  fn may only look, and must return, as a trace hook.
  */
 int green_each(int (*fn)(green_t *g, void *arg), void *arg);
 
@@ -529,8 +529,9 @@ int green_stats(green_stats_t *stats, size_t size);
  * Ends the thread's greens in good order (rule 14): runs the main green's
  * deferred functions, ends every SUSPENDED green of the thread as green_free()
  * would, without releasing a handle, and then runs the destructors of the main
- * green's keys.  What these start or defer is ended and run too.  -1 with EBUSY
- * if some green refused to die, or if called on another green than main.
+ * green's keys.  What these start or defer is ended and run too; it must not throw
+ * exceptions.  -1 with EBUSY if some green refused to die, or if called on another
+ * green than main.
  *
  * The library can be used on after it, with the same main green.
  */
