@@ -57,5 +57,7 @@ int main(int argc, char **argv)
         count++;
     }
     printf("%ld\n", count);
+    if (fflush(stdout) == EOF)
+        return perror("generator"), 1;
     return green_free(generator);
 }

@@ -35,7 +35,7 @@ static _Noreturn void fail(void)
 
 static void next(void)
 {
-    if (c != END && piece->at == piece->end && (piece = green_yield(NULL)) == GREEN_FAILED)
+    if (c != END && offset >= 0 && piece->at == piece->end && (piece = green_yield(NULL)) == GREEN_FAILED)
         green_exit(GREEN_FAILED);
     c = piece->at < piece->end ? (unsigned char)*piece->at++ : END;
     offset++;

@@ -98,5 +98,7 @@ int main(void)
         return perror("recursion"), 1;
     printf("as greens: %ld items, and %zu bytes of stack in use\n", *items,
            green_stack_used(consumer));
+    if (fflush(stdout) == EOF)
+        return perror("recursion"), 1;
     return green_free(consumer) || green_free(producer);
 }

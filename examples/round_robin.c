@@ -74,5 +74,7 @@ int main(int argc, char **argv)
     show(tasks, 1);
     printf("%ld tasks, %ld rounds\n", ended, rounds);
     free(ring);
+    if (fflush(stdout) == EOF)
+        return perror("round_robin"), 1;
     return 0;
 }

@@ -91,5 +91,7 @@ int main(int argc, char **argv)
     else
         printf("%.*s is not %.*s\n", (int)leaves[0]->length, leaves[0]->name,
                (int)leaves[1]->length, leaves[1]->name);
+    if (fflush(stdout) == EOF)
+        return perror("same_fringe"), 2;
     return green_free(trees[0]) || green_free(trees[1]) ? 2 : !same;
 }

@@ -95,5 +95,7 @@ int main(int argc, char **argv)
     if (error != 0)
         return fprintf(stderr, "threads: %s\n", strerror(error)), 1;
     printf("%d primes below %ld, found by %d threads\n", found, limit, count);
+    if (fflush(stdout) == EOF)
+        return perror("threads"), 1;
     return 0;
 }

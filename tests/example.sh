@@ -43,6 +43,15 @@ gives()
     [ "$result" = "$1" ] && printf '%s\n' "$2" | diff - "$dir/out"
 }
 
+# has_no_room ARGUMENT...: it says so if its output goes to a full device, and is lost.
+has_no_room()
+{
+    ran="$* >/dev/full"
+    result=0
+    $launcher "$program" "$@" >/dev/full 2>"$dir/err" || result=$?
+    [ "$result" != 0 ] && grep 'No space left on device' "$dir/err"
+}
+
 # refuses RESULT WORDS: it ended with RESULT and said WORDS on stderr.
 refuses()
 {

@@ -19,4 +19,5 @@ check 'and no two of these are the same' \
     test "$(sed '$d' "$dir/out" | sort -u | grep -c '^[a-f]\{6\}$')" = 720
 run abcdefghijklmnopqrstuvwxyzabcdefghijkl
 check 'too many are refused' refuses 2 usage
+check 'output that is lost is an error' has_no_room abc
 exit $status

@@ -13,4 +13,5 @@ check 'the report says whose stack it was' \
 check 'greens make a million on less than a page' \
     grep -E '^as greens: 1000000 items, and [0-9]{2,4} bytes of stack in use$' "$dir/out"
 check 'and that is all' test "$(wc -l <"$dir/out")" = 2
+check 'output that is lost is an error' has_no_room
 exit $status

@@ -30,4 +30,5 @@ else
 fi
 run 0
 check 'no tasks are too few' refuses 2 usage
+check 'output that is lost is an error' has_no_room 10
 exit $status

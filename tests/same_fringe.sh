@@ -34,4 +34,5 @@ run "$deep" a
 check "$depth deep" gives 0 'the same'
 run a
 check 'one tree is too few' refuses 2 usage
+check 'output that is lost is an error' has_no_room a a
 exit $status

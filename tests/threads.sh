@@ -15,4 +15,5 @@ run 3 100
 check 'a limit' gives 0 '25 primes below 100, found by 3 threads'
 run 0
 check 'no threads are too few' refuses 2 usage
+check 'output that is lost is an error' has_no_room 1 100
 exit $status
