@@ -199,7 +199,6 @@ void green__settle_unwinding(struct green__thread *self)
             green__stop_freeing(g->stand_in);
         }
         green__bury(self, g);
-        g->freeing = NULL;
         if (g->detached)
             green__release(g);
     }

@@ -699,6 +699,41 @@ static void a_call_that_frees_it_may_come_back(void **state)
     assert_int_equal(green_free(ended), 0);
 }
 
+/* And what has its memory now is not touched: this one is being freed itself. */
+static void *enter_who_frees(void *value)
+{
+    green_yield(value);
+    must(green_set_parent(frees, green_current()) == 0);
+    return green_switch(frees, NULL);
+}
+
+static void free_it_and_another(const char *const *text)
+{
+    must(green_free(ended) == 0);
+    green_t *another = green_new(enter_who_frees, NULL);
+    must(green_switch(another, NULL) == NULL && green_free(another) == 0);
+    must(green_free(frees) == 0);
+    note("%s", *text);
+}
+
+static void *free_one_that_is_gone(void *value)
+{
+    __attribute__((cleanup(free_it_and_another), unused)) const char *text = "main";
+    ended = green_new(end_while_freed, NULL);
+    green_switch(ended, value);
+    frees = green_new(say_whether_freed, NULL);
+    green_switch(frees, ended);
+    return NULL;
+}
+
+static void or_find_it_gone(void **state)
+{
+    (void)state;
+    skip_if_the_ended_green_stays_current();
+    assert_ptr_equal(in_thread(free_one_that_is_gone, NULL), V(8));
+    assert_noted("freed -1 1 main");
+}
+
 /* The calls that an ancestor waits in end with its frames. */
 static green_t *third;
 
@@ -1076,6 +1111,7 @@ int main(void)
         cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
         cmocka_unit_test(nobody_is_freeing_it_any_more),
         cmocka_unit_test(a_call_that_frees_it_may_come_back),
+        cmocka_unit_test(or_find_it_gone),
         cmocka_unit_test(an_ancestor_frees_nobody_any_more),
         cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
         cmocka_unit_test(wherever_their_stacks_are),
