@@ -9,14 +9,15 @@
  */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <unwind.h>
 
 #include "arch/arch.h"
 #include "core.h"
-#include "quiet.h"
 
 /* Each may be missing. */
 #pragma weak _Unwind_Backtrace
@@ -174,7 +175,7 @@ struct dump {
 static bool write_all(int fd, const char *text, size_t size)
 {
     while (size > 0) {
-        long n = green__write(fd, text, size);
+        ssize_t n = write(fd, text, size);
         if (n < 0 && errno != EINTR)
             return false;
         if (n > 0) {
@@ -209,5 +210,9 @@ static int dump_one(green_t *g, void *arg)
 __attribute__((noinline)) int green_dump(int fd)
 {
     struct dump dump = {fd, __builtin_return_address(0)};
-    return green_each(dump_one, &dump) == 0 ? 0 : -1;
+    int cancelable;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable); /* write() would end the thread */
+    int result = green_each(dump_one, &dump);
+    pthread_setcancelstate(cancelable, NULL);
+    return result == 0 ? 0 : -1;
 }
