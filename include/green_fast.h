@@ -151,7 +151,6 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
                          "movq 8(%%rsp), %%rbx\n\t"
                          "leaq 128+16(%%rsp), %%rsp\n\t"
                          ".pushsection .rodata.cst8, \"aM\", @progbits, 8\n\t"
-                         ".balign 8\n"
                          "2:\t.long %c[unknown], 0\n\t"
                          ".popsection"
                          : "+a"(value), "+D"(me), "+S"(target)
