@@ -171,7 +171,10 @@ struct dump {
     const void *here;
 };
 
-/* Not by dprintf(), which leaks its buffer where it cannot write. */
+/*
+ * Not by dprintf(), which leaks its buffer where it cannot write; nor by what is in
+ * quiet.h, which may wait here: ThreadSanitizer handles signals in calls it knows.
+ */
 static bool write_all(int fd, const char *text, size_t size)
 {
     while (size > 0) {
@@ -211,7 +214,7 @@ __attribute__((noinline)) int green_dump(int fd)
 {
     struct dump dump = {fd, __builtin_return_address(0)};
     int cancelable;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable); /* write() would end the thread */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     int result = green_each(dump_one, &dump);
     pthread_setcancelstate(cancelable, NULL);
     return result == 0 ? 0 : -1;
