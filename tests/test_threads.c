@@ -898,6 +898,7 @@ static void two_threads_may_sleep_in_greens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_call_is_a_cancellation_point), /* before any green has a guard */
         cmocka_unit_test(another_threads_greens_refuse_everything),
         cmocka_unit_test(that_it_only_looks_is_said_before_whose_it_is),
         cmocka_unit_test(each_thread_has_a_main_of_its_own),
@@ -912,7 +913,6 @@ int main(void)
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
         cmocka_unit_test(ten_threads_switch_at_once),
         cmocka_unit_test(many_threads_that_switch_to_anothers_get_clean_errors),
-        cmocka_unit_test(no_call_is_a_cancellation_point),
         cmocka_unit_test(a_green_of_a_dead_thread_refuses_a_throw),
         cmocka_unit_test(a_green_cannot_be_put_under_one_of_a_dead_thread),
         cmocka_unit_test(neither_can_a_started_one_and_one_of_a_living_thread),
