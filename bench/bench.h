@@ -38,6 +38,15 @@ int bench(int argc, char **argv, const char *title, const char *unit,
 
 double bench_now(void); /* nanoseconds */
 
+/*
+ * For a function that is the loop measured and little else.  It starts a cache
+ * line, as a short loop takes a cycle or two longer where it lies across two,
+ * and this would change with the code before it.  And it is not inlined, as
+ * registers are scarce around a fast switch, which keeps none: what else the
+ * function around needs would be measured with it.
+ */
+#define BENCH_LOOP __attribute__((__noinline__, __aligned__(64)))
+
 /* An exit with what went wrong, for what cannot. */
 _Noreturn void bench_fail(const char *what);
 
