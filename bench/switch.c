@@ -15,6 +15,51 @@ static green_t *make(green_fn *run, green_t *parent)
     return g;
 }
 
+/* ---- The loops: into a green time and again, and out of it ---------------------- */
+
+BENCH_LOOP static void enter_often(green_t *g, long times)
+{
+    for (; times > 0; times--)
+        green_switch(g, NULL);
+}
+
+BENCH_LOOP static void enter_often_fast(green_t *g, long times)
+{
+    for (; times > 0; times--)
+        green_switch_fast(g, NULL);
+}
+
+/* These are told who is next and wait until the one before enters them. */
+BENCH_LOOP static void *pass_on(void *next)
+{
+    void *value = green_switch(green_main(), NULL);
+    while (value != GREEN_FAILED)
+        value = green_switch(next, value);
+    return value;
+}
+
+BENCH_LOOP static void *pass_on_fast(void *next)
+{
+    void *value = green_switch(green_main(), NULL);
+    while (value != GREEN_FAILED)
+        value = green_switch_fast(next, value);
+    return value;
+}
+
+BENCH_LOOP static void *yield_always(void *value)
+{
+    while (value != GREEN_FAILED)
+        value = green_yield(value);
+    return value;
+}
+
+BENCH_LOOP static void *yield_always_fast(void *value)
+{
+    while (value != GREEN_FAILED)
+        value = green_yield_fast(value);
+    return value;
+}
+
 /* ---- Rings: main is one of each ------------------------------------------------- */
 
 enum { RING_MOST = 1024 };
@@ -25,81 +70,28 @@ struct ring {
     green_t *greens[RING_MOST]; /* all but main; made at the first run */
 };
 
-struct place {
-    green_t *next;
-};
-
-static void *pass_on(void *value)
-{
-    green_t *next = ((struct place *)value)->next;
-    while (value != GREEN_FAILED)
-        value = green_switch(next, value);
-    return value;
-}
-
-static void *pass_on_fast(void *value)
-{
-    green_t *next = ((struct place *)value)->next;
-    while (value != GREEN_FAILED)
-        value = green_switch_fast(next, value);
-    return value;
-}
-
-/* Each is told who is next and waits there until the one before enters it. */
-static void *wait_for_ring(void *value)
-{
-    struct place place = *(struct place *)value;
-    green_switch(green_main(), NULL);
-    return pass_on(&place);
-}
-
-static void *wait_for_ring_fast(void *value)
-{
-    struct place place = *(struct place *)value;
-    green_switch(green_main(), NULL);
-    return pass_on_fast(&place);
-}
-
 static double go_round(void *arg, long n)
 {
     struct ring *ring = arg;
     if (ring->greens[0] == NULL) {
         int others = ring->size - 1;
         for (int i = 0; i < others; i++)
-            ring->greens[i] = make(ring->fast ? wait_for_ring_fast : wait_for_ring, NULL);
-        for (int i = 0; i < others; i++) {
-            struct place place = {i + 1 < others ? ring->greens[i + 1] : green_main()};
-            green_switch(ring->greens[i], &place);
-        }
+            ring->greens[i] = make(ring->fast ? pass_on_fast : pass_on, NULL);
+        for (int i = 0; i < others; i++)
+            green_switch(ring->greens[i], i + 1 < others ? ring->greens[i + 1] : green_main());
         green_switch(ring->greens[0], NULL);
     }
     green_t *first = ring->greens[0];
     long rounds = (n + ring->size - 1) / ring->size;
     double start = bench_now();
     if (ring->fast)
-        for (long i = 0; i < rounds; i++)
-            green_switch_fast(first, NULL);
+        enter_often_fast(first, rounds);
     else
-        for (long i = 0; i < rounds; i++)
-            green_switch(first, NULL);
+        enter_often(first, rounds);
     return (bench_now() - start) * (double)n / (double)(rounds * ring->size);
 }
 
 /* ---- Parent and child ------------------------------------------------------------- */
-
-static void *yield_always(void *value)
-{
-    while (value != GREEN_FAILED)
-        value = green_yield(value);
-    return value;
-}
-
-static void *yield_always_fast(void *value)
-{
-    while (value != GREEN_FAILED)
-        value = green_yield_fast(value);
-    return value;
-}
 
 static double yield(void *arg, long n)
 {
@@ -108,8 +100,7 @@ static double yield(void *arg, long n)
     if (g == NULL)
         g = make(yield_always, NULL);
     double start = bench_now();
-    for (long i = 0; i < n; i += 2)
-        green_switch(g, NULL);
+    enter_often(g, (n + 1) / 2);
     return bench_now() - start;
 }
 
@@ -120,8 +111,7 @@ static double yield_fast(void *arg, long n)
     if (g == NULL)
         g = make(yield_always_fast, NULL);
     double start = bench_now();
-    for (long i = 0; i < n; i += 2)
-        green_switch_fast(g, NULL);
+    enter_often_fast(g, (n + 1) / 2);
     return bench_now() - start;
 }
 
@@ -135,28 +125,23 @@ struct depth {
 };
 
 /* The address of a local keeps the frames apart. */
-__attribute__((noinline)) static double go_down(struct depth *depth, int frames, bool child)
+__attribute__((noinline)) static double go_down(struct depth *depth, int frames, bool in_child)
 {
     volatile char frame[64];
     frame[0] = (char)frames;
     if (frames > 0) {
-        double result = go_down(depth, frames - 1, child);
+        double result = go_down(depth, frames - 1, in_child);
         return result + frame[0] - (char)frames;
     }
-    green_t *main = green_main();
-    if (child) {
-        while (depth->fast)
-            green_switch_fast(main, NULL);
-        for (;;)
-            green_switch(main, NULL);
-    }
     double start = bench_now();
-    if (depth->fast)
-        for (long i = 0; i < depth->n; i += 2)
-            green_switch_fast(depth->g, depth);
+    if (in_child && depth->fast)
+        pass_on_fast(green_main());
+    else if (in_child)
+        pass_on(green_main());
+    else if (depth->fast)
+        enter_often_fast(depth->g, (depth->n + 1) / 2);
     else
-        for (long i = 0; i < depth->n; i += 2)
-            green_switch(depth->g, depth);
+        enter_often(depth->g, (depth->n + 1) / 2);
     return bench_now() - start;
 }
 
