@@ -19,13 +19,13 @@ static green_t *make(green_fn *run, green_t *parent)
 
 BENCH_LOOP static void enter_often(green_t *g, long times)
 {
-    for (; times > 0; times--)
+    for (; times != 0; times--)
         green_switch(g, NULL);
 }
 
 BENCH_LOOP static void enter_often_fast(green_t *g, long times)
 {
-    for (; times > 0; times--)
+    for (; times != 0; times--)
         green_switch_fast(g, NULL);
 }
 
