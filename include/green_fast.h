@@ -122,11 +122,8 @@ extern __thread struct green_private_thread *green_private_self __asm__("green_p
  *           |  rbp                                   |   8
  *     low   |  where to resume                       |   0   <- saved stack pointer
  *
- * Under IBT the jump has a notrack prefix, as that of switch.S.  In rdx goes the
- * address of what has switch.S read the floating-point control words itself.  It
- * is no operand: with all registers lost, a large code model has none to reach it.
+ * Under IBT the jump has a notrack prefix, as that of switch.S.
  */
-#define GREEN_PRIVATE_MXCSR_UNKNOWN 0x80000000u
 
 GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct green_private *to,
                                                void *value)
@@ -134,27 +131,22 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
     void *target = to->sp;
     GREEN_PRIVATE_FRAME_POINTER();
     __asm__ __volatile__("leaq 1f(%%rip), %%rcx\n\t"
-                         "movq (%%rsi), %%r8\n\t"
-                         "leaq 2f(%%rip), %%rdx\n\t"
-                         "leaq -128-24(%%rsp), %%rsp\n\t"
-                         "movq %%rcx, (%%rsp)\n\t"
-                         "movq %%rbp, 8(%%rsp)\n\t"
-                         "movq %%rbx, 16(%%rsp)\n\t"
+                         "leaq -128(%%rsp), %%rsp\n\t"
+                         "pushq %%rbx\n\t"
+                         "pushq %%rbp\n\t"
+                         "pushq %%rcx\n\t"
                          "movq %%rsp, (%%rdi)\n\t"
                          "leaq 8(%%rsi), %%rsp\n\t"
 #if defined(__CET__) && (__CET__ & 1)
                          "notrack "
 #endif
-                         "jmp *%%r8\n"
+                         "jmp *-8(%%rsp)\n"
                          "1:\n\t"
-                         "movq (%%rsp), %%rbp\n\t"
-                         "movq 8(%%rsp), %%rbx\n\t"
-                         "leaq 128+16(%%rsp), %%rsp\n\t"
-                         ".pushsection .rodata.cst8, \"aM\", @progbits, 8\n\t"
-                         "2:\t.long %c[unknown], 0\n\t"
-                         ".popsection"
+                         "popq %%rbp\n\t"
+                         "popq %%rbx\n\t"
+                         "leaq 128(%%rsp), %%rsp"
                          : "+a"(value), "+D"(me), "+S"(target)
-                         : [unknown] "i"(GREEN_PRIVATE_MXCSR_UNKNOWN)
+                         :
                          : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"
 #ifdef GREEN_PRIVATE_HAS_X87
                          , "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
@@ -262,6 +254,8 @@ GREEN_PRIVATE_INLINE void *green_switch_fast(green_t *g, void *value)
     struct green_private *me = __atomic_load_n(&self->current, __ATOMIC_RELAXED);
     struct green_private *to = (struct green_private *)g;
 
+    /* Else compilers test it before a loop, and keep the answer in memory for each switch. */
+    __asm__("" : "+r"(to));
     if (GREEN_PRIVATE_UNLIKELY(to == NULL) || GREEN_PRIVATE_UNLIKELY(value == GREEN_FAILED) ||
         GREEN_PRIVATE_UNLIKELY(to == me) ||
         GREEN_PRIVATE_UNLIKELY(!GREEN_PRIVATE_MAY_ENTER(self, to)))

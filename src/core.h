@@ -53,6 +53,9 @@ enum green__life {
     GREEN__DEAD     /* has no stack, deferred functions or key values any more */
 };
 
+/* A word of anybody's. */
+typedef uintptr_t __attribute__((__may_alias__)) green__word;
+
 /* A call of green_free() or green_thread_end() that waits for a green's end. */
 struct green__freeing {
     green_t *green; /* whose parent the caller stands in for; NULL: no longer */
@@ -128,7 +131,8 @@ struct green__thread {
     _Atomic(green_t *) current;
     _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag() alone */
     green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
-    void *exceptions;         /* the thread's __cxa_eh_globals, or NULL: no C++ in the program */
+    uint64_t call_tag;        /* tag, but GREEN__TAG_SLOW if exceptions are to be looked at */
+    green__word *exceptions;  /* the thread's __cxa_eh_globals: two words; or NULL: no C++ */
 
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
     green_t main;
@@ -175,6 +179,12 @@ _Static_assert(GREEN__STARTED == GREEN__OWNER_STARTED, "");
 _Static_assert(offsetof(struct green__thread, current) == GREEN__GROUP_CURRENT, "");
 _Static_assert(offsetof(struct green__thread, runs) == GREEN__GROUP_RUNS, "");
 
+/* What green_switch() finds, where a port has it in assembler. */
+_Static_assert(offsetof(struct green, enter) == GREEN__OWNER_ENTER, "");
+_Static_assert(offsetof(struct green__thread, tag) == GREEN__GROUP_TAG, "");
+_Static_assert(offsetof(struct green__thread, call_tag) == GREEN__GROUP_CALL_TAG, "");
+_Static_assert(offsetof(struct green__thread, exceptions) == GREEN__GROUP_EXCEPTIONS, "");
+
 /*
  * The functions in which greens wait are in a section of their own, so that
  * green_dump() and debuggers can tell them from the functions that call them.
@@ -199,8 +209,9 @@ extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
  * Programs that use green_fast.h read it too.  Its symbol is the name of all
  * that they rely on, and changes with it: see src/fast.c.
  */
-#define GREEN__SELF_SYMBOL "green_private_abi_1"
-extern _Thread_local struct green__thread *green__self __asm__(GREEN__SELF_SYMBOL)
+#define GREEN__STRING(x) #x
+#define GREEN__NAME_OF(x) GREEN__STRING(x)
+extern _Thread_local struct green__thread *green__self __asm__(GREEN__NAME_OF(GREEN__SELF))
     __attribute__((tls_model("initial-exec"), visibility("default")));
 
 /*
@@ -341,6 +352,9 @@ void green__stop_freeing(green_t *g);
 void green__settle(struct green__thread *thread);
 
 /* ---- switch.c ----------------------------------------------------------- */
+
+/* green_switch(), but for the fast path. */
+void *green__switch_slowly(green_t *g, void *value) GREEN__MOVES;
 
 /*
  * Throws ECANCELED into a SUSPENDED green with the current one standing in for

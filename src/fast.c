@@ -25,7 +25,3 @@ SAME(struct green, struct green_private, stand_in);
 SAME(struct green__thread, struct green_private_thread, current);
 SAME(struct green__thread, struct green_private_thread, tag);
 /* NOLINTEND(bugprone-sizeof-expression) */
-
-#ifdef GREEN__MXCSR_UNKNOWN
-_Static_assert(GREEN__MXCSR_UNKNOWN == GREEN_PRIVATE_MXCSR_UNKNOWN, "x86_64/switch.S: rdx");
-#endif

@@ -280,7 +280,7 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 /* ---- The calls ------------------------------------------------------------------ */
 
-static __attribute__((noinline)) GREEN__MOVES void *switch_slowly(green_t *g, void *value)
+void *green__switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__settled();
     if (value == GREEN_FAILED) {
@@ -292,17 +292,29 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_slowly(green_t *g, vo
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
 
+/*
+ * Whether a fast path may enter g, which is not current, from here: it is open to
+ * the thread, and no exceptions are being handled.  Those of who is open are none.
+ */
+static inline bool is_open(const struct green__thread *self, const green_t *g)
+{
+    if (LIKELY(load(g->enter) == self->call_tag))
+        return true;
+    return load(g->enter) == load(self->tag) && (self->exceptions[0] | self->exceptions[1]) == 0;
+}
+
+#ifndef GREEN__ARCH_SWITCHES
 void *green_switch(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
-    if (LIKELY(g != NULL && value != GREEN_FAILED && g != me &&
-               load(g->enter) == load(self->tag))) {
-        store(self->current, g);
-        return enter(self, me, g, value);
-    }
-    return switch_slowly(g, value);
+    if (UNLIKELY(g == NULL) || UNLIKELY(value == GREEN_FAILED) || UNLIKELY(g == me) ||
+        UNLIKELY(!is_open(self, g)))
+        return green__switch_slowly(g, value);
+    store(self->current, g);
+    return green__arch_switch(&me->sp, g->sp, value);
 }
+#endif
 
 static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
 {
@@ -312,7 +324,7 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
         errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
-    return switch_slowly(green__parent(me), value);
+    return green__switch_slowly(green__parent(me), value);
 }
 
 void *green_yield(void *value)
@@ -321,9 +333,9 @@ void *green_yield(void *value)
     green_t *me = load(self->current);
     if (LIKELY(me != NULL && me->stand_in == NULL && value != GREEN_FAILED)) {
         green_t *g = me->parent; /* if it is released, it is closed */
-        if (LIKELY(g != NULL && load(g->enter) == load(self->tag))) {
+        if (LIKELY(g != NULL && is_open(self, g))) {
             store(self->current, g);
-            return enter(self, me, g, value);
+            return green__arch_switch(&me->sp, g->sp, value);
         }
     }
     return yield_slowly(value);
@@ -387,6 +399,12 @@ static inline void give_up(struct green__thread *self, green_t *me)
     self->dead = me->fiber;
 }
 
+/* Where on a suspended stack another frame can be put. */
+static void *below(const void *sp)
+{
+    return (void *)(((uintptr_t)sp - GREEN__ARCH_RED_ZONE) & ~(uintptr_t)15);
+}
+
 /* Runs below the frames of who goes on, when the lent stack is left. */
 static _Noreturn GREEN__NO_ASAN void give_back(void *value)
 {
@@ -423,7 +441,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
         fetch_exceptions(self, to);
     void *target = to->sp;
     if (UNLIKELY(self->lent.low != NULL))
-        target = green__arch_first((void *)((uintptr_t)target & ~(uintptr_t)15), give_back, NULL);
+        target = green__arch_first(below(target), give_back, NULL);
     green__arch_jump(target, unpack(parcel));
 }
 

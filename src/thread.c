@@ -210,6 +210,7 @@ void green__thread_set_tag(struct green__thread *self)
 {
     bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || self->unwinding;
     store(self->tag, slow ? GREEN__TAG_SLOW : load(self->id));
+    self->call_tag = self->exceptions != NULL ? GREEN__TAG_SLOW : load(self->tag);
 }
 
 green_t *green_current(void)

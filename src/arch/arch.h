@@ -33,7 +33,7 @@
  *
  *     the stack pointer just past that word,
  *     the value in the ABI's register for results,
- *     nothing else promised, but for what the port's switch.S adds.
+ *     nothing else promised.
  *
  * Therefore whoever suspends may have a frame of its own, and each kind resumes
  * every other: the out-of-line switch below, the one inlined into its caller,
@@ -81,6 +81,14 @@
  * flags belong to the thread and are not kept; where new modes would raise what
  * a flag reports, it is cleared.
  *
+ * On a suspended stack GREEN__ARCH_RED_ZONE bytes below the stack pointer are the
+ * port's, too: whoever puts a frame there leaves them out.
+ *
+ * A port whose frame.h defines GREEN__ARCH_SWITCHES has green_switch() in its
+ * switch.S, where nothing is lost between its checks and the switch: the fast path
+ * as switch.c has it for the other ports, on a jump to green__switch_slowly() in
+ * all other cases.  It is the one thing of a port that knows greens.
+ *
  * Leave by an indirect jump, not by a return: return predictors keep a stack
  * of their own, which a switch of stacks puts out of step, so a return would be
  * mispredicted every time.
@@ -118,6 +126,17 @@
 #define GREEN__OWNER_STARTED 1 /* the state */
 #define GREEN__GROUP_CURRENT 0
 #define GREEN__GROUP_RUNS 16   /* whose stack runs, or NULL: the current one's */
+
+/*
+ * What a port wants that has green_switch() in assembler, too, and says so by
+ * GREEN__ARCH_SWITCHES in its frame.h: the same data that green_fast.h reads, and
+ * what tells of C++ exceptions.  core.h compares.
+ */
+#define GREEN__OWNER_ENTER 8
+#define GREEN__GROUP_TAG 8
+#define GREEN__GROUP_CALL_TAG 24
+#define GREEN__GROUP_EXCEPTIONS 32
+#define GREEN__SELF green_private_abi_1
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

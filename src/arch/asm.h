@@ -17,6 +17,16 @@
         .type   \name, %function
 .endm
 
+/* One that green.h declares. */
+.macro green_public name
+        .text
+        .balign 16
+        .globl  \name
+        .type   \name, %function
+\name:
+        .cfi_startproc
+.endm
+
 .macro green_function name
         green_declare \name
 \name:
@@ -126,21 +136,22 @@
 
 /*
  * Indirect branch tracking (IBT, -fcf-protection=branch): an indirect call or
- * jump must land on endbr64, unless it is prefixed with notrack.
+ * jump must land on endbr64, unless it is prefixed with notrack.  green_jump_back
+ * is a return, but for the return predictor: to the address just below rsp.
  */
 #if defined(__CET__) && (__CET__ & 1)
 .macro green_landing_pad
         endbr64
 .endm
-.macro green_jump register
-        notrack jmp *\register
+.macro green_jump_back
+        notrack jmp *-8(%rsp)
 .endm
         green_property 0xc0000002, 1    /* GNU_PROPERTY_X86_FEATURE_1_AND: IBT */
 #else
 .macro green_landing_pad
 .endm
-.macro green_jump register
-        jmp     *\register
+.macro green_jump_back
+        jmp     *-8(%rsp)
 .endm
 #endif
 

@@ -3,8 +3,8 @@
 """
 Mutants of the switch: each instruction of the CPU's switch.S and of the switch
 that green_fast.h inlines is left out once, and swapped with the next one; each
-directive of switch.S is left out.  The tests arch_* (and test_fast for the
-inlined one) must fail for every one of them, or what objdump and readelf show
+directive of switch.S is left out.  The tests arch_* and test_fast_path (and
+test_fast for the inlined one) must fail for every one of them, or what objdump and readelf show
 must be wrong.
 
     tests/mutants/assembly.py [--every N] [--seed S] [--keep] [CPU]
@@ -108,7 +108,8 @@ def mutants_of(lines):
                     if not is_label(line) and not is_directive(line)]
     following = dict(zip(instructions, instructions[1:]))
     for i, line in enumerate(lines):
-        if line.startswith('.globl') and lines[i + 2].startswith('.type'):
+        if line.startswith('.globl') and \
+                any(l.startswith('.type') for l in lines[i + 1:i + 3]):
             where = line.split()[1]
         if is_label(line) or PLAIN.match(line) or line in ('.cfi_startproc', '.cfi_endproc'):
             continue
@@ -140,19 +141,20 @@ def wrong_in(tools, cpu, path):
             return f'no trap behind {line}'
         if re.match(r'jmp\s+\*', line):
             return 'a jump without notrack'
-    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_call_as'):
+    public = ['green_switch'] if cpu == 'x86_64' else []
+    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_call_as', *public):
         first = functions.get(name, [''])[0]
         if not re.match(r'endbr64|bti\s+c|paciasp|pacibsp', first):
             return f'{name} is no place to land'
-    if cpu == 'x86_64' and \
-            '00000080 00000000' not in call(['objdump', '-s', '-j', '.rodata', path]):
-        return 'control words that are none are not there'
     symbols = call([tools + 'readelf', '-sW', path])
     for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry',
                  'green__arch_call_as'):
         found = re.search(rf'\s(\d+)\s+FUNC\s+GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M)
         if not found or (found.group(1) == '0'):
             return f'{name} is no hidden function with a size'
+    for name in public:
+        if not re.search(rf'\s[1-9]\d*\s+FUNC\s+GLOBAL\s+DEFAULT\s+\d+ {name}$', symbols, re.M):
+            return f'{name} is no function with a size that all may call'
     frames = call([tools + 'objdump', '-Wf', path])
     if set(re.findall(r'Augmentation:\s+"(\w+)"', frames)) != {'zR', 'zRS', 'zPRS'}:
         return 'the entry has no personality, or it or the call are not as signal frames'
@@ -239,7 +241,7 @@ class Bench:
         self.switch = self.compiled(ROOT + '/src/arch/switch.S')
         self.tests = {}
         for file in sorted(os.listdir(TESTS)):
-            if re.match(r'arch_\w+\.c$', file):
+            if re.match(r'(arch_\w+|test_fast_path)\.c$', file):
                 objects = [self.compiled(f'{TESTS}/{file}')]
                 if os.path.exists(f'{TESTS}/{file[:-2]}.S'):
                     objects.append(self.compiled(f'{TESTS}/{file[:-2]}.S'))

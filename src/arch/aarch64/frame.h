@@ -31,6 +31,8 @@
 #define GREEN__FRAME_D8 112
 #define GREEN__FRAME_SIZE 176
 
+#define GREEN__ARCH_RED_ZONE 0
+
 #define GREEN__FIRST_X29 8
 #define GREEN__FIRST_OWNER 40
 #define GREEN__FIRST_END 32

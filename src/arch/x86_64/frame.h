@@ -2,18 +2,22 @@
 /*
  * x86_64, System V ABI (Linux and other ELF systems).
  *
- * What green__arch_switch() leaves on the stack of the one it suspends:
+ * What a switch leaves on the stack of the one it suspends:
  *
- *     high  |  return address   |  64
- *           |  x87 control word |  60
- *           |  MXCSR            |  56
+ *     high  |  return address   |  56
  *           |  r15              |  48
  *           |  r14              |  40
  *           |  r13              |  32
  *           |  r12              |  24
  *           |  rbx              |  16
  *           |  rbp              |   8
- *     low   |  where to resume  |   0   <- saved stack pointer
+ *           |  where to resume  |   0   <- saved stack pointer
+ *           |  x87 control word |  -4
+ *     low   |  MXCSR            |  -8
+ *
+ * The control words are in the red zone (3.2.2 "The Stack Frame"), so that no
+ * instruction need make room for them: whoever puts something on a suspended
+ * stack leaves GREEN__ARCH_RED_ZONE bytes below its stack pointer,
  *
  * and what green__arch_first() puts at the top of a new stack:
  *
@@ -25,32 +29,36 @@
  *           |  rbp: zero        |   8
  *     low   |  where to resume  |   0   <- saved stack pointer
  */
-#define GREEN__FRAME_MXCSR 56
-#define GREEN__FRAME_X87 60
-#define GREEN__FRAME_SIZE 72
+#define GREEN__FRAME_MXCSR -8
+#define GREEN__FRAME_X87 -4
+#define GREEN__FRAME_RETURN 56
+#define GREEN__FRAME_SIZE 64 /* above the saved stack pointer */
+
+#define GREEN__ARCH_RED_ZONE 128
+#define GREEN__ARCH_SWITCHES 1 /* switch.S has green_switch() */
 
 #define GREEN__FIRST_OWNER 40
 #define GREEN__FIRST_END 32
-
-/* In place of MXCSR when resuming, where nobody has read it: a bit that it does not have. */
-#define GREEN__MXCSR_UNKNOWN 0x80000000
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
 
 struct green__frame {
-    void *resume;
-    uint64_t rbp, rbx, r12, r13, r14, r15;
     uint32_t mxcsr;
     uint16_t x87, unused;
+    void *resume; /* here is the saved stack pointer */
+    uint64_t rbp, rbx, r12, r13, r14, r15;
     void *return_address;
 };
-_Static_assert(offsetof(struct green__frame, resume) == 0, "arch.h: first where to resume");
-_Static_assert(offsetof(struct green__frame, rbp) == 8, "arch.h: then the frame pointer");
-_Static_assert(offsetof(struct green__frame, rbx) == 16, "arch.h: then rbx");
-_Static_assert(offsetof(struct green__frame, mxcsr) == GREEN__FRAME_MXCSR, "");
-_Static_assert(offsetof(struct green__frame, x87) == GREEN__FRAME_X87, "");
-_Static_assert(sizeof(struct green__frame) == GREEN__FRAME_SIZE, "");
+#define FROM_SAVED(field) \
+    ((ptrdiff_t)offsetof(struct green__frame, field) - (ptrdiff_t)offsetof(struct green__frame, resume))
+_Static_assert(FROM_SAVED(mxcsr) == GREEN__FRAME_MXCSR, "");
+_Static_assert(FROM_SAVED(x87) == GREEN__FRAME_X87, "");
+_Static_assert(FROM_SAVED(rbp) == 8, "arch.h: the frame pointer after where to resume");
+_Static_assert(FROM_SAVED(rbx) == 16, "arch.h: then rbx");
+_Static_assert(FROM_SAVED(return_address) == GREEN__FRAME_RETURN, "");
+_Static_assert((ptrdiff_t)sizeof(struct green__frame) + GREEN__FRAME_MXCSR == GREEN__FRAME_SIZE, "");
+#undef FROM_SAVED
 
 struct green__first_frame {
     void (*resume)(void);

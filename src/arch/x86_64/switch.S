@@ -8,10 +8,7 @@
  * mode at every call, so neither needs saving.
  *
  * A stack is resumed by jumping to the address on its top with rsp just past
- * it, the value in rax, and in rdx the address of the present control words, in
- * the order of the frame: the one who leaves has just read them, and reading
- * MXCSR is slow on some CPUs.  Who has not read them, green__arch_jump() and the
- * switch of green_fast.h, gives words that say GREEN__MXCSR_UNKNOWN.
+ * it, and the value in rax.
  */
 
 /*
@@ -38,117 +35,160 @@
  *
  *     rdi  save: where the stack pointer of the one who leaves is stored
  *     rsi  target: the saved stack pointer of the one who goes on
- *     rdx  value, then where our control words are
- *     rcx  where the target goes on
- *     r8   where we shall go on
+ *     rdx  value
  */
 green_function green__arch_switch
         green_landing_pad
-        movq    (%rsi), %rcx            /* early: the jump below waits for it */
-        leaq    .Lresume(%rip), %r8
+        stmxcsr GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
+        movq    %rdx, %rax
+        movq    %rdi, %rdx
+        jmp     .Lsuspend
+green_end green__arch_switch
+
+/*
+ * void *green_switch(green_t *g, void *value)
+ *
+ * Its fast path, which switch.c has in C for CPUs without one in assembler: here
+ * it saves the jump from there and some moves, a tenth of the whole.  All else is
+ * up to green__switch_slowly().
+ *
+ *     rdi  g
+ *     rsi  value
+ *     rax  value
+ *     rcx  the thread
+ *     rdx  the current green, whose first word is where to save the stack pointer
+ *     r8   whose g is
+ */
+green_public green_switch
+        green_landing_pad
+        testq   %rdi, %rdi
+        je      .Lslowly
+        cmpq    $-1, %rsi               /* GREEN_FAILED */
+        je      .Lslowly
+        movq    GREEN__SELF@gottpoff(%rip), %rcx
+        movq    %fs:(%rcx), %rcx
+        movq    GREEN__GROUP_CURRENT(%rcx), %rdx
+        cmpq    %rdi, %rdx
+        je      .Lslowly
+        /*
+         * CPUs take six instructions a cycle, but stmxcsr alone: it comes where six
+         * have gone, a call's first.  The words lie in the red zone, above which the
+         * pushes stay.
+         */
+        stmxcsr GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
+        movq    GREEN__OWNER_ENTER(%rdi), %r8
+        cmpq    GREEN__GROUP_CALL_TAG(%rcx), %r8
+        jne     .Lexceptions
+.Lenter:
+        movq    %rdi, GREEN__GROUP_CURRENT(%rcx)
+        movq    %rsi, %rax
+        movq    GREEN__OWNER_SP(%rdi), %rsi
 
         /*
-         * Suspend ourselves.  The floating-point words go first: they take
-         * longest to store, and the pushes hide it.
+         * Suspend ourselves.  At this point rax holds the value, rdx points at where
+         * our stack pointer is to be saved, rsi is the target's, and MXCSR is read.
+         *
+         *     r8   where we shall go on
          */
-        subq    $8, %rsp
-        .cfi_def_cfa_offset 16
-        stmxcsr (%rsp)
-        fnstcw  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
-        push_saved %r15, 24
-        push_saved %r14, 32
-        push_saved %r13, 40
-        push_saved %r12, 48
-        push_saved %rbx, 56
-        push_saved %rbp, 64
-        .cfi_remember_state             /* this is how we shall be resumed */
+.Lsuspend:
+        fnstcw  GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
+        push_saved %r15, 16
+        push_saved %r14, 24
+        push_saved %r13, 32
+        push_saved %r12, 40
+        push_saved %rbx, 48
+        leaq    .Lresume(%rip), %r8
+        push_saved %rbp, 56
         pushq   %r8
         .cfi_def_cfa_offset GREEN__FRAME_SIZE
-        movq    %rsp, (%rdi)
+        movq    %rsp, (%rdx)
 
         /* Resume the target. */
-        movq    %rdx, %rax
-        leaq    GREEN__FRAME_MXCSR(%rsp), %rdx
+        movl    GREEN__FRAME_MXCSR(%rsp), %edx
+        movzwl  GREEN__FRAME_X87(%rsp), %ecx
         leaq    8(%rsi), %rsp
         /*
          * At this point we stand on the target's stack, about to go on where it
          * was suspended: its resume address is our return address.
          */
+        .cfi_remember_state             /* this is how we shall be resumed, but for one word */
         .cfi_def_cfa %rsp, 0
-        .cfi_register %rip, %rcx
         .cfi_same_value %rbx
         .cfi_same_value %rbp
         .cfi_same_value %r12
         .cfi_same_value %r13
         .cfi_same_value %r14
         .cfi_same_value %r15
-        green_jump %rcx
+        cmpq    %r8, -8(%rsp)
+        jne     .Lelsewhere
+        /*
+         * Mostly it was suspended here, and it goes on without a jump.  edx and cx
+         * hold the control words as the one who left has them: MXCSR is slow to read.
+         */
         .cfi_restore_state
-        .cfi_def_cfa %rsp, 64
+        .cfi_def_cfa %rsp, 56
+        pop_saved %rbp, 48
+        pop_saved %rbx, 40
+        pop_saved %r12, 32
+        pop_saved %r13, 24
+        pop_saved %r14, 16
+        pop_saved %r15, 8
+        cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
+        jne     .Lmodes
+        cmpl    %edx, GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
+        jne     .Lmxcsr                 /* status and all: mostly equal */
+.Lmodes_done:
+        addq    $8, %rsp
+        .cfi_def_cfa_offset 0
+        green_jump_back
+        ud2
+
+        /* A stack that something else has suspended, or a new one. */
+.Lelsewhere:
+        green_jump_back
         /*
          * Nobody comes by here.  The trap is there for unwinders that look up
          * the byte before an address: theirs is the CFI of .Lresume.
          */
+        .cfi_def_cfa_offset 56
+        .cfi_offset %rbp, -56
+        .cfi_offset %rbx, -48
+        .cfi_offset %r12, -40
+        .cfi_offset %r13, -32
+        .cfi_offset %r14, -24
+        .cfi_offset %r15, -16
         ud2
 
         /*
-         * We have been resumed.  At this point rax holds the value, rdx points at
-         * the present control words, rsp points at the saved rbp, and no other
-         * register means anything.
+         * We have been resumed by something else.  At this point rax holds the value,
+         * rsp points at the saved rbp, and no other register means anything.
          */
 .Lresume:
         green_label green__arch_resumed
-        pop_saved %rbp, 56
-        pop_saved %rbx, 48
-        pop_saved %r12, 40
-        pop_saved %r13, 32
-        pop_saved %r14, 24
-        pop_saved %r15, 16
-        /*
-         * Now rsp points at our own control words.  MXCSR comes last: where
-         * reading it is slow, it has not yet arrived in memory.
-         */
-        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rdx), %ecx
-        cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
-        jne     .Lmodes
-        movl    (%rdx), %ecx
-        cmpl    (%rsp), %ecx            /* status and all: mostly equal, and soonest known */
-        jne     .Lmxcsr
-.Lmodes_done:
-        .cfi_remember_state
-        addq    $8, %rsp
-        .cfi_def_cfa_offset 8
-        popq    %rcx
-        .cfi_def_cfa_offset 0
-        .cfi_register %rip, %rcx
-        green_jump %rcx
-        ud2
-
-        /* The status bits are the thread's: they may differ. */
-.Lmxcsr:
-        .cfi_restore_state
-        .cfi_def_cfa %rsp, 16
-        xorl    (%rsp), %ecx
-        testl   $(MXCSR_CONTROL | GREEN__MXCSR_UNKNOWN), %ecx
-        jz      .Lmodes_done
+        pop_saved %rbp, 48
+        pop_saved %rbx, 40
+        pop_saved %r12, 32
+        pop_saved %r13, 24
+        pop_saved %r14, 16
+        pop_saved %r15, 8
 
         /*
-         * Rare: a rounding mode or a mask differs, or nobody knows.  The present
-         * words are read into the red zone.  Of MXCSR only the control bits
-         * change; the status bits are the thread's, as those of the x87 unit are
-         * but for the case below.
+         * Rare: a rounding mode or a mask differs, or nobody has read them.  The
+         * present words are read into the red zone, above our own.  Of MXCSR only the
+         * control bits change; the status bits are the thread's, as those of the x87
+         * unit are but for the case below.
          */
 .Lmodes:
         stmxcsr -16(%rsp)
         fnstcw  -8(%rsp)
         movl    -16(%rsp), %edx
-        xorl    (%rsp), %edx
+        xorl    GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp), %edx
         andl    $MXCSR_CONTROL, %edx
         jz      .Lmxcsr_done
         xorl    %edx, -16(%rsp)
         ldmxcsr -16(%rsp)
 .Lmxcsr_done:
-        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp), %ecx
+        movzwl  GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp), %ecx
         cmpw    %cx, -8(%rsp)
         je      .Lmodes_done
         /*
@@ -161,9 +201,30 @@ green_function green__arch_switch
         jz      .Lx87_load
         fnclex
 .Lx87_load:
-        fldcw   GREEN__FRAME_X87 - GREEN__FRAME_MXCSR(%rsp)
+        fldcw   GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
         jmp     .Lmodes_done
-green_end green__arch_switch
+
+        /* The status bits are the thread's: they may differ. */
+.Lmxcsr:
+        xorl    GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp), %edx
+        testl   $MXCSR_CONTROL, %edx
+        jz      .Lmodes_done
+        jmp     .Lmodes
+
+        /*
+         * In C++ programs the thread's call tag equals nothing, and its state of
+         * exceptions is looked at: two words, zero while none is being handled.
+         */
+.Lexceptions:
+        cmpq    GREEN__GROUP_TAG(%rcx), %r8
+        jne     .Lslowly
+        movq    GREEN__GROUP_EXCEPTIONS(%rcx), %r8
+        movq    8(%r8), %rax
+        orq     (%r8), %rax
+        je      .Lenter
+.Lslowly:
+        jmp     green__switch_slowly
+green_end green_switch
 
 /*
  * _Noreturn void green__arch_jump(void *target, void *value)
@@ -171,25 +232,15 @@ green_end green__arch_switch
  *     rdi  target
  *     rsi  value
  *     rax  value
- *     rcx  where the target goes on
- *     rdx  words that say that nobody has read ours
  */
 green_function green__arch_jump
         green_landing_pad
-        movq    (%rdi), %rcx
         movq    %rsi, %rax
-        leaq    .Lunknown(%rip), %rdx
         leaq    8(%rdi), %rsp
-        .cfi_def_cfa %rsp, 0            /* as in green__arch_switch */
-        .cfi_register %rip, %rcx
-        green_jump %rcx
+        .cfi_def_cfa %rsp, 0            /* as in green_switch */
+        green_jump_back
         ud2
 green_end green__arch_jump
-
-        .section .rodata
-        .balign 8
-.Lunknown:
-        .long   GREEN__MXCSR_UNKNOWN, 0
 
 /*
  * void green__arch_entry(void)

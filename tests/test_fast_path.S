@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT */
+/* The same patterns. */
+#include "test_registers.S"
