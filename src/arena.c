@@ -91,7 +91,7 @@ static unsigned *valgrind_number(struct green__arena *arena, uint32_t index)
 
 int green__slot_prepare(struct green__slot *slot)
 {
-    if (slot->ready)
+    if (slot->low != NULL)
         return 0;
     struct green__arena *arena = green__slot_arena(slot);
     char *low = green__slot_low(slot);
@@ -102,7 +102,7 @@ int green__slot_prepare(struct green__slot *slot)
         *valgrind_number(arena, slot->index) = number;
         green__valgrind_unuse(low, green__slot_size(slot));
     }
-    slot->ready = 1;
+    slot->low = low;
     return 0;
 }
 
@@ -237,7 +237,7 @@ static bool unmap_arena(struct green__arena *arena)
     struct kinds *kinds = find_kinds(arena->size, arena->guard);
     size_t bytes = arena_bytes(arena), pages = 0, resident = 0;
     for (struct green__slot *slot = arena->free; slot != NULL; slot = slot->next) {
-        if (slot->ready)
+        if (slot->low != NULL)
             green__valgrind_deregister(*valgrind_number(arena, slot->index));
         pages += slot->pages;
         resident += slot->pages != 0;
@@ -410,7 +410,7 @@ struct green__slot *green__arena_take_ready(size_t size, size_t guard)
         if (arena->size != size || arena->guard != guard)
             continue;
         struct green__slot **from = &arena->free;
-        while (*from != NULL && !(*from)->ready)
+        while (*from != NULL && (*from)->low == NULL)
             from = &(*from)->next;
         if (*from == NULL)
             continue;

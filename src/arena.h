@@ -26,19 +26,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct green__arena;
+#include "stack.h"
 
 /* Room above a stack of the asked size, so that not all tops share one page offset. */
 #define GREEN__SPREAD ((size_t)4096)
 
-struct green__slot {
-    struct green__slot *next; /* in the list it is in */
-    uint32_t index;           /* in its arena; set when it first leaves home */
-    uint16_t uses;            /* stack.c: how soon its pages are counted again */
-    uint16_t ready : 1;       /* has its guard, if it shall have one; is known to Valgrind */
-    uint16_t pages : 15;      /* resident, as counted last */
-};
-
+/* struct green__slot is in stack.h. */
 struct green__arena {
     char *memory;              /* slot 0 */
     size_t size, guard, slot;  /* bytes: of a stack at least, of a guard, of both with the spread */

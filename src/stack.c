@@ -46,14 +46,8 @@ _Static_assert(COUNT_EVERY <= UINT16_MAX, "as often as a slot can tell");
 #define SPREAD_STEP 192
 #define SPREAD_RANGE 2048
 
-/* What of them is put without a cache; under the caller's lock. */
-static _Atomic(size_t) put_without;
-
-static void add(_Atomic(size_t) *counter, size_t n)
-{
-    size_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + n, memory_order_relaxed);
-}
+/* Of those that are put without a cache; under the caller's lock. */
+static _Atomic(size_t) live_without;
 
 /* Not on the way of most stacks, whose registers it must not cost. */
 #define RARE __attribute__((noinline, cold))
@@ -79,7 +73,7 @@ static void push_warm(struct green__stack_cache *cache, struct green__stack_kind
 {
     push(&kind->warm, slot);
     cache->pages += slot->pages;
-    add(&cache->warm, 1);
+    green__stack_count(&cache->warm, 1);
 }
 
 static struct green__slot *pop_warm(struct green__stack_cache *cache,
@@ -88,7 +82,7 @@ static struct green__slot *pop_warm(struct green__stack_cache *cache,
     struct green__slot *slot = pop(&kind->warm);
     if (slot != NULL) {
         cache->pages -= slot->pages;
-        add(&cache->warm, (size_t)-1);
+        green__stack_count(&cache->warm, (size_t)-1);
     }
     return slot;
 }
@@ -133,19 +127,23 @@ static void empty(struct green__stack_cache *cache, struct green__stack_kind *ki
     *kind = (struct green__stack_kind){0};
 }
 
+/* Bytes of guard of such a stack. */
+static size_t guard_of(size_t made)
+{
+    return made & 1 ? green__round_up(GREEN__GUARD_SIZE, green__page_size()) : 0;
+}
+
 /* Makes a kind the first; one too many makes the last give way. */
-static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t size,
-                                                 size_t guard)
+static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t made)
 {
     struct green__stack_kind *kinds = cache->kinds;
     size_t last = sizeof cache->kinds / sizeof cache->kinds[0] - 1, at = 1;
-    while (at < last && kinds[at].size != 0 && (kinds[at].size != size || kinds[at].guard != guard))
+    while (at < last && kinds[at].made != 0 && kinds[at].made != made)
         at++;
-    if (kinds[at].size != size || kinds[at].guard != guard) {
+    if (kinds[at].made != made) {
         empty(cache, &kinds[at]);
         /* Asked for by nobody yet: a stack may come back before one is got. */
-        kinds[at] = (struct green__stack_kind){
-            .size = size, .guard = guard, .asked = SIZE_MAX, .batch = 1};
+        kinds[at] = (struct green__stack_kind){.made = made, .asked = SIZE_MAX, .batch = 1};
     }
     struct green__stack_kind kind = kinds[at];
     memmove(kinds + 1, kinds, at * sizeof *kinds);
@@ -153,11 +151,9 @@ static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cach
     return &kinds[0];
 }
 
-static inline struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t size,
-                                                  size_t guard)
+static inline struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t made)
 {
-    struct green__stack_kind *first = &cache->kinds[0];
-    return first->size == size && first->guard == guard ? first : fetch_kind(cache, size, guard);
+    return cache->kinds[0].made == made ? &cache->kinds[0] : fetch_kind(cache, made);
 }
 
 /* Takes the pages from a stack of the kind used least lately; false if there is none. */
@@ -180,7 +176,8 @@ static bool fill(struct green__stack_cache *cache, struct green__stack_kind *kin
 {
     unsigned count;
     struct green__slot *slot;
-    struct green__slot *taken = green__arena_take(kind->size, kind->guard, kind->batch, &count);
+    struct green__slot *taken =
+        green__arena_take(kind->made >> 1, guard_of(kind->made), kind->batch, &count);
     if (kind->batch < BATCH)
         kind->batch *= 2;
     while ((slot = pop(&taken)) != NULL) {
@@ -214,14 +211,13 @@ static void clear_deep(struct green__slot *slot)
 
 static RARE void count_pages(struct green__slot *slot)
 {
+    bool first = slot->pages == 0;
     green__slot_count(slot);
-    if (slot->pages <= SHALLOW) {
-        slot->uses = 0;
+    if (slot->pages == 0)
         return;
-    }
-    if (slot->uses != 0)
+    slot->uses = slot->pages <= SHALLOW ? COUNT_EVERY : COUNT_DEEP;
+    if (slot->pages > SHALLOW && !first)
         clear_deep(slot);
-    slot->uses = COUNT_EVERY - COUNT_DEEP;
 }
 
 /* Makes room for so many pages more in a cache. */
@@ -233,18 +229,17 @@ static RARE void make_room(struct green__stack_cache *cache, size_t pages)
     }
 }
 
-static inline void keep(struct green__stack_cache *cache, struct green__slot *slot)
+static void keep(struct green__stack_cache *cache, struct green__slot *slot)
 {
-    struct green__arena *arena = green__slot_arena(slot);
-    struct green__stack_kind *kind = find_kind(cache, arena->size, arena->guard);
+    struct green__stack_kind *kind = find_kind(cache, slot->made);
 
-    if (slot->uses == 0 || slot->uses == COUNT_EVERY)
+    if (slot->uses == 0)
         count_pages(slot);
     if (slot->pages == 0) { /* its green never ran */
         retire(kind, slot);
         return;
     }
-    slot->uses++;
+    slot->uses--;
     if (cache->pages + slot->pages > cache->most_pages)
         make_room(cache, slot->pages);
     push_warm(cache, kind, slot);
@@ -273,11 +268,12 @@ bool green__stack_valid(const void *memory, size_t size)
  * Stacks that end at the same place in a page fight for the same lines of the
  * cache, so their tops are spread over the page above what was asked for.
  */
-static void hand_out(struct green__slot *slot, struct green__stack *stack)
+static void measure(struct green__slot *slot)
 {
+    const struct green__arena *arena = green__slot_arena(slot);
     size_t colour = slot->index / SPREAD_SHARE * SPREAD_STEP % SPREAD_RANGE;
-    size_t size = green__slot_arena(slot)->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
-    *stack = (struct green__stack){.low = green__slot_low(slot), .size = size, .slot = slot};
+    slot->size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
+    slot->made = green__stack_word(arena->size, arena->guard != 0);
 }
 
 /* Gets one that no warm stack of the kind used last will do for. */
@@ -289,23 +285,24 @@ static RARE struct green__slot *get_slot(struct green__stack_cache *cache, size_
     if (size < GREEN__STACK_MIN)
         size = GREEN__STACK_MIN;
     size = green__round_up(size * green__frame_factor(), page);
-    size_t guard = guarded ? green__round_up(GREEN__GUARD_SIZE, page) : 0;
 
-    struct green__stack_kind *kind = find_kind(cache, size, guard);
+    size_t made = green__stack_word(size, guarded);
+    struct green__stack_kind *kind = find_kind(cache, made);
     if (kind->warm == NULL && kind->cold == NULL && !fill(cache, kind)) {
         green__stack_drop(cache); /* other kinds may be what fills the address space */
-        kind = find_kind(cache, size, guard);
+        kind = find_kind(cache, made);
         if (!fill(cache, kind))
             return NULL;
     }
-    kind->asked = asked;
-    kind->guarded = guarded;
+    kind->asked = green__stack_word(asked, guarded);
     struct green__slot *slot = take(cache, kind);
     if (green__slot_prepare(slot) != 0) {
         push_cold(kind, slot); /* but there may be some that have their guard */
         send_home(kind, kind->colds);
-        slot = green__arena_take_ready(size, guard);
+        slot = green__arena_take_ready(size, guard_of(made));
     }
+    if (slot != NULL)
+        measure(slot);
     return slot;
 }
 
@@ -318,21 +315,19 @@ static RARE void tell_of_use(const struct green__stack *stack)
 int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
                      struct green__stack *stack)
 {
-    struct green__stack_kind *last = &cache->kinds[0];
-    struct green__slot *slot;
     if (GREEN__STRESS)
         green__stack_drop(cache);
-    /* A warm one has been used, so it is ready. */
-    if (last->warm != NULL && last->asked == size && last->guarded == guarded)
-        slot = pop_warm(cache, last);
-    else if ((slot = get_slot(cache, size, guarded)) == NULL) {
-        errno = ENOMEM;
-        return -1;
+    if (!green__stack_get_warm(cache, green__stack_word(size, guarded), stack)) {
+        struct green__slot *slot = get_slot(cache, size, guarded);
+        if (slot == NULL) {
+            errno = ENOMEM;
+            return -1;
+        }
+        *stack = (struct green__stack){.low = slot->low, .size = slot->size, .slot = slot};
+        green__stack_count(&cache->live, 1);
     }
-    hand_out(slot, stack);
     if (cache->watched)
         tell_of_use(stack);
-    add(&cache->got, 1);
     return 0;
 }
 
@@ -352,19 +347,15 @@ static RARE void tell_of_end(const struct green__stack *stack)
         green__valgrind_unuse(stack->low, stack->size);
 }
 
-/* One that does not go into a cache. */
-static RARE void put_elsewhere(const struct green__stack *stack)
+/* Whether keep() has more to do with a slot than to push it. */
+static inline bool is_due(const struct green__stack_cache *cache, const struct green__slot *slot)
 {
-    if (stack->slot != NULL) {
-        stack->slot->next = NULL;
-        green__arena_give(stack->slot);
-    } else if (stack->low != NULL) {
-        green__valgrind_return(stack->low, stack->size);
-        green__valgrind_deregister(stack->valgrind);
-    }
+    return slot->made != cache->kinds[0].made || slot->uses == 0 ||
+           cache->pages + slot->pages > cache->most_pages;
 }
 
-void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
+/* Where there is more to do, somebody to be told, or no cache for it. */
+static RARE void put_otherwise(struct green__stack_cache *cache, struct green__stack *stack)
 {
     struct green__slot *slot = stack->slot;
     if ((cache == NULL || cache->watched) && stack->low != NULL)
@@ -372,11 +363,29 @@ void green__stack_put(struct green__stack_cache *cache, struct green__stack *sta
     if (GREEN__STRESS && cache != NULL)
         green__stack_drop(cache);
     if (slot != NULL)
-        add(cache != NULL ? &cache->put : &put_without, 1);
-    if (slot != NULL && cache != NULL && (!GREEN__STRESS || green__slot_is_running(slot)))
+        green__stack_count(cache != NULL ? &cache->live : &live_without, (size_t)-1);
+    if (slot != NULL && cache != NULL && (!GREEN__STRESS || green__slot_is_running(slot))) {
         keep(cache, slot);
-    else
-        put_elsewhere(stack);
+    } else if (slot != NULL) {
+        slot->next = NULL;
+        green__arena_give(slot);
+    } else if (stack->low != NULL) {
+        green__valgrind_return(stack->low, stack->size);
+        green__valgrind_deregister(stack->valgrind);
+    }
+    *stack = (struct green__stack){0};
+}
+
+void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
+{
+    struct green__slot *slot = stack->slot;
+    if (slot == NULL || cache == NULL || cache->watched || is_due(cache, slot)) {
+        put_otherwise(cache, stack);
+        return;
+    }
+    slot->uses--;
+    push_warm(cache, &cache->kinds[0], slot);
+    green__stack_count(&cache->live, (size_t)-1);
     *stack = (struct green__stack){0};
 }
 
@@ -390,7 +399,7 @@ size_t green__stack_guard(const struct green__stack *stack)
 void green__stack_drop(struct green__stack_cache *cache)
 {
     for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++)
-        if (cache->kinds[i].size != 0)
+        if (cache->kinds[i].made != 0)
             empty(cache, &cache->kinds[i]);
 }
 
@@ -428,11 +437,10 @@ void green__stack_add_counts(const struct green__stack_cache *cache,
         size_t waiting;
         green__arena_counts(&waiting, &counts->mapped);
         counts->cached += waiting;
-        counts->live -= atomic_load_explicit(&put_without, memory_order_relaxed);
+        counts->live += atomic_load_explicit(&live_without, memory_order_relaxed);
     } else {
         counts->cached += atomic_load_explicit(&cache->warm, memory_order_relaxed);
-        counts->live += atomic_load_explicit(&cache->got, memory_order_relaxed);
-        counts->live -= atomic_load_explicit(&cache->put, memory_order_relaxed);
+        counts->live += atomic_load_explicit(&cache->live, memory_order_relaxed);
     }
 }
 

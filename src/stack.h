@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * A build in which the rare happens always: each stack is mapped for itself, by
@@ -32,11 +33,27 @@ struct green__stack {
     unsigned valgrind;        /* such memory's number there */
 };
 
-/* Stacks of one size, with a guard or without, in a cache. */
+/* A place for a stack, cut from an arena: see arena.h. */
+struct green__slot {
+    struct green__slot *next; /* in the list it is in */
+    char *low;                /* of the stack; NULL until it has its guard, if it shall have one */
+    size_t size;              /* of the stack; set when it is first handed out, as is: */
+    size_t made;              /* what it is, see green__stack_word() */
+    uint32_t index;           /* in its arena; set when it first leaves home */
+    uint16_t uses;            /* stack.c: how often until its pages are counted again */
+    uint16_t pages;           /* resident, as counted last */
+};
+
+/* What is asked for, or made: a size and whether with a guard. */
+static inline size_t green__stack_word(size_t size, bool guarded)
+{
+    return size << 1 | guarded;
+}
+
+/* Stacks of one kind in a cache. */
 struct green__stack_kind {
-    size_t size, guard;       /* size 0: none, here and in what follows */
+    size_t made;              /* what they are; 0: none, here and in what follows */
     size_t asked;             /* what was asked for when it last was this kind */
-    bool guarded;             /* and whether with a guard */
     struct green__slot *warm; /* have pages; the last to come is the first to go */
     struct green__slot *cold; /* have none */
     unsigned colds;           /* how many */
@@ -52,7 +69,7 @@ struct green__stack_cache {
     size_t pages;                      /* in warm stacks, as counted last */
     size_t most_pages;                 /* that there may be; 0: not known yet */
     _Atomic(size_t) warm;              /* how many of these */
-    _Atomic(size_t) got, put;          /* how often, ever */
+    _Atomic(size_t) live;              /* got less put */
     bool watched;                      /* a tool wants to be told of stacks, and to see each end */
 };
 
@@ -69,6 +86,33 @@ struct green__stack_counts {
  * less than GREEN__STACK_MIN when its ends are aligned to 16.
  */
 bool green__stack_valid(const void *memory, size_t size);
+
+static inline void green__stack_count(_Atomic(size_t) *counter, size_t n)
+{
+    size_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + n, memory_order_relaxed);
+}
+
+/*
+ * Gets the stack that was put last, if that is warm and what was asked for last is
+ * what is asked for; else does nothing and returns false.
+ */
+static inline bool green__stack_get_warm(struct green__stack_cache *cache, size_t asked,
+                                         struct green__stack *stack)
+{
+    struct green__stack_kind *last = &cache->kinds[0];
+    struct green__slot *slot = last->warm;
+    if (slot == NULL || last->asked != asked)
+        return false;
+    last->warm = slot->next;
+    cache->pages -= slot->pages;
+    green__stack_count(&cache->warm, (size_t)-1);
+    green__stack_count(&cache->live, 1);
+    stack->low = slot->low;
+    stack->size = slot->size;
+    stack->slot = slot;
+    return true;
+}
 
 /*
  * Gets a stack of at least size usable bytes (0: the default), rounded up, with

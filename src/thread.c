@@ -135,7 +135,7 @@ static void tell_atomics(struct green__thread *self)
 {
     green__atomics(&self->current, sizeof self->current + sizeof self->tag);
     green__atomics(&self->id, sizeof self->id);
-    green__atomics(&self->stacks.warm, 3 * sizeof self->stacks.warm);
+    green__atomics(&self->stacks.warm, 2 * sizeof self->stacks.warm);
     green__atomics(&self->greens, sizeof self->greens);
     green__atomics(&self->bereaved, sizeof self->bereaved);
     green__tell_atomics(&self->main);

@@ -333,6 +333,22 @@ static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
         }
 }
 
+static void a_green_without_options_gets_no_other_stack(void **state)
+{
+    (void)state;
+    const green_options_t others[] = { { .flags = GREEN_NO_GUARD }, { .stack_size = 1 } };
+    for (int i = 0; i < 4; i++) {
+        green_t *g = green_new_with(give_back, NULL, &others[i % 2]);
+        assert_ptr_equal(green_switch(g, V(1)), V(1));
+        assert_int_equal(green_free(g), 0);
+        assert_non_null(g = green_new(give_back, NULL));
+        assert_true(size_of(g) >= STACK_FACTOR * 256 * 1024);
+        if (!under_valgrind()) /* to which a touched guard is an error */
+            has_a_guard(g);
+        assert_int_equal(green_free(g), 0);
+    }
+}
+
 /* A thread keeps a few kinds of stacks: one may be the oldest, and differ in its guard alone. */
 static void also_if_one_of_its_size_was_used_some_sizes_ago(void **state)
 {
@@ -566,6 +582,7 @@ int main(void)
         cmocka_unit_test(the_guard_reaches_64_kib_down),
         cmocka_unit_test(no_guard_means_none),
         cmocka_unit_test(a_stack_used_again_has_the_guard_it_was_asked_for),
+        cmocka_unit_test(a_green_without_options_gets_no_other_stack),
         cmocka_unit_test(also_if_one_of_its_size_was_used_some_sizes_ago),
         cmocka_unit_test(a_lent_stack_must_leave_16_kib_after_alignment),
         cmocka_unit_test(it_is_used_and_nothing_around_it_is),
