@@ -35,6 +35,9 @@
 #define load(object) atomic_load_explicit(&(object), memory_order_relaxed)
 #define store(object, value) atomic_store_explicit(&(object), (value), memory_order_relaxed)
 
+/* Freed blocks that wait in a thread for its next greens, at most. */
+#define GREEN__SPARES 1024
+
 /*
  * Numbers of threads are used once and never again.  Two are never given out:
  * the number that no green carries in `enter`, and the one no thread compares
@@ -73,7 +76,7 @@ struct green {
     green_t *parent;          /* may be a released green; green__parent() is who counts */
     green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
 
-    _Atomic(unsigned char) life; /* enum green__life; written by green__set_life() alone */
+    _Atomic(unsigned char) life; /* enum green__life; written by green__change_life() alone */
     unsigned char is_main;
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
@@ -95,18 +98,19 @@ struct green {
     uint32_t gone;            /* of these, taken over by other threads; under the lock */
     green_t *next_bereaved;   /* in the thread's list of greens with gone != 0; under the lock */
 
+    /* What most have nothing of: side by side, as they are made NULL together. */
     struct green__freeing *freeing; /* while it frees another: that call, on its stack */
+    struct green__fiber fiber;      /* what sanitizers have of it */
+    struct green__deferred *deferred; /* innermost first */
+    struct green__locals *locals;     /* or NULL: no key has a value */
+    void *data;
+    char *name;               /* malloc'ed, or NULL */
 
     green_t *next, *prev;     /* the thread's STARTED greens, round from main */
 
     green_fn *run;
     void *result;             /* at its end: what run returned or green_exit() got */
     struct green__stack stack;
-    struct green__fiber fiber; /* what sanitizers have of it */
-    void *data;
-    char *name;               /* malloc'ed, or NULL */
-    struct green__deferred *deferred; /* innermost first */
-    struct green__locals *locals;     /* or NULL: no key has a value */
 };
 
 /* What ending a green takes, above its first frame. */
@@ -138,7 +142,7 @@ struct green__thread {
     green_t main;
     struct green__stack_cache stacks;
     green_t *spare;           /* freed blocks for the next greens, by their parent field */
-    unsigned spare_count;
+    unsigned spare_room;      /* how many more may wait; none where a tool looks for their use */
     struct green__stack lent; /* of a green that has died, under a tool: to be given back */
     bool sanitized;           /* under ASan or TSan, which are told of every switch: */
     const void *main_low;     /* where main's stack is, as ASan says when it is left */
@@ -307,12 +311,12 @@ void green__init_main(green_t *main, struct green__thread *thread);
 void green__drop_blocks(struct green__thread *self);
 
 /*
- * Changes life, and with it enter and the thread's list, which a signal handler of
- * the thread may follow by next at any moment.
+ * Changes life from old, and with it enter and the thread's list, which a signal
+ * handler of the thread may follow by next at any moment.
  */
-static inline void green__set_life(green_t *g, enum green__life life)
+static inline void green__change_life(green_t *g, enum green__life old, enum green__life life)
 {
-    if (load(g->life) == GREEN__STARTED) {
+    if (old == GREEN__STARTED) {
         g->prev->next = g->next;
         g->next->prev = g->prev;
     }
@@ -326,6 +330,11 @@ static inline void green__set_life(green_t *g, enum green__life life)
         main->prev->next = g;
         main->prev = g;
     }
+}
+
+static inline void green__set_life(green_t *g, enum green__life life)
+{
+    green__change_life(g, load(g->life), life);
 }
 
 /* The nearest ancestor whose handle is not released. */

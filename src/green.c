@@ -15,42 +15,47 @@
  * A few freed blocks wait in their thread for the next green: they cost less
  * than malloc() there.  Not where a tool looks for what is used after its end.
  */
-#define SPARE_BLOCKS 1024
+static inline green_t *take_spare(struct green__thread *self)
+{
+    green_t *g = self->spare;
+    self->spare = g->parent;
+    self->spare_room++;
+    return g;
+}
 
 /* One with anything in it, or NULL. */
 static inline green_t *take_block(struct green__thread *self)
 {
-    green_t *g = self->spare;
-    if (UNLIKELY(g == NULL)) {
-        g = malloc(sizeof *g);
-        if (g == NULL)
-            return NULL;
-        green__given(g, offsetof(green_t, life)); /* what green_fast.h reads */
-        if (self->stacks.watched)
-            green__tell_atomics(g);
-        return g;
-    }
-    self->spare = g->parent;
-    self->spare_count--;
+    if (self->spare != NULL)
+        return take_spare(self);
+    green_t *g = malloc(sizeof *g);
+    if (g == NULL)
+        return NULL;
+    green__given(g, offsetof(green_t, life)); /* what green_fast.h reads */
+    if (self->stacks.watched)
+        green__tell_atomics(g);
     return g;
 }
 
-static inline void put_block(green_t *g)
+static inline void put_spare(struct green__thread *self, green_t *g)
 {
-    struct green__thread *self = green__self;
-    if (load(self->id) == 0 || self->spare_count >= SPARE_BLOCKS || self->stacks.watched) {
-        free(g);
-        return;
-    }
     g->parent = self->spare;
     self->spare = g;
-    self->spare_count++;
+    self->spare_room--;
+}
+
+static void put_block(struct green__thread *self, green_t *g)
+{
+    if (self->spare_room != 0)
+        put_spare(self, g);
+    else
+        free(g);
 }
 
 void green__drop_blocks(struct green__thread *self)
 {
     while (self->spare != NULL)
-        free(take_block(self));
+        free(take_spare(self));
 }
 
 /* ---- State ----------------------------------------------------------------- */
@@ -93,18 +98,30 @@ static void gain_child(green_t *parent)
         parent->children++;
 }
 
+/* Takes a child from parent; true if that goes with it, being released. */
+static inline bool goes_with_child(green_t *parent)
+{
+    return !parent->is_main && --parent->children == 0 && parent->released;
+}
+
+static __attribute__((noinline, cold)) green_t *go_with_child(green_t *parent)
+{
+    green_t *going;
+    do {
+        going = parent;
+        parent = going->parent;
+        put_block(green__self, going);
+    } while (goes_with_child(parent));
+    return parent;
+}
+
 /*
  * Takes a child from parent.  A released green goes with its last child, which
  * takes a child from its own parent, and so on.  Returns the first that stays.
  */
 static inline green_t *lose_child(green_t *parent)
 {
-    while (!parent->is_main && --parent->children == 0 && parent->released) {
-        green_t *next = parent->parent;
-        put_block(parent);
-        parent = next;
-    }
-    return parent;
+    return UNLIKELY(goes_with_child(parent)) ? go_with_child(parent) : parent;
 }
 
 /*
@@ -241,11 +258,6 @@ int green_set_parent(green_t *g, green_t *parent)
 
 /* ---- Make ------------------------------------------------------------------ */
 
-green_t *green_new(green_fn *run, green_t *parent)
-{
-    return green_new_with(run, parent, NULL);
-}
-
 static bool is_valid(const green_options_t *options)
 {
     for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
@@ -259,21 +271,38 @@ static bool is_valid(const green_options_t *options)
  * Makes a block a NEW green's, whatever is in it.  One by one: what is valid later
  * only need not be touched, and a memset() of such a size costs more than the rest.
  */
-static inline void init(green_t *g, struct green__thread *self)
+static inline void init(green_t *g, struct green__thread *self, green_fn *run, green_t *parent)
 {
     store(g->enter, GREEN__TAG_CLOSED);
+    g->parent = parent;
+    g->stand_in = NULL;
     store(g->life, GREEN__NEW);
+    g->is_main = g->detached = g->released = g->tried = g->left = g->cleaning = 0;
+    g->exceptions[0] = g->exceptions[1] = 0;
     store(g->owner, load(self->id));
     store(g->thread, self);
-    g->stand_in = NULL;
-    g->is_main = g->released = g->tried = g->left = g->cleaning = 0;
-    g->exceptions[0] = g->exceptions[1] = 0;
     g->children = g->gone = 0;
     g->freeing = NULL;
     g->fiber = (struct green__fiber){0};
-    g->name = NULL;
     g->deferred = NULL;
     g->locals = NULL;
+    g->data = NULL;
+    g->name = NULL;
+    g->run = run;
+}
+
+/* It is made: nothing can fail any more. */
+static inline green_t *count_in(struct green__thread *self, green_t *g, green_t *parent)
+{
+    gain_child(parent);
+    store(self->greens, load(self->greens) + 1);
+    return g;
+}
+
+/* Its handle is gone. */
+static inline void count_out(struct green__thread *self)
+{
+    store(self->greens, load(self->greens) - 1);
 }
 
 /* Gives a green its name and its stack, or takes the block back. */
@@ -291,20 +320,18 @@ static green_t *furnish(struct green__thread *self, green_t *g, const green_opti
 no_stack:
     free(g->name);
 no_name:
-    put_block(g);
+    put_block(self, g);
     errno = ENOMEM;
     return NULL;
 }
 
-green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
+static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
+                                               const green_options_t *options)
 {
-    static const green_options_t defaults;
-    if (run == NULL || (options != NULL && !is_valid(options))) {
+    if (run == NULL || !is_valid(options)) {
         errno = EINVAL;
         return NULL;
     }
-    if (options == NULL)
-        options = &defaults;
     struct green__thread *self = green__thread_need();
     if (self == NULL)
         return NULL;
@@ -317,16 +344,35 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
     green_t *g = take_block(self);
     if (g == NULL)
         return NULL;
-    init(g, self);
+    init(g, self, run, parent);
     g->detached = (options->flags & GREEN_DETACHED) != 0;
-    g->parent = parent;
-    g->run = run;
     g->data = options->data;
-    if (furnish(self, g, options) == NULL)
-        return NULL;
-    gain_child(parent);
-    store(self->greens, load(self->greens) + 1);
-    return g;
+    return furnish(self, g, options) != NULL ? count_in(self, g, parent) : NULL;
+}
+
+/*
+ * Most have what they want waiting for them.  The tag shows that the parent is ours
+ * and that nothing forbids it; make() does and refuses the rest.
+ */
+green_t *green_new(green_fn *run, green_t *parent)
+{
+    static const green_options_t defaults;
+    struct green__thread *self = green__self;
+    green_t *g = self->spare;
+    green_t *under = parent != NULL ? parent : load(self->current);
+    if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
+               load(self->bereaved) == NULL &&
+               green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
+        take_spare(self);
+        init(g, self, run, under);
+        return count_in(self, g, under);
+    }
+    return make(run, parent, &defaults);
+}
+
+green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
+{
+    return options != NULL ? make(run, parent, options) : green_new(run, parent);
 }
 
 /* ---- Release --------------------------------------------------------------- */
@@ -368,16 +414,14 @@ static void forbid(green_t *g)
 void green__release(green_t *g)
 {
     struct green__thread *self = green__self;
-    store(self->greens, load(self->greens) - 1);
-    if (g->name != NULL)
-        free(g->name);
-    g->name = NULL;
-    g->released = true;
+    count_out(self);
+    free(g->name);
     if (g->children == 0) {
         green_t *parent = g->parent;
-        put_block(g);
+        put_block(self, g);
         lose_child(parent);
     } else {
+        g->released = true;
         forbid(g);
     }
 }
@@ -433,16 +477,34 @@ int green_abandon(green_t *g)
     return 0;
 }
 
-int green_free(green_t *g)
+static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
 {
     struct green__thread *self = green__settled();
-    if (g == NULL)
-        return 0;
     if (!may_free(self, g))
         return -1;
     if (load(g->life) == GREEN__STARTED)
         return green__cancel(self, g, true);
     dispose(self, g);
+    return 0;
+}
+
+/*
+ * Most are dead and have nothing left.  The tag shows that they are ours and that we may;
+ * nobody is freeing a dead one.
+ */
+int green_free(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (g == NULL)
+        return 0;
+    if (UNLIKELY(load(g->life) != GREEN__DEAD || load(g->owner) != load(self->tag) ||
+                 g->name != NULL || g->children != 0 || self->spare_room == 0 ||
+                 load(self->bereaved) != NULL))
+        return free_slowly(g);
+    green_t *parent = g->parent;
+    count_out(self);
+    put_spare(self, g);
+    lose_child(parent);
     return 0;
 }
 

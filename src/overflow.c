@@ -129,7 +129,7 @@ static bool hits_guard(const green_t *g, uintptr_t fault)
  * uses some of it when the other is current already, and so does a trace hook.
  * Then it is among those whose stacks have frames, and stands on the stack whose
  * guard it hit.  Its thread's list can be followed at any moment: see
- * green__set_life().
+ * green__change_life().
  */
 static const green_t *who_overflowed(struct green__thread *self, uintptr_t fault, uintptr_t sp)
 {

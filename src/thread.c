@@ -186,6 +186,7 @@ struct green__thread *green__thread_begin(void)
             spare = self->next;
             self->exceptions = exceptions;
             self->stacks.watched = GREEN__STRESS || green__is_watched();
+            self->spare_room = self->stacks.watched ? 0 : GREEN__SPARES;
             self->sanitized = green__is_sanitized();
             atomic_store_explicit(&self->id, ++last_id, memory_order_release);
             made = true;

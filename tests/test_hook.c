@@ -134,7 +134,7 @@ static void a_hook_may_spoil_errno(void **state)
 
 /* ---- What it may not do ------------------------------------------------- */
 
-static green_t *target, *fresh_one, *waiting, *foreign;
+static green_t *target, *fresh_one, *waiting, *gone, *foreign;
 static green_key_t key;
 
 static void nothing(void *arg)
@@ -171,6 +171,7 @@ static void try_everything(green_trace_event_t event, green_t *from, green_t *to
     refused(green_new_with(give_back, NULL, NULL) == NULL, EBUSY);
     refused(green_free(fresh_one) == -1, EBUSY);
     refused(green_free(waiting) == -1, EBUSY);
+    refused(green_free(gone) == -1, EBUSY);
     refused(green_abandon(waiting) == -1, EBUSY);
     refused(green_abandon(fresh_one) == -1, EBUSY);
     refused(green_switch(waiting, V(1)) == GREEN_FAILED, EBUSY);
@@ -263,6 +264,7 @@ static void all_but_looking_is_refused_in_a_hook_and_changes_nothing(void **stat
     assert_int_equal(green_set_data(target, V(5)), 0);
     fresh_one = named("fresh", give_back, NULL);
     waiting = suspended("waiting", echo);
+    gone = dead(NULL);
 
     green_set_trace(try_everything, target);
     assert_ptr_equal(green_switch(target, V(1)), V(1)); /* starts all the same */
@@ -279,7 +281,7 @@ static void all_but_looking_is_refused_in_a_hook_and_changes_nothing(void **stat
     assert_ptr_equal(green_getspecific(key), V(6));
     assert_ptr_equal(green_switch(waiting, V(3)), V(3));
     assert_ptr_equal(green_switch(fresh_one, V(4)), V(4));
-    free_all(target, fresh_one, waiting, foreign);
+    free_all(target, fresh_one, waiting, gone, foreign);
     assert_int_equal(green_key_delete(key), 0);
 }
 

@@ -147,6 +147,21 @@ static void make_theirs(void *arg)
     must(green_switch(theirs[A_DEAD], V(4)) == V(4));
 }
 
+static green_t *bare; /* dead, theirs, and has nothing */
+
+static void make_bare(void *arg)
+{
+    (void)arg;
+    must((bare = green_new(give_back, NULL)) != NULL);
+    must(green_switch(bare, V(1)) == V(1));
+}
+
+static void free_bare(void *arg)
+{
+    (void)arg;
+    must(green_free(bare) == 0);
+}
+
 static void run_theirs(void *arg)
 {
     must(green_switch(theirs[A_RUNNING], arg) == arg);
@@ -255,6 +270,17 @@ static int ask_while_it_only_looks(green_t *g, void *arg)
     must(unexpected(A_SUSPENDED, 7, EPERM) == 0); /* green_parent() only looks */
     must(green_state(theirs[A_SUSPENDED]) == GREEN_SUSPENDED);
     return 1;
+}
+
+static void nor_is_one_freed_that_has_nothing(void **state)
+{
+    (void)state;
+    struct helper thread;
+    helper_start(&thread);
+    helper_do(&thread, make_bare, NULL);
+    assert_refused(green_free(bare), EPERM);
+    helper_do(&thread, free_bare, NULL);
+    helper_end(&thread);
 }
 
 static void that_it_only_looks_is_said_before_whose_it_is(void **state)
@@ -526,6 +552,47 @@ static void a_child_that_is_gone_no_longer_counts(void **state)
         helper_do(&thread, free_their_parent, NULL);
     }
     helper_end(&thread);
+}
+
+static green_t *taken[2];
+
+/* A dead one and a parent of two; and blocks and stacks are waiting for more. */
+static void make_a_family_and_room(void *arg)
+{
+    green_t *others[6];
+    for (int i = 0; i < 6; i++)
+        must((others[i] = green_new(echo, NULL)) != NULL && green_switch(others[i], arg) == arg);
+    for (int i = 0; i < 6; i++)
+        must(green_free(others[i]) == 0);
+    make_bare(NULL);
+    must((their_parent = green_new(give_back, NULL)) != NULL);
+    for (int i = 0; i < 2; i++)
+        must((taken[i] = green_new(give_back, their_parent)) != NULL);
+}
+
+static void make_and_free_another(void *arg)
+{
+    (void)arg;
+    must(green_free(green_new(give_back, NULL)) == 0);
+}
+
+/* By its thread, whether it makes a green or frees one next. */
+static void a_child_that_was_taken_is_counted_soon(void **state)
+{
+    (void)state;
+    struct helper thread;
+    helper_start(&thread);
+    helper_do(&thread, make_a_family_and_room, V(1));
+    assert_int_equal(green_set_parent(taken[0], green_main()), 0);
+    helper_do(&thread, make_and_free_another, NULL);
+    assert_int_equal(green_set_parent(taken[1], green_main()), 0);
+    helper_do(&thread, free_bare, NULL);
+    helper_do(&thread, free_their_parent, NULL);
+    helper_end(&thread);
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_equal(green_switch(taken[i], V(2)), V(2));
+        assert_int_equal(green_free(taken[i]), 0);
+    }
 }
 
 /* Three families in another thread, each parent with two children. */
@@ -900,6 +967,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_call_is_a_cancellation_point), /* before any green has a guard */
         cmocka_unit_test(another_threads_greens_refuse_everything),
+        cmocka_unit_test(nor_is_one_freed_that_has_nothing),
         cmocka_unit_test(that_it_only_looks_is_said_before_whose_it_is),
         cmocka_unit_test(each_thread_has_a_main_of_its_own),
         cmocka_unit_test(a_new_green_can_be_taken_over_and_runs_in_the_new_thread),
@@ -908,6 +976,7 @@ int main(void)
         cmocka_unit_test(the_parents_count_is_right_whenever_it_is_freed),
         cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
         cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
+        cmocka_unit_test(a_child_that_was_taken_is_counted_soon),
         cmocka_unit_test(several_may_lose_children_before_their_thread_notices),
         cmocka_unit_test(and_it_may_notice_at_any_time),
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),

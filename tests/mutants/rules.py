@@ -101,7 +101,8 @@ REFUSALS = [
 FREED = [
     ('a released green with children can be touched', 'green.c',
      '        forbid(g);\n', '        ;\n'),
-    ('released greens wait to be used again', 'green.c', ' || self->stacks.watched', ''),
+    ('released greens wait to be used again', 'thread.c',
+     'self->stacks.watched ? 0 : GREEN__SPARES', 'GREEN__SPARES'),
 ]
 
 # Program, its arguments, its other sources, what the compiler is told.

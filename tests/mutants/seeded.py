@@ -33,7 +33,7 @@ TESTS = {
 
 # Test, file, what stands there, what it becomes.
 SEEDS = [
-    ('faults', 'green.c', 'no_name:\n    put_block(g);', 'no_name:'),
+    ('faults', 'green.c', 'no_name:\n    put_block(self, g);', 'no_name:'),
     ('faults', 'green.c', 'no_stack:\n    free(g->name);', 'no_stack:'),
     ('faults', 'local.c', '    if (locals == NULL)\n        return false;\n    if (g->locals',
      '    if (locals == NULL)\n        return true;\n    if (g->locals'),
@@ -44,7 +44,7 @@ SEEDS = [
      '        store(g->thread, self);\n        store(g->owner, load(self->id));',
      '        store(g->thread, self);'),
     ('threads', 'green.c', '    store(self->greens, load(self->greens) - 1);\n', ''),
-    ('leaks', 'green.c', '    free(g->name);\n    g->name = NULL;', '    g->name = NULL;'),
+    ('leaks', 'green.c', '    free(g->name);\n    if (g->children', '    if (g->children'),
     ('processes', 'link', '-Wl,-z,nodelete', ''),
     ('long run', 'local.c', '    free(g->locals);\n', ''),
 ]
