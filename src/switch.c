@@ -6,7 +6,8 @@
  * Every move is one of two.  The fast path of green_switch() enters a green
  * that is known to be started, living and ours, with a value.  Everything else
  * goes by deliver(), which finds who is to be entered, and then by the same
- * green__arch_switch().
+ * green__arch_switch().  Of the second kind, most first switches and most deaths
+ * have a short way, where it is known what deliver() would do.
  *
  * An error travels as GREEN_FAILED in place of the value and in errno, which
  * both sides share, being of one thread.
@@ -218,13 +219,11 @@ static void *unpack(struct parcel parcel)
 
 static _Noreturn void body(void *value);
 
-static inline void start(struct green__thread *self, green_t *g)
+static ALWAYS_INLINE void start(green_t *g)
 {
     g->sp = green__arch_first(green__base(g), body, g);
     atomic_signal_fence(memory_order_release); /* a profiler's signal may unwind through it */
-    green__set_life(g, GREEN__STARTED);
-    if (UNLIKELY(self->sanitized))
-        green__fiber_begin(&g->fiber, false);
+    green__change_life(g, GREEN__NEW, GREEN__STARTED);
 }
 
 /*
@@ -241,8 +240,11 @@ static ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t *from,
         while (load(to->life) == GREEN__DEAD)
             to = green__parent(to);
         bool is_new = load(to->life) == GREEN__NEW;
-        if (is_new && parcel->error == 0)
-            start(self, to);
+        if (is_new && parcel->error == 0) {
+            start(to);
+            if (UNLIKELY(self->sanitized))
+                green__fiber_begin(&to->fiber, false);
+        }
         store(self->current, to);
         if (UNLIKELY(self->trace != NULL))
             green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from,
@@ -280,7 +282,7 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 /* ---- The calls ------------------------------------------------------------------ */
 
-void *green__switch_slowly(green_t *g, void *value)
+static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t *g, void *value)
 {
     struct green__thread *self = green__settled();
     if (value == GREEN_FAILED) {
@@ -290,6 +292,20 @@ void *green__switch_slowly(green_t *g, void *value)
     if (!green__may_change(self, g))
         return GREEN_FAILED;
     return move(self, load(self->current), g, (struct parcel){.value = value});
+}
+
+/* The first into a green of ours, with nobody to be told: both are shown by the tag. */
+void *green__switch_slowly(green_t *g, void *value)
+{
+    struct green__thread *self = green__self;
+    if (LIKELY(g != NULL && value != GREEN_FAILED && load(g->life) == GREEN__NEW &&
+               load(g->owner) == load(self->tag))) {
+        green_t *me = load(self->current);
+        start(g);
+        store(self->current, g);
+        return enter(self, me, g, value);
+    }
+    return switch_by_all_rules(g, value);
 }
 
 /*
@@ -324,7 +340,7 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
         errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
-    return green__switch_slowly(green__parent(me), value);
+    return switch_by_all_rules(green__parent(me), value);
 }
 
 void *green_yield(void *value)
@@ -445,6 +461,22 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     green__arch_jump(target, unpack(parcel));
 }
 
+/*
+ * The same in a few steps for most, which leave a value to a parent that waits, and
+ * hold nothing.  Comes back if it is another death.
+ */
+static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *value)
+{
+    green_t *to = me->parent;
+    if (UNLIKELY(self->stacks.watched || me->deferred != NULL || me->locals != NULL ||
+                 me->stand_in != NULL || me->detached || load(to->enter) != load(self->tag)))
+        return;
+    green__change_life(me, GREEN__STARTED, GREEN__DEAD);
+    store(self->current, to);
+    green__stack_put(&self->stacks, &me->stack);
+    green__arch_jump(to->sp, value); /* without exceptions: to is open, and me has returned */
+}
+
 /* Runs what is to run at the end of the current green, and ends it. */
 static _Noreturn GREEN__NO_ASAN void wind_up(void *unused)
 {
@@ -469,7 +501,10 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     green_t *me = load(self->current);
     arrive(self, me);
     green__passes();
-    set_result(me, me->run(value));
+    value = me->run(value);
+    if (LIKELY(value != GREEN_FAILED))
+        die_plainly(self, me, value);
+    set_result(me, value);
     wind_up(NULL);
 }
 

@@ -62,17 +62,17 @@ static const int ceilings[2][THINGS][2] = {
      [SWITCH_FAST] = {    310,    310},
      [YIELD]       = {    610,    620},
      [YIELD_FAST]  = {    315,    315},
-     [LIFE]        = {   6220,   6260}},
+     [LIFE]        = {   3120,   3150}},
     {[SWITCH]      = {    595,    605},
      [SWITCH_FAST] = {    325,    325},
      [YIELD]       = {    600,    610},
      [YIELD_FAST]  = {    335,    335},
-     [LIFE]        = {   6450,   6490}},
+     [LIFE]        = {   3020,   3050}},
 };
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
 #if defined(__CET__) && (__CET__ & 1)
-static const int landing_pads[THINGS] = {[SWITCH] = 20, [YIELD] = 30, [LIFE] = 150};
+static const int landing_pads[THINGS] = {[SWITCH] = 20, [YIELD] = 30, [LIFE] = 80};
 #else
 static const int landing_pads[THINGS] = {0};
 #endif

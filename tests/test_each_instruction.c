@@ -18,7 +18,8 @@ enum { GREENS = 4, OWN_STACK = 1 << 16 /* below who begins */ };
 /* What the handler knows, and what it has seen that is wrong. */
 static green_t *main_green; /* no handler may ask for it */
 static green_t *volatile greens[GREENS];
-static volatile uintptr_t stacks[GREENS + 1][2]; /* from, to; the last is the thread's own */
+static green_t *volatile plain; /* has no name and no data */
+static volatile uintptr_t stacks[GREENS + 2][2]; /* from, to; then the thread's own, plain's */
 static volatile sig_atomic_t stepping;
 static unsigned long all_steps;
 static volatile unsigned long steps, not_running, another_running, misnamed, astray;
@@ -36,15 +37,17 @@ static void look(int signal, siginfo_t *info, void *context)
     const green_t *current = green_current(), *main = main_green;
     if (current == NULL || green_state(current) != GREEN_RUNNING)
         not_running++;
-    else if (strcmp(green_name(current), current == main ? "main" : "a green") != 0 ||
-             green_data(current) != (current == main ? NULL : &data))
+    else if (current == plain ? green_name(current) != NULL || green_data(current) != NULL
+                              : strcmp(green_name(current), current == main ? "main" : "a green") ||
+                                    green_data(current) != (current == main ? NULL : &data))
         misnamed++;
     for (int i = 0; i < GREENS; i++)
         running += greens[i] != NULL && greens[i] != current &&
                    green_state(greens[i]) == GREEN_RUNNING;
+    running += plain != NULL && plain != current && green_state(plain) == GREEN_RUNNING;
     if (running != 0)
         another_running++;
-    for (int i = 0; i <= GREENS; i++)
+    for (int i = 0; i < GREENS + 2; i++)
         in += (uintptr_t)HERE - stacks[i][0] < stacks[i][1] - stacks[i][0];
     if (in == 0) /* one may have the stack of one that is dead */
         astray++;
@@ -123,6 +126,23 @@ static void *leave(void *value)
     green_exit(value);
 }
 
+/* As short as a life can be, its block and its stack those of one before. */
+static void live_plainly(void)
+{
+    for (int i = 0; i < 2; i++) {
+        green_t *g = plain = green_new(give_back, NULL);
+        void *low;
+        size_t size;
+        must(g != NULL);
+        green_stack(g, &low, &size);
+        stacks[GREENS + 1][0] = (uintptr_t)low;
+        stacks[GREENS + 1][1] = (uintptr_t)low + size;
+        must(green_switch(g, V(1)) == V(1) && green_state(g) == GREEN_DEAD);
+        plain = NULL;
+        must(green_free(g) == 0);
+    }
+}
+
 static void lives(void)
 {
     for (int i = 0; i < 2; i++) { /* one on a stack that is lent */
@@ -138,6 +158,7 @@ static void lives(void)
     must(green_switch(make(3, leave, NULL, GREEN_DETACHED), V(4)) == V(4));
     for (int i = 0; i < 3; i++)
         drop(i);
+    live_plainly();
     green_trim(0);
 }
 
