@@ -58,21 +58,21 @@ enum { STATIC, SHARED };
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
-    {[SWITCH]      = {    620,    630},
-     [SWITCH_FAST] = {    310,    310},
-     [YIELD]       = {    610,    620},
-     [YIELD_FAST]  = {    315,    315},
-     [LIFE]        = {   3120,   3150}},
-    {[SWITCH]      = {    595,    605},
-     [SWITCH_FAST] = {    325,    325},
-     [YIELD]       = {    600,    610},
-     [YIELD_FAST]  = {    335,    335},
-     [LIFE]        = {   3020,   3050}},
+    {[SWITCH]      = {    480,    490},
+     [SWITCH_FAST] = {    300,    300},
+     [YIELD]       = {    510,    520},
+     [YIELD_FAST]  = {    300,    300},
+     [LIFE]        = {   3070,   3100}},
+    {[SWITCH]      = {    485,    495},
+     [SWITCH_FAST] = {    315,    315},
+     [YIELD]       = {    515,    525},
+     [YIELD_FAST]  = {    320,    320},
+     [LIFE]        = {   2990,   3020}},
 };
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
 #if defined(__CET__) && (__CET__ & 1)
-static const int landing_pads[THINGS] = {[SWITCH] = 20, [YIELD] = 30, [LIFE] = 80};
+static const int landing_pads[THINGS] = {[SWITCH] = 10, [YIELD] = 15, [LIFE] = 90};
 #else
 static const int landing_pads[THINGS] = {0};
 #endif
