@@ -292,11 +292,10 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
 }
 
 /* It is made: nothing can fail any more. */
-static inline green_t *count_in(struct green__thread *self, green_t *g, green_t *parent)
+static inline void count_in(struct green__thread *self, green_t *parent)
 {
     gain_child(parent);
     store(self->greens, load(self->greens) + 1);
-    return g;
 }
 
 /* Its handle is gone. */
@@ -347,7 +346,10 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
     init(g, self, run, parent);
     g->detached = (options->flags & GREEN_DETACHED) != 0;
     g->data = options->data;
-    return furnish(self, g, options) != NULL ? count_in(self, g, parent) : NULL;
+    if (furnish(self, g, options) == NULL)
+        return NULL;
+    count_in(self, parent);
+    return g;
 }
 
 /*
@@ -365,7 +367,8 @@ green_t *green_new(green_fn *run, green_t *parent)
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
         take_spare(self);
         init(g, self, run, under);
-        return count_in(self, g, under);
+        count_in(self, under);
+        return g;
     }
     return make(run, parent, &defaults);
 }
