@@ -51,8 +51,8 @@ SEEDS = [
 
 # A frame that is left too early: only a signal in between shows it.
 if os.uname().machine == 'x86_64':
-    SEEDS.append(('signals', 'arch/x86_64/switch.S', '.Lresume:',
-                  '.Lresume:\n        addq $400, %rsp\n        pause\n        subq $400, %rsp'))
+    SEEDS.append(('signals', 'arch/x86_64/switch.S', '.Lmodes_done:',
+                  '.Lmodes_done:\n        addq $400, %rsp\n        pause\n        subq $400, %rsp'))
 elif os.uname().machine == 'aarch64':
     SEEDS.append(('signals', 'arch/aarch64/switch.S', '.Lresume:',
                   '.Lresume:\n        add sp, sp, #408\n        yield\n        sub sp, sp, #408'))

@@ -29,8 +29,8 @@
  *           |  rbp: zero        |   8
  *     low   |  where to resume  |   0   <- saved stack pointer
  */
-#define GREEN__FRAME_MXCSR -8
-#define GREEN__FRAME_X87 -4
+#define GREEN__FRAME_MXCSR (-8)
+#define GREEN__FRAME_X87 (-4)
 #define GREEN__FRAME_RETURN 56
 #define GREEN__FRAME_SIZE 64 /* above the saved stack pointer */
 
