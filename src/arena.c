@@ -44,7 +44,7 @@
 
 /* A stack that uses more than this is deep, however deep. */
 #define COUNT_MOST ((size_t)16 << 20)
-_Static_assert(COUNT_MOST / 4096 < 1 << 15, "as many pages as a slot can tell");
+_Static_assert(COUNT_MOST / 4096 <= UINT16_MAX, "as many pages as a slot can tell");
 
 /* Kinds of slots whose size has the same hash. */
 struct kinds {
@@ -119,7 +119,7 @@ void green__slot_count(struct green__slot *slot)
         for (size_t i = 0; i < n / page; i++)
             pages += resident[i] & 1;
     }
-    slot->pages = pages & 0x7fff;
+    slot->pages = (uint16_t)pages;
 }
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)

@@ -133,7 +133,7 @@ static inline void green__tell_atomics(green_t *g)
 struct green__thread {
     /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;
-    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag() alone */
+    _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag(), or at its end */
     green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
     uint64_t call_tag;        /* tag, but GREEN__TAG_SLOW if exceptions are to be looked at */
     green__word *exceptions;  /* the thread's __cxa_eh_globals: two words; or NULL: no C++ */

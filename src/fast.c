@@ -5,8 +5,9 @@
  * Programs carry a copy of green_fast.h.  So when an assertion fails here, or
  * when one of these fields, the top words of a suspended stack, or what a
  * resumed one is promised changes its meaning, then change green_fast.h and
- * count the symbol up, there and in core.h: old programs then fail to link or
- * load, instead of running into the new library.
+ * count the symbol up, there and in arch.h: old programs then fail to link or
+ * load, instead of running into the new library.  It counts from the first
+ * release on, before which there are no old programs.
  */
 #include "arch/arch.h"
 #include "core.h"

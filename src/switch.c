@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The transfer of control: switch, throw, start, death (rules 3 to 6, 9 to 13).
- * Only this file moves it, and says who is current.
+ * Only this file moves it, and says who is current, together with the port's
+ * switch.S if that has green_switch().
  *
  * Every move is one of two.  The fast path of green_switch() enters a green
  * that is known to be started, living and ours, with a value.  Everything else
@@ -469,12 +470,12 @@ static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_
 {
     green_t *to = me->parent;
     if (UNLIKELY(self->stacks.watched || me->deferred != NULL || me->locals != NULL ||
-                 me->stand_in != NULL || me->detached || load(to->enter) != load(self->tag)))
+                 me->stand_in != NULL || me->detached || !is_open(self, to)))
         return;
     green__change_life(me, GREEN__STARTED, GREEN__DEAD);
     store(self->current, to);
     green__stack_put(&self->stacks, &me->stack);
-    green__arch_jump(to->sp, value); /* without exceptions: to is open, and me has returned */
+    green__arch_jump(to->sp, value);
 }
 
 /* Runs what is to run at the end of the current green, and ends it. */

@@ -104,6 +104,7 @@ static GREEN__NO_ASAN void end_thread(void *value)
     atomic_store_explicit(&self->id, 0, memory_order_release);
     store(self->current, NULL);
     store(self->tag, GREEN__TAG_SLOW);
+    self->call_tag = GREEN__TAG_SLOW;
     self->trace = NULL;
     self->trace_data = NULL;
     self->looking = 0;

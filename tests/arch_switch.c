@@ -13,6 +13,8 @@
 #include <ucontext.h>
 #include <unwind.h>
 
+#include <green_fast.h>
+
 #include "arch/arch.h"
 #include "registers.h"
 #include "stepping.h"
@@ -100,6 +102,15 @@ static void *leave(void *from, void *value)
     return green__arch_switch(&me->sp, to->sp, value);
 }
 
+/* As a program does with green_fast.h, which does not keep the modes. */
+static void *leave_inlined(void *from, void *value)
+{
+    struct side *me = from, *to = &sides[me == sides];
+    return green_private_enter((struct green_private *)me, (struct green_private *)to, value);
+}
+
+static void *(*leaves[2])(void *, void *) = { leave, leave }; /* by side */
+
 /* To stop at single instructions is slow: so only around what is looked at. */
 static volatile sig_atomic_t stops_wanted, stopping;
 
@@ -135,10 +146,11 @@ static void *leave_with_pattern(struct side *me, void *value)
         me->in[5] = (me->in[5] & ~(uint64_t)0xffff) | me->in[7];
 #endif
     begin_stops();
-    result = registers_call(AS_CALL(leave), me, value, me->in, me->out);
+    result = registers_call(AS_CALL(leaves[me - sides]), me, value, me->in, me->out);
     end_stops();
     calls++;
-    for (uint32_t w = 0; w < registers_count; w++)
+    for (uint32_t w = 0; w < (leaves[me - sides] == leave ? registers_count : registers_control);
+         w++)
         if (((me->in[w] ^ me->out[w]) & registers_mask[w] & settable[w]) != 0)
             changed++;
     return result;
@@ -546,12 +558,13 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     walk->after += walk->there && pc != 0; /* 0: the end */
     if (walk->there)
         walk->end = call_frame;
-    /* The target, to which nobody has gone yet. */
+    /* The target, to which nobody has gone yet: what is not among its top words. */
     if (walk->after == 1 && in_switch(pc) && stopped_at < (uintptr_t)green__arch_entry)
         for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-            walk->wrong +=
-                _Unwind_GetGR(context, columns[i]) != interrupted_register(walk->context, i);
-    if (walk->there && in_switch(pc) && stopped_at >= (uintptr_t)green__arch_entry) {
+            walk->wrong += columns[i] != TOP_1 && columns[i] != TOP_2 &&
+                           _Unwind_GetGR(context, columns[i]) !=
+                               interrupted_register(walk->context, i);
+    if (walk->there && walk->after > 0 && in_switch(pc)) {
         /* One that is suspended, where others wait as it waits: by its top words. */
         const uint64_t *on_top = sides[is_second((void *)call_frame)].sp;
         walk->wrong += _Unwind_GetGR(context, TOP_1) != on_top[1];
@@ -722,6 +735,18 @@ static void at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_or
     leave_with_pattern(&sides[0], V(0)); /* both wait in a switch */
     finds_all_in_order(there_and_back,
                        (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
+}
+
+static void so_they_do_if_the_other_waits_inlined(void **state)
+{
+    (void)state;
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    leaves[1] = leave_inlined;
+    sides[1].sp = new_stack(bounce);
+    leave_with_pattern(&sides[0], V(0));
+    finds_all_in_order(there_and_back,
+                       (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
+    leaves[1] = leave;
 }
 
 static void jump_with_pattern(void *value)
@@ -978,6 +1003,7 @@ int main(void)
 #endif
         cmocka_unit_test(only_modes_that_differ_are_written),
         cmocka_unit_test(at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order),
+        cmocka_unit_test(so_they_do_if_the_other_waits_inlined),
         cmocka_unit_test(so_they_do_at_each_of_a_jump),
         cmocka_unit_test(where_a_stack_without_owner_starts_an_unwinder_finds_its_end),
         cmocka_unit_test(else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run),

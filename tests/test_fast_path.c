@@ -143,6 +143,23 @@ static int keeps(int ours, int theirs)
     return wrong;
 }
 
+/* As does one that leaves a catch block by longjmp(), where nothing ends the handler. */
+static void *end_while_handling(void *value)
+{
+    state_of_exceptions[(intptr_t)value] = 5;
+    return value;
+}
+
+static int leaves_none(int which)
+{
+    green_t *g = green_new(end_while_handling, NULL);
+    green_switch(g, V(which));
+    int wrong = state_of_exceptions[0] != 0 || state_of_exceptions[1] != 0;
+    state_of_exceptions[0] = state_of_exceptions[1] = 0;
+    green_free(g);
+    return wrong;
+}
+
 static void *keep_all(void *unused)
 {
     uintptr_t words[2] = { 0, 0 };
@@ -151,6 +168,8 @@ static void *keep_all(void *unused)
     state_of_exceptions = words;
     for (int i = 0; i < 4; i++)
         wrong += keeps(i & 1, i >> 1);
+    for (int i = 0; i < 2; i++)
+        wrong += leaves_none(i);
     return V(wrong);
 }
 

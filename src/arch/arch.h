@@ -4,7 +4,8 @@
 /*
  * The contract of a port.  This file, asm.h and green_fast.h are the only
  * places that ask which CPU this is; the rest of libgreen knows no register,
- * and a port knows no greens: a saved stack pointer, a value, an entry is all.
+ * and a port knows no greens, but for one exception below: a saved stack pointer,
+ * a value, an entry is all.
  *
  * How a switch works
  * ------------------
@@ -69,7 +70,7 @@
  * What a port provides
  * --------------------
  * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame
- * green__arch_switch() leaves, its offsets, a struct with static asserts that
+ * a switch leaves, its offsets, a struct with static asserts that
  * the two agree, and the inline functions declared at the end of this file.
  * src/arch/<cpu>/switch.S: the routines declared below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
@@ -159,7 +160,7 @@ void green__arch_entry(void);
 /* The return address of its call: a frame that is there is a stack's last. */
 extern const char green__arch_entry_called[];
 
-/* Where a stack is resumed that green__arch_switch() has suspended. */
+/* Where a stack is resumed that a switch out of line has suspended. */
 extern const char green__arch_resumed[];
 
 /*

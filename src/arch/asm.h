@@ -33,6 +33,15 @@
         .cfi_startproc
 .endm
 
+/* One that the code before falls into: right behind that. */
+.macro green_part name
+        .globl  \name
+        .hidden \name
+        .type   \name, %function
+\name:
+        .cfi_startproc
+.endm
+
 /* A second name for a place in one. */
 .macro green_label name
         .globl  \name

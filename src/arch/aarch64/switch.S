@@ -65,13 +65,14 @@ green_function green__arch_switch
         add     sp, x1, #8
         /*
          * At this point we stand on the target's stack, about to go on where it
-         * was suspended: its resume address, unsigned, is our return address.
+         * was suspended: its resume address, unsigned, is our return address, and
+         * the two words after it are on top.
          */
         green_flip_signed
         .cfi_def_cfa sp, 0
         .cfi_register x30, x9
-        .cfi_same_value x29
-        .cfi_same_value x19
+        .cfi_offset x29, 0
+        .cfi_offset x19, 8
         .cfi_same_value x20
         .cfi_same_value x21
         .cfi_same_value x22
@@ -150,6 +151,8 @@ green_function green__arch_jump
         ldr     x9, [x0]
         add     sp, x0, #8
         .cfi_register x30, x9           /* as in green__arch_switch */
+        .cfi_offset x29, 0
+        .cfi_offset x19, 8
         mov     x0, x1
         br      x9
         brk     #1

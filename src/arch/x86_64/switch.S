@@ -83,13 +83,18 @@ green_public green_switch
         movq    %rdi, GREEN__GROUP_CURRENT(%rcx)
         movq    %rsi, %rax
         movq    GREEN__OWNER_SP(%rdi), %rsi
+green_end green_switch                  /* falls into: */
 
-        /*
-         * Suspend ourselves.  At this point rax holds the value, rdx points at where
-         * our stack pointer is to be saved, rsi is the target's, and MXCSR is read.
-         *
-         *     r8   where we shall go on
-         */
+/*
+ * The switch itself, a function of its own to those who name frames.  At this point
+ * MXCSR is read, and
+ *
+ *     rax  value
+ *     rdx  where the stack pointer of the one who leaves is stored
+ *     rsi  the saved stack pointer of the one who goes on
+ *     r8   where we shall go on
+ */
+green_part green__arch_suspend
 .Lsuspend:
         fnstcw  GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
         push_saved %r15, 16
@@ -109,12 +114,13 @@ green_public green_switch
         leaq    8(%rsi), %rsp
         /*
          * At this point we stand on the target's stack, about to go on where it
-         * was suspended: its resume address is our return address.
+         * was suspended: its resume address is our return address, and the two words
+         * after it are on top.
          */
         .cfi_remember_state             /* this is how we shall be resumed, but for one word */
         .cfi_def_cfa %rsp, 0
-        .cfi_same_value %rbx
-        .cfi_same_value %rbp
+        .cfi_offset %rbp, 0
+        .cfi_offset %rbx, 8
         .cfi_same_value %r12
         .cfi_same_value %r13
         .cfi_same_value %r14
@@ -145,6 +151,8 @@ green_public green_switch
 
         /* A stack that something else has suspended, or a new one. */
 .Lelsewhere:
+        .cfi_offset %rbp, 0             /* as before the jump */
+        .cfi_offset %rbx, 8
         green_jump_back
         /*
          * Nobody comes by here.  The trap is there for unwinders that look up
@@ -224,7 +232,7 @@ green_public green_switch
         je      .Lenter
 .Lslowly:
         jmp     green__switch_slowly
-green_end green_switch
+green_end green__arch_suspend
 
 /*
  * _Noreturn void green__arch_jump(void *target, void *value)
@@ -237,7 +245,9 @@ green_function green__arch_jump
         green_landing_pad
         movq    %rsi, %rax
         leaq    8(%rdi), %rsp
-        .cfi_def_cfa %rsp, 0            /* as in green_switch */
+        .cfi_def_cfa %rsp, 0            /* as in green__arch_suspend */
+        .cfi_offset %rbp, 0
+        .cfi_offset %rbx, 8
         green_jump_back
         ud2
 green_end green__arch_jump
