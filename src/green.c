@@ -29,6 +29,10 @@ static inline green_t *take_block(struct green__thread *self)
     if (self->spare != NULL)
         return take_spare(self);
     green_t *g = malloc(sizeof *g);
+    if (g == NULL) { /* cached stacks may be what fills the address space */
+        (void)green__stack_trim(&self->stacks, 0);
+        g = malloc(sizeof *g);
+    }
     if (g == NULL)
         return NULL;
     green__given(g, offsetof(green_t, life)); /* what green_fast.h reads */

@@ -594,6 +594,35 @@ static void a_green_has_its_guard_or_is_not_made(void **state)
     }
 }
 
+/* A block that the system refuses may be had for the stacks that wait. */
+static void for_a_block_cached_stacks_are_given_back(void **state)
+{
+    static _Alignas(16) char room[32 << 10]; /* of many, none of which runs */
+    const green_options_t lent = { .stack = room, .stack_size = sizeof room };
+    enum { MANY = 1100 }; /* more than blocks wait in a thread */
+    static green_t *greens[MANY + 1];
+    green_stats_t stats;
+    (void)state;
+    if (STRESSED || under_valgrind())
+        skip_because("no stacks wait, or no blocks");
+    for (int i = 0; i < 10; i++)
+        greens[i] = green_new(echo, NULL);
+    for (int i = 0; i < 10; i++)
+        assert_true(green_switch(greens[i], V(1)) == V(1) && green_free(greens[i]) == 0);
+    for (int i = 0; i < MANY; i++)
+        assert_non_null(greens[i] = green_new_with(echo, NULL, &lent));
+    assert_int_equal(green_stats(&stats, sizeof stats), 0);
+    assert_true(stats.stacks_cached >= 10);
+    fail_at(1);
+    greens[MANY] = green_new_with(echo, NULL, &lent);
+    fail_no_more();
+    assert_non_null(greens[MANY]);
+    assert_int_equal(green_stats(&stats, sizeof stats), 0);
+    assert_int_equal(stats.stacks_cached, 0);
+    for (int i = 0; i <= MANY; i++)
+        assert_int_equal(green_free(greens[i]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -604,6 +633,7 @@ int main(void)
         cmocka_unit_test(a_single_failure_is_enomem_or_got_over),
         cmocka_unit_test(on_a_lent_stack_it_needs_little_and_may_fail_too),
         cmocka_unit_test(no_switch_fails_for_want_of_memory),
+        cmocka_unit_test(for_a_block_cached_stacks_are_given_back),
         cmocka_unit_test(hand_overs_ask_for_nothing),
         cmocka_unit_test(a_backtrace_without_memory_says_so_or_needs_none),
         cmocka_unit_test(what_one_has_freed_is_enough_for_the_next),
