@@ -365,7 +365,7 @@ green_t *green_new(green_fn *run, green_t *parent)
     static const green_options_t defaults;
     struct green__thread *self = green__self;
     green_t *g = self->spare;
-    green_t *under = parent != NULL ? parent : load(self->current);
+    green_t *under = UNLIKELY(parent != NULL) ? parent : load(self->current);
     if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
                load(self->bereaved) == NULL &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
