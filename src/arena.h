@@ -28,9 +28,6 @@
 
 #include "stack.h"
 
-/* Room above a stack of the asked size, so that not all tops share one page offset. */
-#define GREEN__SPREAD ((size_t)4096)
-
 /* struct green__slot is in stack.h. */
 struct green__arena {
     char *memory;              /* slot 0 */

@@ -108,8 +108,10 @@ struct green {
 
     green_t *next, *prev;     /* the thread's STARTED greens, round from main */
 
-    green_fn *run;
-    void *result;             /* at its end: what run returned or green_exit() got */
+    union {
+        green_fn *run;        /* until it is called */
+        void *result;         /* at its end: what run returned or green_exit() got */
+    };
     struct green__stack stack;
 };
 

@@ -231,7 +231,7 @@ static RARE void make_room(struct green__stack_cache *cache, size_t pages)
 
 static void keep(struct green__stack_cache *cache, struct green__slot *slot)
 {
-    struct green__stack_kind *kind = find_kind(cache, slot->made);
+    struct green__stack_kind *kind = find_kind(cache, green__stack_made(slot->word));
 
     if (slot->uses == 0)
         count_pages(slot);
@@ -272,8 +272,8 @@ static void measure(struct green__slot *slot)
 {
     const struct green__arena *arena = green__slot_arena(slot);
     size_t colour = slot->index / SPREAD_SHARE * SPREAD_STEP % SPREAD_RANGE;
-    slot->size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
-    slot->made = green__stack_word(arena->size, arena->guard != 0);
+    size_t size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
+    slot->word = green__stack_word(size, arena->guard != 0);
 }
 
 /* Gets one that no warm stack of the kind used last will do for. */
@@ -323,7 +323,7 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
             errno = ENOMEM;
             return -1;
         }
-        *stack = (struct green__stack){.low = slot->low, .size = slot->size, .slot = slot};
+        *stack = (struct green__stack){.low = slot->low, .size = slot->word >> 1, .slot = slot};
         green__stack_count(&cache->live, 1);
     }
     if (cache->watched)
@@ -350,7 +350,7 @@ static RARE void tell_of_end(const struct green__stack *stack)
 /* Whether keep() has more to do with a slot than to push it. */
 static inline bool is_due(const struct green__stack_cache *cache, const struct green__slot *slot)
 {
-    return slot->made != cache->kinds[0].made || slot->uses == 0 ||
+    return green__stack_made(slot->word) != cache->kinds[0].made || slot->uses == 0 ||
            cache->pages + slot->pages > cache->most_pages;
 }
 

@@ -33,12 +33,14 @@ struct green__stack {
     unsigned valgrind;        /* such memory's number there */
 };
 
+/* Room above a stack of the asked size, so that not all tops share one page offset. */
+#define GREEN__SPREAD ((size_t)4096)
+
 /* A place for a stack, cut from an arena: see arena.h. */
 struct green__slot {
     struct green__slot *next; /* in the list it is in */
     char *low;                /* of the stack; NULL until it has its guard, if it shall have one */
-    size_t size;              /* of the stack; set when it is first handed out, as is: */
-    size_t made;              /* what it is, see green__stack_word() */
+    size_t word;              /* of the stack with its spread; set when it is first handed out */
     uint32_t index;           /* in its arena; set when it first leaves home */
     uint16_t uses;            /* stack.c: how often until its pages are counted again */
     uint16_t pages;           /* resident, as counted last */
@@ -48,6 +50,12 @@ struct green__slot {
 static inline size_t green__stack_word(size_t size, bool guarded)
 {
     return size << 1 | guarded;
+}
+
+/* The same of a stack without its spread, which is less than a page. */
+static inline size_t green__stack_made(size_t word)
+{
+    return word & ~(2 * GREEN__SPREAD - 2);
 }
 
 /* Stacks of one kind in a cache. */
@@ -109,7 +117,7 @@ static inline bool green__stack_get_warm(struct green__stack_cache *cache, size_
     green__stack_count(&cache->warm, (size_t)-1);
     green__stack_count(&cache->live, 1);
     stack->low = slot->low;
-    stack->size = slot->size;
+    stack->size = slot->word >> 1;
     stack->slot = slot;
     return true;
 }
