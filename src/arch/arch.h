@@ -69,9 +69,9 @@
  *
  * What a port provides
  * --------------------
- * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame
- * a switch leaves, its offsets, a struct with static asserts that
- * the two agree, and the inline functions declared at the end of this file.
+ * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame a
+ * switch leaves, its offsets, a struct with static asserts that the two agree, and
+ * the inline functions declared at the end of this file.
  * src/arch/<cpu>/switch.S: the routines declared below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
  * instruction, and nothing that asm.h can do for it.
@@ -87,7 +87,7 @@
  *
  * A port whose frame.h defines GREEN__ARCH_SWITCHES has green_switch() in its
  * switch.S, where nothing is lost between its checks and the switch: the fast path
- * as switch.c has it for the other ports, on a jump to green__switch_slowly() in
+ * as switch.c has it for the other ports, and a jump to green__switch_slowly() in
  * all other cases.  It is the one thing of a port that knows greens.
  *
  * Leave by an indirect jump, not by a return: return predictors keep a stack

@@ -16,10 +16,9 @@
  *     low   |  MXCSR            |  -8
  *
  * The control words are in the red zone (3.2.2 "The Stack Frame"), so that no
- * instruction need make room for them: whoever puts something on a suspended
- * stack leaves GREEN__ARCH_RED_ZONE bytes below its stack pointer,
+ * instruction need make room for them: see GREEN__ARCH_RED_ZONE in arch.h.
  *
- * and what green__arch_first() puts at the top of a new stack:
+ * What green__arch_first() puts at the top of a new stack:
  *
  *     high  |  unused           |  48   <- top is the next address
  *           |  owner            |  40

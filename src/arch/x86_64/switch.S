@@ -30,6 +30,15 @@
         .cfi_restore \register
 .endm
 
+.macro pop_all_saved
+        pop_saved %rbp, 48
+        pop_saved %rbx, 40
+        pop_saved %r12, 32
+        pop_saved %r13, 24
+        pop_saved %r14, 16
+        pop_saved %r15, 8
+.endm
+
 /*
  * void *green__arch_switch(void **save, void *target, void *value)
  *
@@ -71,9 +80,9 @@ green_public green_switch
         cmpq    %rdi, %rdx
         je      .Lslowly
         /*
-         * CPUs take six instructions a cycle, but stmxcsr alone: it comes where six
-         * have gone, a call's first.  The words lie in the red zone, above which the
-         * pushes stay.
+         * While stmxcsr is decoded nothing else is (Intel's Golden Cove), so it comes
+         * when six are: what one cycle takes.  It writes into the red zone, where the
+         * pushes will leave room.
          */
         stmxcsr GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
         movq    GREEN__OWNER_ENTER(%rdi), %r8
@@ -133,12 +142,7 @@ green_part green__arch_suspend
          */
         .cfi_restore_state
         .cfi_def_cfa %rsp, 56
-        pop_saved %rbp, 48
-        pop_saved %rbx, 40
-        pop_saved %r12, 32
-        pop_saved %r13, 24
-        pop_saved %r14, 16
-        pop_saved %r15, 8
+        pop_all_saved
         cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
         jne     .Lmodes
         cmpl    %edx, GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
@@ -173,12 +177,7 @@ green_part green__arch_suspend
          */
 .Lresume:
         green_label green__arch_resumed
-        pop_saved %rbp, 48
-        pop_saved %rbx, 40
-        pop_saved %r12, 32
-        pop_saved %r13, 24
-        pop_saved %r14, 16
-        pop_saved %r15, 8
+        pop_all_saved
 
         /*
          * Rare: a rounding mode or a mask differs, or nobody has read them.  The
