@@ -54,48 +54,15 @@ static _Atomic(size_t) live_without;
 
 /* ---- The cache ----------------------------------------------------------- */
 
-static void push(struct green__slot **list, struct green__slot *slot)
-{
-    slot->next = *list;
-    *list = slot;
-}
-
-static struct green__slot *pop(struct green__slot **list)
-{
-    struct green__slot *slot = *list;
-    if (slot != NULL)
-        *list = slot->next;
-    return slot;
-}
-
-static void push_warm(struct green__stack_cache *cache, struct green__stack_kind *kind,
-                      struct green__slot *slot)
-{
-    push(&kind->warm, slot);
-    cache->pages += slot->pages;
-    green__stack_count(&cache->warm, 1);
-}
-
-static struct green__slot *pop_warm(struct green__stack_cache *cache,
-                                    struct green__stack_kind *kind)
-{
-    struct green__slot *slot = pop(&kind->warm);
-    if (slot != NULL) {
-        cache->pages -= slot->pages;
-        green__stack_count(&cache->warm, (size_t)-1);
-    }
-    return slot;
-}
-
 static void push_cold(struct green__stack_kind *kind, struct green__slot *slot)
 {
-    push(&kind->cold, slot);
+    green__slot_push(&kind->cold, slot);
     kind->colds++;
 }
 
 static struct green__slot *pop_cold(struct green__stack_kind *kind)
 {
-    struct green__slot *slot = pop(&kind->cold);
+    struct green__slot *slot = green__slot_pop(&kind->cold);
     kind->colds -= slot != NULL;
     return slot;
 }
@@ -105,7 +72,7 @@ static void send_home(struct green__stack_kind *kind, unsigned n)
 {
     struct green__slot *going = NULL;
     for (; n > 0 && kind->cold != NULL; n--)
-        push(&going, pop_cold(kind));
+        green__slot_push(&going, pop_cold(kind));
     green__arena_give(going);
 }
 
@@ -120,8 +87,8 @@ static RARE void retire(struct green__stack_kind *kind, struct green__slot *slot
 static void empty(struct green__stack_cache *cache, struct green__stack_kind *kind)
 {
     struct green__slot *slot, *going = NULL;
-    while ((slot = pop_warm(cache, kind)) != NULL)
-        push(&going, slot);
+    while ((slot = green__stack_pop_warm(cache, kind)) != NULL)
+        green__slot_push(&going, slot);
     green__arena_give(going);
     send_home(kind, kind->colds);
     *kind = (struct green__stack_kind){0};
@@ -165,7 +132,7 @@ static bool cool_one(struct green__stack_cache *cache, size_t *given)
     if (at == 0)
         return false;
     struct green__stack_kind *kind = &cache->kinds[at - 1];
-    struct green__slot *slot = pop_warm(cache, kind);
+    struct green__slot *slot = green__stack_pop_warm(cache, kind);
     *given += green__slot_clear(slot, NULL);
     retire(kind, slot);
     return true;
@@ -180,9 +147,9 @@ static bool fill(struct green__stack_cache *cache, struct green__stack_kind *kin
         green__arena_take(kind->made >> 1, guard_of(kind->made), kind->batch, &count);
     if (kind->batch < BATCH)
         kind->batch *= 2;
-    while ((slot = pop(&taken)) != NULL) {
+    while ((slot = green__slot_pop(&taken)) != NULL) {
         if (slot->pages != 0)
-            push_warm(cache, kind, slot);
+            green__stack_push_warm(cache, kind, slot);
         else
             push_cold(kind, slot);
     }
@@ -191,7 +158,7 @@ static bool fill(struct green__stack_cache *cache, struct green__stack_kind *kin
 
 static struct green__slot *take(struct green__stack_cache *cache, struct green__stack_kind *kind)
 {
-    struct green__slot *slot = pop_warm(cache, kind);
+    struct green__slot *slot = green__stack_pop_warm(cache, kind);
     return slot != NULL ? slot : pop_cold(kind);
 }
 
@@ -242,7 +209,7 @@ static void keep(struct green__stack_cache *cache, struct green__slot *slot)
     slot->uses--;
     if (cache->pages + slot->pages > cache->most_pages)
         make_room(cache, slot->pages);
-    push_warm(cache, kind, slot);
+    green__stack_push_warm(cache, kind, slot);
 }
 
 /* ---- What greens see ------------------------------------------------------- */
@@ -347,13 +314,6 @@ static RARE void tell_of_end(const struct green__stack *stack)
         green__valgrind_unuse(stack->low, stack->size);
 }
 
-/* Whether keep() has more to do with a slot than to push it. */
-static inline bool is_due(const struct green__stack_cache *cache, const struct green__slot *slot)
-{
-    return green__stack_made(slot->word) != cache->kinds[0].made || slot->uses == 0 ||
-           cache->pages + slot->pages > cache->most_pages;
-}
-
 /* Where there is more to do, somebody to be told, or no cache for it. */
 static RARE void put_otherwise(struct green__stack_cache *cache, struct green__stack *stack)
 {
@@ -378,15 +338,8 @@ static RARE void put_otherwise(struct green__stack_cache *cache, struct green__s
 
 void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
 {
-    struct green__slot *slot = stack->slot;
-    if (slot == NULL || cache == NULL || cache->watched || is_due(cache, slot)) {
+    if (cache == NULL || cache->watched || !green__stack_put_warm(cache, stack))
         put_otherwise(cache, stack);
-        return;
-    }
-    slot->uses--;
-    push_warm(cache, &cache->kinds[0], slot);
-    green__stack_count(&cache->live, (size_t)-1);
-    *stack = (struct green__stack){0};
 }
 
 size_t green__stack_guard(const struct green__stack *stack)

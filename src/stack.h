@@ -95,10 +95,44 @@ struct green__stack_counts {
  */
 bool green__stack_valid(const void *memory, size_t size);
 
+/* Lists of slots. */
+static inline void green__slot_push(struct green__slot **list, struct green__slot *slot)
+{
+    slot->next = *list;
+    *list = slot;
+}
+
+static inline struct green__slot *green__slot_pop(struct green__slot **list)
+{
+    struct green__slot *slot = *list;
+    if (slot != NULL)
+        *list = slot->next;
+    return slot;
+}
+
 static inline void green__stack_count(_Atomic(size_t) *counter, size_t n)
 {
     size_t value = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, value + n, memory_order_relaxed);
+}
+
+static inline void green__stack_push_warm(struct green__stack_cache *cache,
+                                          struct green__stack_kind *kind, struct green__slot *slot)
+{
+    green__slot_push(&kind->warm, slot);
+    cache->pages += slot->pages;
+    green__stack_count(&cache->warm, 1);
+}
+
+static inline struct green__slot *green__stack_pop_warm(struct green__stack_cache *cache,
+                                                        struct green__stack_kind *kind)
+{
+    struct green__slot *slot = green__slot_pop(&kind->warm);
+    if (slot != NULL) {
+        cache->pages -= slot->pages;
+        green__stack_count(&cache->warm, (size_t)-1);
+    }
+    return slot;
 }
 
 /*
@@ -108,18 +142,35 @@ static inline void green__stack_count(_Atomic(size_t) *counter, size_t n)
 static inline bool green__stack_get_warm(struct green__stack_cache *cache, size_t asked,
                                          struct green__stack *stack)
 {
-    struct green__stack_kind *last = &cache->kinds[0];
-    struct green__slot *slot = last->warm;
-    if (slot == NULL || last->asked != asked)
+    struct green__slot *slot;
+    if (cache->kinds[0].asked != asked ||
+        (slot = green__stack_pop_warm(cache, &cache->kinds[0])) == NULL)
         return false;
-    last->warm = slot->next;
-    cache->pages -= slot->pages;
-    green__stack_count(&cache->warm, (size_t)-1);
     green__stack_count(&cache->live, 1);
     stack->low = slot->low;
     stack->size = slot->word >> 1;
     stack->slot = slot;
     return true;
+}
+
+/*
+ * Puts one into a cache that is not watched, if it is of the kind used last, there is
+ * room for it and its pages need not be counted; else does nothing and returns false.
+ */
+static inline bool green__stack_put_warm(struct green__stack_cache *cache,
+                                         struct green__stack *stack)
+{
+    struct green__stack_kind *last = &cache->kinds[0];
+    struct green__slot *slot = stack->slot;
+    if (slot != NULL && green__stack_made(slot->word) == last->made && slot->uses != 0 &&
+        cache->pages + slot->pages <= cache->most_pages) {
+        slot->uses--;
+        green__stack_push_warm(cache, last, slot);
+        green__stack_count(&cache->live, (size_t)-1);
+        *stack = (struct green__stack){0};
+        return true;
+    }
+    return false;
 }
 
 /*

@@ -218,7 +218,8 @@ static void *unpack(struct parcel parcel)
     return GREEN_FAILED;
 }
 
-static _Noreturn void body(void *value);
+/* Hot, as gcc takes a function that does not return for one to be small, not quick. */
+static __attribute__((hot)) _Noreturn void body(void *value);
 
 static ALWAYS_INLINE void start(green_t *g)
 {
@@ -469,12 +470,13 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
 static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *value)
 {
     green_t *to = me->parent;
-    if (UNLIKELY(self->stacks.watched || me->deferred != NULL || me->locals != NULL ||
-                 me->stand_in != NULL || me->detached || !is_open(self, to)))
+    uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals | (uintptr_t)me->stand_in;
+    if (UNLIKELY(held != 0 || me->detached || self->stacks.watched || !is_open(self, to)))
         return;
     green__change_life(me, GREEN__STARTED, GREEN__DEAD);
     store(self->current, to);
-    green__stack_put(&self->stacks, &me->stack);
+    if (UNLIKELY(!green__stack_put_warm(&self->stacks, &me->stack)))
+        green__stack_put(&self->stacks, &me->stack);
     green__arch_jump(to->sp, value);
 }
 
