@@ -165,7 +165,7 @@ static bool is_above(const green_t *g, green_t *from)
 /*
  * Children that other threads have taken over are first counted in gone, and
  * taken from children when the thread comes by here: so its own counting needs
- * no atomic operations.
+ * no atomic operations.  It comes by before it frees one that has children.
  */
 void green__settle(struct green__thread *thread)
 {
@@ -367,7 +367,6 @@ green_t *green_new(green_fn *run, green_t *parent)
     green_t *g = self->spare;
     green_t *under = UNLIKELY(parent != NULL) ? parent : load(self->current);
     if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
-               load(self->bereaved) == NULL &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
         take_spare(self);
         init(g, self, run, under);
@@ -505,8 +504,7 @@ int green_free(green_t *g)
     if (g == NULL)
         return 0;
     if (UNLIKELY(load(g->life) != GREEN__DEAD || load(g->owner) != load(self->tag) ||
-                 g->name != NULL || g->children != 0 || self->spare_room == 0 ||
-                 load(self->bereaved) != NULL))
+                 g->name != NULL || g->children != 0 || self->spare_room == 0))
         return free_slowly(g);
     green_t *parent = g->parent;
     count_out(self);

@@ -116,7 +116,7 @@ frames()
             gsub(/\./, "__", name)
             if (name ~ /^green__arch_entry$|^<signal/) { name = "entry"; entered = 1 }
             if (name == "stop") list = ""
-            if (name !~ /^green_|^enter$|^move$|^first_switch$|_slowly$|^end_greens$|^\?\?$/)
+            if (name !~ /^green_|^enter$|^move$|^switch_by_all_rules$|_slowly$|^end_greens$|^\?\?$/)
                 list = list " " name
             if (name ~ /^main$|^ending_thread$/) entered = 1
         }

@@ -554,47 +554,6 @@ static void a_child_that_is_gone_no_longer_counts(void **state)
     helper_end(&thread);
 }
 
-static green_t *taken[2];
-
-/* A dead one and a parent of two; and blocks and stacks are waiting for more. */
-static void make_a_family_and_room(void *arg)
-{
-    green_t *others[6];
-    for (int i = 0; i < 6; i++)
-        must((others[i] = green_new(echo, NULL)) != NULL && green_switch(others[i], arg) == arg);
-    for (int i = 0; i < 6; i++)
-        must(green_free(others[i]) == 0);
-    make_bare(NULL);
-    must((their_parent = green_new(give_back, NULL)) != NULL);
-    for (int i = 0; i < 2; i++)
-        must((taken[i] = green_new(give_back, their_parent)) != NULL);
-}
-
-static void make_and_free_another(void *arg)
-{
-    (void)arg;
-    must(green_free(green_new(give_back, NULL)) == 0);
-}
-
-/* By its thread, whether it makes a green or frees one next. */
-static void a_child_that_was_taken_is_counted_soon(void **state)
-{
-    (void)state;
-    struct helper thread;
-    helper_start(&thread);
-    helper_do(&thread, make_a_family_and_room, V(1));
-    assert_int_equal(green_set_parent(taken[0], green_main()), 0);
-    helper_do(&thread, make_and_free_another, NULL);
-    assert_int_equal(green_set_parent(taken[1], green_main()), 0);
-    helper_do(&thread, free_bare, NULL);
-    helper_do(&thread, free_their_parent, NULL);
-    helper_end(&thread);
-    for (int i = 0; i < 2; i++) {
-        assert_ptr_equal(green_switch(taken[i], V(2)), V(2));
-        assert_int_equal(green_free(taken[i]), 0);
-    }
-}
-
 /* Three families in another thread, each parent with two children. */
 static green_t *parents[3], *children[6];
 
@@ -976,7 +935,6 @@ int main(void)
         cmocka_unit_test(the_parents_count_is_right_whenever_it_is_freed),
         cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
         cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
-        cmocka_unit_test(a_child_that_was_taken_is_counted_soon),
         cmocka_unit_test(several_may_lose_children_before_their_thread_notices),
         cmocka_unit_test(and_it_may_notice_at_any_time),
         cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),

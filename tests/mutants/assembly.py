@@ -3,9 +3,9 @@
 """
 Mutants of the switch: each instruction of the CPU's switch.S and of the switch
 that green_fast.h inlines is left out once, and swapped with the next one; each
-directive of switch.S is left out.  The tests arch_* and test_fast_path (and
-test_fast for the inlined one) must fail for every one of them, or what objdump and readelf show
-must be wrong.
+directive of switch.S is left out.  The tests arch_* and test_fast_path (test_fast
+for the inlined one) must fail for every one of them, or what objdump and readelf
+show must be wrong.
 
     tests/mutants/assembly.py [--every N] [--seed S] [--keep] [CPU]
 
