@@ -152,6 +152,7 @@ struct green__thread {
     bool left_main;           /* main is what was left last */
     const char *main_waits;   /* where LSan looks at main's frames from while main waits, or NULL */
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
+    struct green__fiber unwound; /* of one that forced unwinding has left, or none */
     _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
 
     void *signal_stack;       /* an alternate one of ours, or NULL ... */

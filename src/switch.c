@@ -124,22 +124,29 @@ static ALWAYS_INLINE void arrive(struct green__thread *self, green_t *me)
     errno = error;
 }
 
-void green__forget(struct green__thread *self, green_t *g)
+/* Of a stack that will not be entered again. */
+static void drop_fiber(struct green__thread *self, struct green__fiber *fiber)
 {
     green_t *me = load(self->current);
-    green__fiber_drop(&g->fiber, me->is_main ? self->main_low : me->stack.low,
+    green__fiber_drop(fiber, me->is_main ? self->main_low : me->stack.low,
                       me->is_main ? self->main_size : me->stack.size);
+}
+
+void green__forget(struct green__thread *self, green_t *g)
+{
+    drop_fiber(self, &g->fiber);
 }
 
 void green__return_to_main(struct green__thread *self)
 {
     green_t *me = load(self->current);
-    if (me == &self->main)
-        return;
-    leave(self, me, &self->main);
-    store(self->current, &self->main);
-    arrive(self, &self->main);
-    green__memory_clean(self->main_low, self->main_size);
+    if (me != &self->main) {
+        leave(self, me, &self->main);
+        store(self->current, &self->main);
+        arrive(self, &self->main);
+        green__memory_clean(self->main_low, self->main_size);
+    }
+    drop_fiber(self, &self->unwound);
 }
 
 /* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
@@ -154,7 +161,7 @@ static green_t *unwinding_target(const green_t *g)
 green_t *green__current_when_settled(const struct green__thread *self)
 {
     green_t *g = load(self->current);
-    while (g != NULL && g->left && !self->sanitized)
+    while (g != NULL && g->left)
         g = unwinding_target(g);
     return g;
 }
@@ -187,18 +194,28 @@ void green__left_by_unwinding(struct green__thread *self)
 }
 
 /*
- * Not under a sanitizer: to ASan it is still the green's stack that runs, and
- * what the ancestors' clean-up has there must last until the thread ends.
+ * To a sanitizer the first of those that were left has run until now: the clean-up
+ * that asks has its variables on that one's fake stack, which stays until there is
+ * the next.
  */
-void green__settle_unwinding(struct green__thread *self)
+GREEN__NO_ASAN void green__settle_unwinding(struct green__thread *self)
 {
-    if (LIKELY(!self->unwinding) || self->sanitized)
+    if (LIKELY(!self->unwinding))
         return;
-    for (green_t *g = load(self->current); g->left; g = load(self->current)) {
-        store(self->current, unwinding_target(g));
+    drop_fiber(self, &self->unwound);
+    green_t *first = load(self->current);
+    for (green_t *g = first; g->left; g = load(self->current)) {
+        green_t *to = unwinding_target(g);
+        leave(self, g, to);
+        store(self->current, to);
+        arrive(self, to);
         if (g->stand_in != NULL) { /* that call may come back, if its green is entered */
             g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
             green__stop_freeing(g->stand_in);
+        }
+        if (g == first) {
+            self->unwound = g->fiber;
+            g->fiber = (struct green__fiber){0};
         }
         green__bury(self, g);
         if (g->detached)
