@@ -187,6 +187,8 @@ void green__left_by_unwinding(struct green__thread *self)
     self->unwinding = true;
     green__thread_set_tag(self);
     end_calls(self, to); /* as long as its frames are there */
+    if (self->exceptions != NULL)
+        fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
     if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
         green__memory_clean(to->is_main ? self->main_low : to->stack.low,
                             to->is_main ? self->main_size : to->stack.size);

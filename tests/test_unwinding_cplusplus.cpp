@@ -309,6 +309,35 @@ void pthread_exit_in_a_green_runs_destructors()
     check(result == value && happened("c b a"),
           "pthread_exit() in a green runs destructors, in its ancestors too");
 }
+
+struct handling {
+    ~handling() { note(std::current_exception() ? "handling" : "lost"); }
+};
+
+/* Each handles an exception of its own when the innermost ends the thread. */
+void *end_thread_while_handling(void *left)
+{
+    try {
+        throw counted();
+    } catch (const counted &) {
+        handling mine;
+        if (left == nullptr)
+            pthread_exit(value);
+        return switch_to_a_new(end_thread_while_handling,
+                               left == value + 1 ? nullptr : static_cast<char *>(left) - 1);
+    }
+}
+
+void each_handles_its_own_exceptions_then()
+{
+    pthread_t id;
+    void *result = nullptr;
+    counted::living = 0;
+    pthread_create(&id, nullptr, end_thread_while_handling, value + 2);
+    pthread_join(id, &result);
+    check(result == value && happened("handling handling handling") && counted::living == 0,
+          "each ends the handlers of its own exceptions, which are released");
+}
 #endif
 
 /* ---- What stops the program ----------------------------------------------------------- */
@@ -616,8 +645,10 @@ int main()
     if (UNDER_TSAN)
         std::printf("skipped: ThreadSanitizer dies of pthread_exit() "
                     "on another stack than the thread's\n");
-    else
+    else {
         pthread_exit_in_a_green_runs_destructors();
+        each_handles_its_own_exceptions_then();
+    }
 #endif
 #if defined(__GLIBC__) && !defined(__clang__)
     if (!UNDER_TSAN) /* as above */
