@@ -504,7 +504,7 @@ static void flags_stay_when_modes_change(void **state)
 
 /* ---- Stops at every instruction ------------------------------------------------------ */
 
-static volatile sig_atomic_t stops, right;
+static volatile sig_atomic_t stops, right, strangers;
 static volatile uintptr_t stopped_at, range_low, range_high;
 static uintptr_t callers[2];   /* where the stack pointer of each side's registers_call() is */
 static uintptr_t end_of_start; /* the entry's call frame address, at each of its instructions */
@@ -585,6 +585,21 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     return _URC_END_OF_STACK;
 }
 
+/*
+ * Where somebody waits inlined, unwinders go by the frame pointer from its first
+ * instruction on: so whoever is out of line brings it along.
+ */
+static int has_its_frame_pointer(const ucontext_t *context)
+{
+#if defined __x86_64__
+    uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
+    uint64_t frame_pointer = (uint64_t)context->uc_mcontext.gregs[REG_RBP];
+#else
+    uint64_t sp = context->uc_mcontext.sp, frame_pointer = context->uc_mcontext.regs[29];
+#endif
+    return frame_pointer == *(const uint64_t *)sp;
+}
+
 static int goes_on; /* whether unwinding goes on where a stack starts */
 
 /* On the stack that was interrupted. */
@@ -595,6 +610,9 @@ static void check_here(uintptr_t pc, const ucontext_t *context)
     stops++;
     stopped_at = pc;
     _Unwind_Backtrace(look_at_frame, &walk);
+    if ((pc == (uintptr_t)green__arch_entry || pc == (uintptr_t)green__arch_resumed) &&
+        leaves[1] == leave)
+        strangers += !has_its_frame_pointer(context);
     if (end_of_start == 0 && is_start)
         end_of_start = walk.end;
     if (walk.there && (is_start && !goes_on ? walk.after == 0 && walk.end == end_of_start
@@ -706,7 +724,7 @@ static void stop_everywhere(void (*fn)(void))
 /* fn goes by every instruction there is between the two. */
 static void finds_all_in_order(void (*fn)(void), uintptr_t low, uintptr_t high, int least)
 {
-    stops = right = 0;
+    stops = right = strangers = 0;
     callers[0] = callers[1] = 0;
     changed = 0;
     why[0] = '\0';
@@ -717,6 +735,7 @@ static void finds_all_in_order(void (*fn)(void), uintptr_t low, uintptr_t high, 
         print_message("%s\n", why);
     assert_int_equal(right, stops);
     assert_true(stops >= least);
+    assert_int_equal(strangers, 0);
     assert_int_equal(changed, 0);
 }
 

@@ -90,6 +90,7 @@ green_function green__arch_switch
         .cfi_same_value d13
         .cfi_same_value d14
         .cfi_same_value d15
+        ldr     x29, [x1, #8]           /* unwinders go by it where it was inlined */
         br      x9
         .cfi_restore_state
         .cfi_def_cfa sp, GREEN__FRAME_SIZE - 8
@@ -153,6 +154,7 @@ green_function green__arch_jump
         .cfi_register x30, x9           /* as in green__arch_switch */
         .cfi_offset x29, 0
         .cfi_offset x19, 8
+        ldr     x29, [x0, #8]
         mov     x0, x1
         br      x9
         brk     #1

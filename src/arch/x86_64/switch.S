@@ -157,6 +157,7 @@ green_part green__arch_suspend
 .Lelsewhere:
         .cfi_offset %rbp, 0             /* as before the jump */
         .cfi_offset %rbx, 8
+        movq    (%rsp), %rbp            /* unwinders go by it where it was inlined */
         green_jump_back
         /*
          * Nobody comes by here.  The trap is there for unwinders that look up
@@ -204,7 +205,7 @@ green_part green__arch_suspend
          */
         fnstsw  -8(%rsp)
         notl    %ecx
-        testb   -8(%rsp), %cl           /* of both, the low six bits are exceptions */
+        testb   -8(%rsp), %cl           /* the low six are exceptions; bit 7, of the flags: some are pending now */
         jz      .Lx87_load
         fnclex
 .Lx87_load:
@@ -247,6 +248,7 @@ green_function green__arch_jump
         .cfi_def_cfa %rsp, 0            /* as in green__arch_suspend */
         .cfi_offset %rbp, 0
         .cfi_offset %rbx, 8
+        movq    (%rsp), %rbp
         green_jump_back
         ud2
 green_end green__arch_jump
