@@ -161,9 +161,8 @@ static void format_green(char *text, size_t size, const green_t *g)
         snprintf(text, size, "%p \"%s\"", (const void *)g, name);
     else
         snprintf(text, size, "%p", (const void *)g);
-    for (; *text != '\0'; text++) /* names are the user's: a line stays a line */
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
+    for (; *text != '\0'; text++)
+        *text = green__printed(*text);
 }
 
 struct dump {

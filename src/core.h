@@ -49,6 +49,12 @@
 
 #define GREEN__NAME_MAX 31 /* bytes of a name */
 
+/* One of them as it is printed: names are the user's, and a line stays a line. */
+static inline char green__printed(char c)
+{
+    return (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
+}
+
 /* How far a green has come; green_state() tells RUNNING from SUSPENDED. */
 enum green__life {
     GREEN__NEW,     /* not entered yet: has a stack with nothing on it */

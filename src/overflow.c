@@ -80,15 +80,10 @@ static void put_address(struct line *line, uintptr_t address)
     put_number(line, address, 16);
 }
 
-/* Names are the user's: a line stays a line. */
 static void put_name(struct line *line, const char *name)
 {
-    for (; *name != '\0'; name++) {
-        if ((unsigned char)*name < ' ' || *name == 0x7f)
-            put_char(line, '?');
-        else
-            put_char(line, *name);
-    }
+    while (*name != '\0')
+        put_char(line, green__printed(*name++));
 }
 
 static void report(const green_t *g, uintptr_t fault, uintptr_t pc)

@@ -68,10 +68,13 @@ static void say(const char *what, const green_t *g)
 {
     char line[160];
     int n = g->name != NULL
-        ? snprintf(line, sizeof line, "libgreen: %s green \"%s\" (%p)\n", what, g->name,
+        ? snprintf(line, sizeof line, "libgreen: %s green \"%s\" (%p)", what, g->name,
                    (const void *)g)
-        : snprintf(line, sizeof line, "libgreen: %s green %p\n", what, (const void *)g);
-    green__write(STDERR_FILENO, line, (size_t)n);
+        : snprintf(line, sizeof line, "libgreen: %s green %p", what, (const void *)g);
+    for (int i = 0; i < n; i++)
+        line[i] = green__printed(line[i]);
+    line[n] = '\n'; /* in place of the end */
+    green__write(STDERR_FILENO, line, (size_t)n + 1);
 }
 
 /* ---- Calls that can be left ------------------------------------------------------ */

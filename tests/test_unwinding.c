@@ -1070,7 +1070,7 @@ static void print_text(const char **text)
 
 static int hold_one_that_raises(void *arg)
 {
-    const green_options_t named = {.name = "thrower"};
+    const green_options_t named = {.name = "throw\ner"};
     __attribute__((cleanup(print_text), unused)) const char *on_leaving = "left\n";
     green_switch(green_new_with(raise_one_of_another_language, NULL, &named), arg);
     return 0;
@@ -1083,7 +1083,7 @@ static void one_of_another_language_stops_the_program_where_it_leaves_a_body(voi
     assert_true(WIFSIGNALED(child.status));
     assert_int_equal(WTERMSIG(child.status), SIGABRT);
     assert_non_null(
-        strstr(child.err, "libgreen: an exception left the body of green \"thrower\" (0x"));
+        strstr(child.err, "libgreen: an exception left the body of green \"throw?er\" (0x"));
     assert_string_equal(child.out, "");
 }
 
