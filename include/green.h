@@ -130,7 +130,9 @@
  * clean up in them all, in destructors and what was compiled with -fexceptions
  * (but see green_fast.h); a green whose frames are left so is DEAD, without its
  * deferred functions and key destructors (rule 14), and clean-up in an ancestor
- * may use the library.
+ * may use the library.  Where the C library does not unwind, as musl, all these
+ * frames are just left, and the green is current until the thread is gone: what
+ * runs then must not switch.
  * pthread_cleanup_push() keeps a list for each thread, not for each green, where
  * it was compiled without -fexceptions: do not switch between it and its pop.
  * A C++ exception goes no further than the body: one that leaves it has a
@@ -228,7 +230,8 @@ typedef struct green_options {
  * there for a signal, not a size to aim for: printf alone takes 3 KiB.
  *
  * A stack of the caller's (rule 20) must leave 16 KiB after its ends are
- * aligned to 16 bytes, else EINVAL; it is used as it is, without a guard.
+ * aligned to 16 bytes, else EINVAL; it is used as it is, without a guard.  Valgrind
+ * does not follow one that lies on another stack, an array in a function say.
  *
  * EINVAL also for a stack_size that no address space can hold; ENOMEM for one
  * that this one cannot.
@@ -272,12 +275,11 @@ int green_abandon(green_t *g);
  * Without an unwinder, and from a function on that it has no data about, the
  * frames are left at once, as by longjmp().
  *
- * A noexcept function stops the program, and so does a catch (...) that does not
- * throw on, nor may it call green_exit() again instead: with a sentence on stderr
- * and abort(), or in std::terminate() if the exit came from a handler of another
- * exception.  On a main green, inside a
- * trace hook or in green_each()'s function it is a bug of the caller and ends in
- * the same way.
+ * A noexcept function stops the program by std::terminate().  So does a
+ * catch (...) that does not throw on, nor may it call green_exit() again instead:
+ * with a sentence on stderr and abort(), or by std::terminate() if the exit came
+ * from a handler of another exception.  On a main green, inside a trace hook or in
+ * green_each()'s function it is a bug of the caller: a sentence and abort().
  */
 GREEN_NORETURN void green_exit(void *value);
 
@@ -448,8 +450,8 @@ int green_backtrace(const green_t *g, void **pcs, int n);
  *     262144, at wait_for_work+0x2c
  *
  * The last is the function that called the switch, if the dynamic linker knows
- * its name (link with -rdynamic), else file and offset, and ? where
- * green_backtrace() would fail.  -1 with errno if a write fails.  Works inside a
+ * its name (link with -rdynamic), else file and offset, the address alone in a
+ * static program, and ? where green_backtrace() would fail.  -1 with errno if a write fails.  Works inside a
  * trace hook.
  */
 int green_dump(int fd);
@@ -459,9 +461,9 @@ int green_dump(int fd);
 /*
  * The usable range of g's stack, without the guard: from where that ends to the
  * first frame.  It may have up to a page more than was asked for, as tops are
- * spread for the sake of the CPU's caches.  NULL, 0 for a main green,
- * whose stack the library does not know, and for a DEAD one.  Either pointer
- * may be NULL.
+ * spread for the sake of the CPU's caches, and has four times as much under
+ * AddressSanitizer, whose frames are larger.  NULL, 0 for a main green, whose stack
+ * the library does not know, and for a DEAD one.  Either pointer may be NULL.
  */
 void green_stack(const green_t *g, void **low, size_t *size);
 
@@ -506,7 +508,7 @@ size_t green_trim(size_t keep);
 
 typedef struct green_stats {
     size_t greens;        /* handles that are not released, main greens not counted */
-    size_t threads;       /* that have used the library and not ended */
+    size_t threads;       /* that have used the library and not ended, as those a fork() lost */
     size_t stacks_live;   /* of the library's that greens have: NEW, RUNNING or SUSPENDED ones */
     size_t stacks_cached; /* that wait for new greens, with memory */
     size_t bytes_mapped;  /* of address space for all stacks, touched or not, with guards */

@@ -544,7 +544,7 @@ void green_exit(void *value)
     green_t *me = load(self->current);
     if (me == NULL || me->is_main || self->looking != 0) {
         static const char sentence[] =
-            "libgreen: green_exit() called on a main green or inside a trace hook\n";
+            "libgreen: green_exit() called on a main green, in a trace hook or in green_each()\n";
         green__write(STDERR_FILENO, sentence, sizeof sentence - 1);
         abort();
     }
