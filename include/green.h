@@ -508,7 +508,7 @@ size_t green_trim(size_t keep);
 
 typedef struct green_stats {
     size_t greens;        /* handles that are not released, main greens not counted */
-    size_t threads;       /* that have used the library and not ended, as those a fork() lost */
+    size_t threads;       /* that have used the library and not ended, fork()'s lost ones too */
     size_t stacks_live;   /* of the library's that greens have: NEW, RUNNING or SUSPENDED ones */
     size_t stacks_cached; /* that wait for new greens, with memory */
     size_t bytes_mapped;  /* of address space for all stacks, touched or not, with guards */
