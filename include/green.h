@@ -451,8 +451,8 @@ int green_backtrace(const green_t *g, void **pcs, int n);
  *
  * The last is the function that called the switch, if the dynamic linker knows
  * its name (link with -rdynamic), else file and offset, the address alone in a
- * static program, and ? where green_backtrace() would fail.  -1 with errno if a write fails.  Works inside a
- * trace hook.
+ * static program, and ? where green_backtrace() would fail.  -1 with errno if a
+ * write fails.  Works inside a trace hook.
  */
 int green_dump(int fd);
 
