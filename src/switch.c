@@ -204,24 +204,23 @@ GREEN__NO_ASAN void green__settle_unwinding(struct green__thread *self)
 {
     if (LIKELY(!self->unwinding))
         return;
+    green_t *g = load(self->current), *to = green__current_when_settled(self);
+    leave(self, g, to);
+    store(self->current, to);
+    arrive(self, to);
     drop_fiber(self, &self->unwound);
-    green_t *first = load(self->current);
-    for (green_t *g = first; g->left; g = load(self->current)) {
-        green_t *to = unwinding_target(g);
-        leave(self, g, to);
-        store(self->current, to);
-        arrive(self, to);
+    self->unwound = g->fiber;
+    g->fiber = (struct green__fiber){0};
+    while (g != to) {
+        green_t *next = unwinding_target(g);
         if (g->stand_in != NULL) { /* that call may come back, if its green is entered */
             g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
             green__stop_freeing(g->stand_in);
         }
-        if (g == first) {
-            self->unwound = g->fiber;
-            g->fiber = (struct green__fiber){0};
-        }
         green__bury(self, g);
         if (g->detached)
             green__release(g);
+        g = next;
     }
     self->unwinding = false;
     green__thread_set_tag(self);

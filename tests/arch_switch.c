@@ -113,12 +113,17 @@ static void *(*leaves[2])(void *, void *) = { leave, leave }; /* by side */
 
 /* To stop at single instructions is slow: so only around what is looked at. */
 static volatile sig_atomic_t stops_wanted, stopping;
+static void set_breakpoint(void);
 
 static void begin_stops(void)
 {
-    if (CAN_STEP && stops_wanted) {
+    if (!stops_wanted)
+        return;
+    if (CAN_STEP) {
         stopping = 1;
         begin_steps();
+    } else {
+        set_breakpoint();
     }
 }
 
@@ -654,6 +659,10 @@ static void step(int number, siginfo_t *info, void *context)
     }
 }
 
+static void set_breakpoint(void)
+{
+}
+
 static void stop_everywhere(void (*fn)(void))
 {
     struct sigaction action = { .sa_flags = SA_SIGINFO }, old;
@@ -667,8 +676,8 @@ static void stop_everywhere(void (*fn)(void))
 
 #else
 
-/* By a breakpoint at each instruction in turn. */
-static uint32_t *volatile patched;
+/* By a breakpoint at each instruction in turn, which is set anew when it has been met. */
+static uint32_t *volatile wanted, *volatile patched;
 static uint32_t original;
 static unsigned modes_written;
 
@@ -681,6 +690,21 @@ static void write_code(uint32_t *at, uint32_t instruction)
     must(mprotect(page, 8192, PROT_READ | PROT_EXEC) == 0);
 }
 
+static void set_breakpoint(void)
+{
+    if (patched != NULL)
+        return;
+    original = *wanted;
+    patched = wanted;
+    write_code(wanted, 0xd4200020); /* brk #1 */
+}
+
+static void take_breakpoint_away(void)
+{
+    write_code(patched, original);
+    patched = NULL;
+}
+
 static void step(int number, siginfo_t *info, void *context)
 {
     uintptr_t pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.pc;
@@ -688,8 +712,7 @@ static void step(int number, siginfo_t *info, void *context)
     (void)info;
     if (pc != (uintptr_t)patched)
         must_failed(__FILE__, __LINE__, "a trap that was never set");
-    write_code(patched, original);
-    patched = NULL;
+    take_breakpoint_away();
     modes_written += (original & ~0x1fu) == 0xd51b4400; /* msr fpcr */
     /* There is no red zone: whatever runs here may write below the stack pointer. */
     uintptr_t sp = (uintptr_t)((ucontext_t *)context)->uc_mcontext.sp;
@@ -706,15 +729,13 @@ static void stop_everywhere(void (*fn)(void))
     action.sa_sigaction = step;
     assert_int_equal(sigaltstack(&alternate, NULL), 0);
     assert_int_equal(sigaction(SIGTRAP, &action, &old), 0);
-    for (uint32_t *at = (uint32_t *)range_low; in_range((uintptr_t)at); at++) {
-        original = *at;
-        patched = at;
-        write_code(at, 0xd4200020); /* brk #1 */
+    stops_wanted = 1;
+    for (wanted = (uint32_t *)range_low; in_range((uintptr_t)wanted); wanted++) {
         fn();
-        if (patched != NULL) /* nobody comes by there */
-            write_code(at, original);
-        patched = NULL;
+        if (patched != NULL) /* nobody comes by there any more */
+            take_breakpoint_away();
     }
+    stops_wanted = 0;
     assert_int_equal(sigaction(SIGTRAP, &old, NULL), 0);
     assert_int_equal(sigaltstack(&none, NULL), 0);
 }
@@ -978,7 +999,9 @@ static uint64_t their_mode;
 
 static void there_and_back_as_it_is(void)
 {
+    begin_stops();
     leave(&sides[0], &their_mode);
+    end_stops();
 }
 
 /* To write the control word costs more than all the rest. */

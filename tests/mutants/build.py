@@ -91,7 +91,8 @@ class Library:
             call(['c++', *self.options[1:], '-std=c++11', '-c', source, '-o', objects[0]])
             self.programs[name] = objects + ['-lstdc++']
             return
-        unwound = ['-fexceptions'] if '_unwinding' in name else [] # as in tests/CMakeLists.txt
+        # As in tests/CMakeLists.txt.
+        unwound = ['-fexceptions'] if name in ('test_unwinding', 'test_told_asan') else []
         call([*self.cc, *self.options, *unwound, '-c', source, '-o', objects[0]])
         for other in others:
             objects.append(os.path.join(self.dir, other + '.o'))
