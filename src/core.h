@@ -52,7 +52,9 @@
 /* One of them as it is printed: names are the user's, and a line stays a line. */
 static inline char green__printed(char c)
 {
-    return (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
+    if ((unsigned char)c < ' ' || c == 0x7f)
+        return '?';
+    return c;
 }
 
 /* How far a green has come; green_state() tells RUNNING from SUSPENDED. */

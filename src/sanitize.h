@@ -228,7 +228,7 @@ green__fiber_leave(struct green__fiber *from, const struct green__fiber *to, con
 static inline __attribute__((always_inline)) void
 green__fiber_arrive(const struct green__fiber *here, const void **low, size_t *size)
 {
-    if (__sanitizer_finish_switch_fiber != NULL)
+    if (__sanitizer_start_switch_fiber != NULL)
         __sanitizer_finish_switch_fiber(here->sanitizers, low, size);
 }
 
