@@ -205,7 +205,7 @@ green_part green__arch_suspend
          */
         fnstsw  -8(%rsp)
         notl    %ecx
-        testb   -8(%rsp), %cl           /* the low six are exceptions; bit 7, of the flags: some are pending now */
+        testb   -8(%rsp), %cl           /* exceptions; bit 7, of flags: one is raised */
         jz      .Lx87_load
         fnclex
 .Lx87_load:
