@@ -144,6 +144,8 @@ static void fork_with_anothers_green(void *theirs)
     must(green_current() == green_main() && green_current() != NULL);
     errno = 0;
     must(green_switch(theirs, V(1)) == GREEN_FAILED && errno == EPERM); /* lost, still another's */
+    green_stats_t stats;
+    must(green_stats(&stats, sizeof stats) == 0 && stats.threads == 2); /* and counted */
     parked();
     must(green_thread_end() == 0);
     end_well();

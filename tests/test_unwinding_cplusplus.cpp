@@ -642,10 +642,10 @@ int main()
     exceptions_being_handled_are_released();
     also_where_frames_cannot_be_unwound();
 #ifdef __GLIBC__
-    if (UNDER_TSAN)
+    if (UNDER_TSAN) {
         std::printf("skipped: ThreadSanitizer dies of pthread_exit() "
                     "on another stack than the thread's\n");
-    else {
+    } else {
         pthread_exit_in_a_green_runs_destructors();
         each_handles_its_own_exceptions_then();
     }

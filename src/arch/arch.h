@@ -36,6 +36,10 @@
  *     the value in the ABI's register for results,
  *     nothing else promised.
  *
+ * Whoever resumes out of line brings the frame pointer along all the same: where
+ * a switch is inlined, unwinders go by it before its first instruction has
+ * loaded it.
+ *
  * Therefore whoever suspends may have a frame of its own, and each kind resumes
  * every other: the out-of-line switch below, the one inlined into its caller,
  * the first entry of a new stack.  The call frame information (CFI) at the
