@@ -169,9 +169,8 @@ static void bounce(void *value)
         value = leave_with_pattern(&sides[1], V((intptr_t)value + 1));
 }
 
-static void every_register_and_the_value_arrive(void **state)
+TEST(every_register_and_the_value_arrive)
 {
-    (void)state;
     calls = changed = 0;
     sides[1].sp = new_stack(bounce);
     for (int i = 0; i < 300; i++)
@@ -198,9 +197,8 @@ static void note_tops(void *unused)
 }
 
 /* arch.h: the address to resume at, the frame pointer, on x86_64 rbx. */
-static void the_top_words_are_those_of_the_contract(void **state)
+TEST(the_top_words_are_those_of_the_contract)
 {
-    (void)state;
     for (int i = 0; i < 2; i++)
         for (uint32_t w = 0; w < registers_control; w++)
             sides[i].in[w] = next_random();
@@ -234,9 +232,8 @@ static void jump_back(void *value)
     registers_call(AS_CALL(green__arch_jump), sides[0].sp, value, sides[1].in, sides[1].out);
 }
 
-static void a_jump_resumes_with_every_register_and_the_value(void **state)
+TEST(a_jump_resumes_with_every_register_and_the_value)
 {
-    (void)state;
     calls = changed = 0;
     for (int i = 0; i < 100; i++) {
         sides[1].sp = new_stack(jump_back);
@@ -251,9 +248,8 @@ static void jump_at_once(void *value)
     green__arch_jump(sides[0].sp, value);
 }
 
-static void so_does_one_to_a_stack_with_the_same_modes(void **state)
+TEST(so_does_one_to_a_stack_with_the_same_modes)
 {
-    (void)state;
     changed = 0;
     for (int i = 0; i < 20; i++) {
         sides[1].sp = new_stack(jump_at_once);
@@ -296,9 +292,8 @@ static void enter_by_words(void *value)
     }
 }
 
-static void a_stack_starts_aligned_and_with_the_modes_of_its_starter(void **state)
+TEST(a_stack_starts_aligned_and_with_the_modes_of_its_starter)
 {
-    (void)state;
     uint64_t in[MOST] = {0}, out[MOST] = {0};
     for (int i = 0; i < 50; i++) {
         sides[1].sp = new_stack(enter_by_words);
@@ -336,9 +331,8 @@ static void walk_chain(void *value)
         leave(&sides[1], value);
 }
 
-static void a_new_stacks_frame_pointers_end_at_zero(void **state)
+TEST(a_new_stacks_frame_pointers_end_at_zero)
 {
-    (void)state;
     memset(chain, 0xff, sizeof chain);
     sides[1].sp = new_stack(walk_chain);
     leave(&sides[0], V(1));
@@ -410,9 +404,8 @@ static void other_side(unsigned x87, unsigned sse)
 }
 
 /* Flags are the thread's: a change of modes neither sets nor clears them. */
-static void flags_stay_when_modes_change(void **state)
+TEST(flags_stay_when_modes_change)
 {
-    (void)state;
     skip_under_valgrind("Valgrind has no floating-point flags");
     other_side(X87_UP, SSE_UP);
     assert_int_equal(mxcsr() & 0xffc0, SSE);
@@ -444,9 +437,8 @@ static void jump_with_the_words_of_the_other(void *value)
                      : : "D"(sp), "S"(value), "d"(frame.mxcsr), "c"((uint32_t)frame.x87));
 }
 
-static void who_is_jumped_to_reads_the_modes(void **state)
+TEST(who_is_jumped_to_reads_the_modes)
 {
-    (void)state;
     changed = 0;
     for (int i = 0; i < 20; i++) {
         sides[1].sp = new_stack(jump_with_the_words_of_the_other);
@@ -455,9 +447,8 @@ static void who_is_jumped_to_reads_the_modes(void **state)
     assert_int_equal(changed, 0);
 }
 
-static void each_mode_is_enough_of_a_difference(void **state)
+TEST(each_mode_is_enough_of_a_difference)
 {
-    (void)state;
     skip_under_valgrind("Valgrind has no masks of exceptions");
     static const unsigned x87[] = { X87, X87_UP, X87, X87, 0x027f, X87 };
     static const unsigned sse[] = { SSE, SSE, SSE_UP, SSE_DENORMAL, SSE, SSE | 0x8000 };
@@ -475,9 +466,8 @@ static void each_mode_is_enough_of_a_difference(void **state)
 }
 
 /* What one side has left pending does not strike the other, which has it unmasked. */
-static void a_pending_exception_strikes_nobody_else(void **state)
+TEST(a_pending_exception_strikes_nobody_else)
 {
-    (void)state;
     skip_under_valgrind("Valgrind has no floating-point flags");
     other_side(X87_UNMASKED, SSE);
     divide_by_zero_x87();
@@ -493,10 +483,9 @@ static void a_pending_exception_strikes_nobody_else(void **state)
 
 #else
 
-static void flags_stay_when_modes_change(void **state)
+TEST(flags_stay_when_modes_change)
 {
     uint64_t fpsr, one = 1;
-    (void)state;
     sides[1].sp = new_stack(bounce);
     __asm__ volatile("msr fpsr, %0" : : "r"(one));
     for (int i = 0; i < 10; i++)
@@ -767,9 +756,8 @@ static void there_and_back(void)
     __asm__ volatile(""); /* both from here, none by a jump */
 }
 
-static void at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order(void **state)
+TEST(at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     sides[1].sp = new_stack(bounce);
     leave_with_pattern(&sides[0], V(0)); /* both wait in a switch */
@@ -777,9 +765,8 @@ static void at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_or
                        (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
 }
 
-static void so_they_do_if_the_other_waits_inlined(void **state)
+TEST(so_they_do_if_the_other_waits_inlined)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     leaves[1] = leave_inlined;
     sides[1].sp = new_stack(bounce);
@@ -804,9 +791,8 @@ static void be_jumped_to(void)
     __asm__ volatile(""); /* both from here, none by a jump */
 }
 
-static void so_they_do_at_each_of_a_jump(void **state)
+TEST(so_they_do_at_each_of_a_jump)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     finds_all_in_order(be_jumped_to, (uintptr_t)green__arch_jump, (uintptr_t)green__arch_entry, 3);
     /* and at each where it arrives */
@@ -833,16 +819,14 @@ static void start_with_owner(const struct side *first, int on)
     goes_on = 0;
 }
 
-static void where_a_stack_without_owner_starts_an_unwinder_finds_its_end(void **state)
+TEST(where_a_stack_without_owner_starts_an_unwinder_finds_its_end)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     start_with_owner(NULL, 0);
 }
 
-static void else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run(void **state)
+TEST(else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     struct group group = { &sides[1], NULL, NULL }; /* of which the second runs */
     struct side first = { .state = GREEN__OWNER_STARTED, .group = &group };
@@ -883,9 +867,8 @@ static void disown_and_walk(void *value)
     bounce(value);
 }
 
-static void one_that_is_disowned_ends_there_again(void **state)
+TEST(one_that_is_disowned_ends_there_again)
 {
-    (void)state;
     struct group group = { &sides[1], NULL, NULL };
     struct side first = { .next = &sides[0] };
     sides[0].state = GREEN__OWNER_STARTED;
@@ -942,9 +925,8 @@ static uintptr_t end_of(uintptr_t function)
     return end;
 }
 
-static void a_call_as_a_suspended_stack_is_one_to_unwinders(void **state)
+TEST(a_call_as_a_suspended_stack_is_one_to_unwinders)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     sides[1].sp = new_stack(bounce);
     leave_with_pattern(&sides[0], V(1));
@@ -962,9 +944,8 @@ static void there_and_back_as_it_is(void)
 }
 
 /* To write control words costs more than all the rest; to read them, too, where it is slow. */
-static void only_modes_that_differ_are_written(void **state)
+TEST(only_modes_that_differ_are_written)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     range_low = (uintptr_t)green__arch_switch;
     range_high = (uintptr_t)green__arch_jump;
@@ -1005,9 +986,8 @@ static void there_and_back_as_it_is(void)
 }
 
 /* To write the control word costs more than all the rest. */
-static void only_modes_that_differ_are_written(void **state)
+TEST(only_modes_that_differ_are_written)
 {
-    (void)state;
     skip_under_valgrind("Valgrind does not stop at single instructions");
     range_low = (uintptr_t)green__arch_switch;
     range_high = (uintptr_t)green__arch_jump;
@@ -1030,27 +1010,5 @@ int main(void)
     return 77;
 #endif
     green__arch_valgrind(0x1501, (uintptr_t)stack, (uintptr_t)stack + sizeof stack); /* a stack */
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_register_and_the_value_arrive),
-        cmocka_unit_test(the_top_words_are_those_of_the_contract),
-        cmocka_unit_test(a_jump_resumes_with_every_register_and_the_value),
-        cmocka_unit_test(so_does_one_to_a_stack_with_the_same_modes),
-        cmocka_unit_test(a_stack_starts_aligned_and_with_the_modes_of_its_starter),
-        cmocka_unit_test(a_new_stacks_frame_pointers_end_at_zero),
-        cmocka_unit_test(flags_stay_when_modes_change),
-#if defined __x86_64__
-        cmocka_unit_test(who_is_jumped_to_reads_the_modes),
-        cmocka_unit_test(each_mode_is_enough_of_a_difference),
-        cmocka_unit_test(a_pending_exception_strikes_nobody_else),
-#endif
-        cmocka_unit_test(only_modes_that_differ_are_written),
-        cmocka_unit_test(at_each_instruction_of_a_switch_signals_and_unwinders_find_all_in_order),
-        cmocka_unit_test(so_they_do_if_the_other_waits_inlined),
-        cmocka_unit_test(so_they_do_at_each_of_a_jump),
-        cmocka_unit_test(where_a_stack_without_owner_starts_an_unwinder_finds_its_end),
-        cmocka_unit_test(else_it_goes_on_to_the_nearest_that_is_started_and_does_not_run),
-        cmocka_unit_test(one_that_is_disowned_ends_there_again),
-        cmocka_unit_test(a_call_as_a_suspended_stack_is_one_to_unwinders),
-    };
-    return cmocka_run_group_tests(tests, find_settable_bits, NULL);
+    return run_all_tests_between(find_settable_bits, NULL);
 }

@@ -32,6 +32,8 @@ static int nothing_is_mapped(void **state)
     return stats().bytes_mapped != 0;
 }
 
+#define CLEAN_TEST(sentence) TEST_WITH(sentence, nothing_is_mapped, nothing_is_mapped)
+
 __attribute__((noinline)) static void touch(size_t bytes)
 {
     char frame[bytes];
@@ -64,9 +66,8 @@ static int mappings(void)
     return lines;
 }
 
-static void a_thousand_stacks_are_few_mappings(void **state)
+CLEAN_TEST(a_thousand_stacks_are_few_mappings)
 {
-    (void)state;
     skip_if_stressed();
     memset(&asked, 0, sizeof asked);
     int before = mappings(), n = times(1000, 100);
@@ -82,9 +83,8 @@ static void a_thousand_stacks_are_few_mappings(void **state)
     assert_in_range(lines, 0, 20);
 }
 
-static void every_stack_has_a_guard_also_when_used_again(void **state)
+CLEAN_TEST(every_stack_has_a_guard_also_when_used_again)
 {
-    (void)state;
     for (int round = 0; round < 3; round++) {
         make(100, echo, 64 * KIB, 0);
         for (int i = 0; i < 100; i++)
@@ -95,9 +95,8 @@ static void every_stack_has_a_guard_also_when_used_again(void **state)
     }
 }
 
-static void a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted(void **state)
+CLEAN_TEST(a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted)
 {
-    (void)state;
     skip_if_stressed();
     make(50, echo, 64 * KIB, GREEN_NO_GUARD);
     end(50);
@@ -114,9 +113,8 @@ static void a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted(voi
     end(50);
 }
 
-static void a_stack_is_at_least_as_large_as_was_asked_for(void **state)
+CLEAN_TEST(a_stack_is_at_least_as_large_as_was_asked_for)
 {
-    (void)state;
     static const size_t sizes[] = { 1, 16 * KIB, 16 * KIB + 1, 64 * KIB, 100000, 8 * MIB };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         make(40, echo, sizes[i], 0);
@@ -137,9 +135,8 @@ static void *see_local(void *value)
     return NULL;
 }
 
-static void tops_are_spread_over_the_lines_of_a_page(void **state)
+CLEAN_TEST(tops_are_spread_over_the_lines_of_a_page)
 {
-    (void)state;
     skip_if_stressed();
     char used[PAGE / 64] = { 0 };
     int lines = 0, control = 0;
@@ -156,9 +153,8 @@ static void tops_are_spread_over_the_lines_of_a_page(void **state)
     assert_true(control >= 16);
 }
 
-static void stacks_do_not_overlap(void **state)
+CLEAN_TEST(stacks_do_not_overlap)
 {
-    (void)state;
     for (int i = 0; i < 300; i++) {
         size_t size = (size_t)(1 + i % 20) * 16 * KIB;
         must((greens[i] = with(see_local, size, i % 2 ? GREEN_NO_GUARD : 0)) != NULL);
@@ -172,9 +168,8 @@ static void stacks_do_not_overlap(void **state)
 
 /* ---- Caches ---------------------------------------------------------------------- */
 
-static void a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing(void **state)
+CLEAN_TEST(a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing)
 {
-    (void)state;
     skip_if_stressed();
     int rounds = times(64, 3); /* fewer than after which pages are counted anew */
     make(1000, echo, 0, 0);
@@ -187,9 +182,8 @@ static void a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing(void **
     assert_int_equal(asked.maps + asked.unmaps + asked.protects + asked.guards + asked.advices, 0);
 }
 
-static void a_cache_keeps_no_more_than_16_mib(void **state)
+CLEAN_TEST(a_cache_keeps_no_more_than_16_mib)
 {
-    (void)state;
     skip_if_stressed();
     int n = times(6000, 600);
     make(n, echo, 32 * KIB, 0);
@@ -204,9 +198,8 @@ static void a_cache_keeps_no_more_than_16_mib(void **state)
 }
 
 /* Deep stacks count for what they have. */
-static void a_cache_counts_pages_not_stacks(void **state)
+CLEAN_TEST(a_cache_counts_pages_not_stacks)
 {
-    (void)state;
     skip_if_stressed();
     for (int i = 0; i < 200; i++)
         must((greens[i] = with(go_deep, 256 * KIB, 0)) != NULL);
@@ -217,9 +210,8 @@ static void a_cache_counts_pages_not_stacks(void **state)
     assert_in_range(green_trim(0), 8 * MIB, 17 * MIB);
 }
 
-static void the_sizes_used_least_lately_give_way(void **state)
+CLEAN_TEST(the_sizes_used_least_lately_give_way)
 {
-    (void)state;
     skip_if_stressed();
     int n = times(5000, 50);
     make(n, echo, 16 * KIB, 0);
@@ -234,9 +226,8 @@ static void the_sizes_used_least_lately_give_way(void **state)
     assert_int_equal(asked.advices, 0); /* they stay, with their pages */
 }
 
-static void any_number_of_sizes_works(void **state)
+CLEAN_TEST(any_number_of_sizes_works)
 {
-    (void)state;
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 100; i++) {
             must((greens[i] = with(echo, (size_t)(i + 4) * PAGE, 0)) != NULL);
@@ -247,9 +238,8 @@ static void any_number_of_sizes_works(void **state)
     assert_int_equal(stats().stacks_live, 0);
 }
 
-static void huge_ones_have_few_in_an_arena_and_leave_nothing(void **state)
+CLEAN_TEST(huge_ones_have_few_in_an_arena_and_leave_nothing)
 {
-    (void)state;
     const size_t size = (size_t)GIB;
     int n = times(16, 0);
     if (n == 0 || SANITIZED)
@@ -267,10 +257,9 @@ static void huge_ones_have_few_in_an_arena_and_leave_nothing(void **state)
     assert_int_equal(stats().bytes_mapped, 0);
 }
 
-static void a_green_that_went_deep_once_does_not_keep_its_pages(void **state)
+CLEAN_TEST(a_green_that_went_deep_once_does_not_keep_its_pages)
 {
     enum { SEVERAL = 16 }; /* tops differ, and ends: on the stack itself, or not */
-    (void)state;
     skip_if_stressed();
     make(1, go_deep, 256 * KIB, 0);
     end(1);
@@ -290,9 +279,8 @@ static void a_green_that_went_deep_once_does_not_keep_its_pages(void **state)
     assert_in_range(green_trim(0), SEVERAL * PAGE, SEVERAL * 6 * PAGE);
 }
 
-static void trim_keeps_what_it_is_told_to(void **state)
+CLEAN_TEST(trim_keeps_what_it_is_told_to)
 {
-    (void)state;
     skip_if_stressed();
     make(1000, echo, 64 * KIB, 0);
     end(1000);
@@ -313,9 +301,8 @@ static void *make_and_end_100(void *unused)
     return NULL;
 }
 
-static void trim_may_leave_what_is_shared_as_it_is(void **state)
+CLEAN_TEST(trim_may_leave_what_is_shared_as_it_is)
 {
-    (void)state;
     skip_if_stressed();
     in_thread(make_and_end_100, NULL);
     size_t mapped = stats().bytes_mapped, cached = stats().stacks_cached;
@@ -336,9 +323,8 @@ static void try_to_trim(green_trace_event_t event, green_t *from, green_t *to, v
     refusals += green_trim(0) == 0 && errno == EBUSY;
 }
 
-static void trim_is_refused_inside_a_hook(void **state)
+CLEAN_TEST(trim_is_refused_inside_a_hook)
 {
-    (void)state;
     refusals = 0;
     green_set_trace(try_to_trim, NULL);
     make(1, give_back, 0, 0);
@@ -358,9 +344,8 @@ static void *leave_everything(void *n)
     return NULL;
 }
 
-static void stacks_of_a_thread_that_ended_come_home(void **state)
+CLEAN_TEST(stacks_of_a_thread_that_ended_come_home)
 {
-    (void)state;
     for (int round = 0; round < 3; round++) {
         in_thread(leave_everything, V(500));
         assert_int_equal(stats().greens, 500);
@@ -376,9 +361,8 @@ static void *free_everything(void *n)
     return NULL;
 }
 
-static void they_also_do_in_a_thread_that_has_no_greens(void **state)
+CLEAN_TEST(they_also_do_in_a_thread_that_has_no_greens)
 {
-    (void)state;
     in_thread(leave_everything, V(200));
     in_thread(free_everything, V(200));
     assert_int_equal(stats().greens, 0);
@@ -395,9 +379,8 @@ static void *take_over_and_run(void *n)
     return NULL;
 }
 
-static void stacks_that_die_in_another_thread_than_they_were_cut_for_come_home(void **state)
+CLEAN_TEST(stacks_that_die_in_another_thread_than_they_were_cut_for_come_home)
 {
-    (void)state;
     size_t mapped = 0;
     for (int round = 0; round < 10; round++) {
         for (int i = 0; i < 200; i++)
@@ -427,9 +410,8 @@ static void *come_and_go(void *rounds)
     return NULL;
 }
 
-static void threads_share_the_arenas(void **state)
+CLEAN_TEST(threads_share_the_arenas)
 {
-    (void)state;
     pthread_t threads[4];
     for (int i = 0; i < 4; i++)
         must(pthread_create(&threads[i], NULL, come_and_go, V(times(200, 5))) == 0);
@@ -451,9 +433,8 @@ static void *end_in_a_green(void *unused)
     return NULL;
 }
 
-static void a_thread_may_end_on_a_greens_stack(void **state)
+CLEAN_TEST(a_thread_may_end_on_a_greens_stack)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
     for (int i = 0; i < 20; i++)
@@ -474,9 +455,8 @@ static int use_it_in_the_child(void *unused)
     return 0;
 }
 
-static void a_forked_child_goes_on_with_its_stacks(void **state)
+CLEAN_TEST(a_forked_child_goes_on_with_its_stacks)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer reports in a child that it does not join the other threads");
     /* Not where the child is searched for leaks: what the thread had is lost to it (rule 17). */
@@ -513,9 +493,8 @@ static int trim_in_the_child(void *unused)
     return 0;
 }
 
-static void a_fork_finds_the_arenas_whole(void **state)
+CLEAN_TEST(a_fork_finds_the_arenas_whole)
 {
-    (void)state;
     if (SANITIZED || under_valgrind())
         skip_because("what other threads had is lost to a child, "
                      "and a tool that looks for leaks says so");
@@ -532,34 +511,7 @@ static void a_fork_finds_the_arenas_whole(void **state)
         must(pthread_join(threads[i], NULL) == 0);
 }
 
-#define test(name) cmocka_unit_test_setup_teardown(name, nothing_is_mapped, nothing_is_mapped)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        test(a_thousand_stacks_are_few_mappings),
-        test(every_stack_has_a_guard_also_when_used_again),
-        test(a_guard_is_asked_for_once_a_stack_and_not_where_it_is_not_wanted),
-        test(a_stack_is_at_least_as_large_as_was_asked_for),
-        test(tops_are_spread_over_the_lines_of_a_page),
-        test(stacks_do_not_overlap),
-        test(a_thousand_tasks_that_come_and_go_ask_the_system_for_nothing),
-        test(a_cache_keeps_no_more_than_16_mib),
-        test(a_cache_counts_pages_not_stacks),
-        test(the_sizes_used_least_lately_give_way),
-        test(any_number_of_sizes_works),
-        test(huge_ones_have_few_in_an_arena_and_leave_nothing),
-        test(a_green_that_went_deep_once_does_not_keep_its_pages),
-        test(trim_keeps_what_it_is_told_to),
-        test(trim_may_leave_what_is_shared_as_it_is),
-        test(trim_is_refused_inside_a_hook),
-        test(stacks_of_a_thread_that_ended_come_home),
-        test(they_also_do_in_a_thread_that_has_no_greens),
-        test(stacks_that_die_in_another_thread_than_they_were_cut_for_come_home),
-        test(threads_share_the_arenas),
-        test(a_thread_may_end_on_a_greens_stack),
-        test(a_forked_child_goes_on_with_its_stacks),
-        test(a_fork_finds_the_arenas_whole),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -154,26 +154,23 @@ FRAME void *frame_main(void *value)
 
 static const green_options_t defaults[3];
 
-static void a_backtrace_goes_through_nested_greens_to_main(void **state)
+TEST(a_backtrace_goes_through_nested_greens_to_main)
 {
-    (void)state;
     options = defaults;
     frame_main(NULL);
     assert_string_equal(kept_list, NESTED);
 }
 
-static void also_on_the_main_green_of_a_thread(void **state)
+TEST(also_on_the_main_green_of_a_thread)
 {
-    (void)state;
     options = defaults;
     in_thread(frame_main, NULL);
     assert_string_equal(kept_list, NESTED);
 }
 
 /* Each of three greens may be above or below each other one, and the thread. */
-static void wherever_the_stacks_are(void **state)
+TEST(wherever_the_stacks_are)
 {
-    (void)state;
     enum { SIZE = 256 << 10 };
     char *memory = mmap(NULL, 3 * SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(memory != MAP_FAILED);
@@ -192,9 +189,8 @@ static void wherever_the_stacks_are(void **state)
 }
 
 /* The thread's stack lies between two greens'; not close by, or Valgrind takes them for one. */
-static void also_above_the_threads_own(void **state)
+TEST(also_above_the_threads_own)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer wants more than this of a thread's stack for itself");
     enum { SIZE = 256 << 10, APART = 8 << 20 };
@@ -243,9 +239,8 @@ FRAME void *frame_consume(void *value)
 }
 
 /* Each is the other's resumer: that would be a circle. */
-static void two_that_hand_over_for_ever_go_on_to_their_parent(void **state)
+TEST(two_that_hand_over_for_ever_go_on_to_their_parent)
 {
-    (void)state;
     producer = green_new(frame_produce, NULL);
     consumer = green_new(frame_consume, NULL);
     green_switch(producer, NULL);
@@ -291,9 +286,8 @@ FRAME void *frame_scenario(void *value)
     return NULL;
 }
 
-static void it_follows_green_set_parent(void **state)
+TEST(it_follows_green_set_parent)
 {
-    (void)state;
     green_t *g = green_new(frame_child, NULL), *other = waiting();
     frame_scenario(g);
     assert_string_equal(kept_list, "child - scenario -");
@@ -307,9 +301,8 @@ static void it_follows_green_set_parent(void **state)
     assert_int_equal(green_free(other), 0);
 }
 
-static void it_passes_over_dead_released_and_new_parents(void **state)
+TEST(it_passes_over_dead_released_and_new_parents)
 {
-    (void)state;
     green_t *released = green_new(echo, NULL);
     green_t *dead = green_new(echo, released);
     green_t *new = green_new(echo, dead);
@@ -333,9 +326,8 @@ FRAME void *frame_frees(void *g)
     return NULL;
 }
 
-static void it_goes_past_the_stand_in_of_one_that_is_freed(void **state)
+TEST(it_goes_past_the_stand_in_of_one_that_is_freed)
 {
-    (void)state;
     green_t *other = waiting();
     green_t *g = green_new(frame_child, NULL);
     green_switch(g, NULL);
@@ -365,9 +357,8 @@ FRAME void *frame_notes(void *above)
     return above;
 }
 
-static void one_that_is_freed_by_its_child_makes_no_circle(void **state)
+TEST(one_that_is_freed_by_its_child_makes_no_circle)
 {
-    (void)state;
     green_t *above = green_new(frame_above, NULL), *child = green_new(frame_frees, above);
     noting = green_new(frame_notes, above);
     green_switch(above, NULL);
@@ -392,9 +383,8 @@ FRAME void frame_hook(green_trace_event_t event, green_t *from, green_t *to, voi
 }
 
 /* There the current green is not yet the one whose stack is running. */
-static void it_works_in_a_trace_hook(void **state)
+TEST(it_works_in_a_trace_hook)
 {
-    (void)state;
     green_t *g = green_new(frame_child, NULL);
     hook_calls = 0;
     green_set_trace(frame_hook, NULL);
@@ -426,9 +416,8 @@ FRAME void *frame_body(void *value)
 }
 
 /* greenlet: test_frame, test_can_access_f_back_of_suspended_greenlet */
-static void a_suspended_greens_own_frames_are_listed(void **state)
+TEST(a_suspended_greens_own_frames_are_listed)
 {
-    (void)state;
     green_t *g = green_new(frame_body, NULL), *other = green_new(give_back, NULL);
     green_switch(g, NULL);
     assert_string_equal(frames_of(g), "deep deep deep deep body -");
@@ -461,9 +450,8 @@ FRAME void *frame_parent(void *value)
     return value;
 }
 
-static void so_are_the_current_ones_and_an_ancestors(void **state)
+TEST(so_are_the_current_ones_and_an_ancestors)
 {
-    (void)state;
     options = defaults;
     run_in_a_green(frame_parent, NULL);
     assert_string_equal(lists[0], "lists_itself -");
@@ -478,9 +466,8 @@ FRAME void *frame_looks_at_main(void *value)
     return value;
 }
 
-static void those_of_main_end_where_the_thread_began(void **state)
+TEST(those_of_main_end_where_the_thread_began)
 {
-    (void)state;
     green_t *g = green_new(frame_looks_at_main, NULL);
     frame_scenario(g);
     assert_memory_equal(lists[0], "scenario -", 10);
@@ -500,9 +487,8 @@ static void look_in_hook(green_trace_event_t event, green_t *from, green_t *to, 
     }
 }
 
-static void it_may_be_called_in_a_trace_hook(void **state)
+TEST(it_may_be_called_in_a_trace_hook)
 {
-    (void)state;
     green_t *g = green_new(frame_body, NULL);
     hook_calls = 0;
     green_set_trace(look_in_hook, NULL);
@@ -521,9 +507,8 @@ static void *look_from_a_thread(void *g)
     return NULL;
 }
 
-static void bad_calls_are_refused(void **state)
+TEST(bad_calls_are_refused)
 {
-    (void)state;
     void *pcs[10];
     green_t *g = green_new(frame_body, NULL);
     assert_refused(green_backtrace(NULL, pcs, 10), EINVAL);
@@ -576,9 +561,8 @@ FRAME void *frame_dumps(void *value)
     return value;
 }
 
-static void each_green_has_a_line(void **state)
+TEST(each_green_has_a_line)
 {
-    (void)state;
     const green_options_t named = {.name = "wor\nk\177er"};
     green_t *g = green_new_with(frame_body, NULL, &named);
     green_t *nobody = green_new(frame_dumps, g);
@@ -634,9 +618,8 @@ FRAME void *frame_dumps_late(void *value)
     return value;
 }
 
-static void where_is_the_function_that_called_libgreen(void **state)
+TEST(where_is_the_function_that_called_libgreen)
 {
-    (void)state;
     const struct {
         void (*move)(green_t *);
         const char *name;
@@ -678,9 +661,8 @@ static __attribute__((noinline)) void *has_no_symbol(void *value)
 }
 
 /* A shell gives such a name if it has found the program by its path. */
-static void where_there_is_no_symbol_it_is_the_file_by_whatever_name(void **state)
+TEST(where_there_is_no_symbol_it_is_the_file_by_whatever_name)
 {
-    (void)state;
     char expected[128], *name = arguments[0];
     snprintf(expected, sizeof expected, "%s+@", program_invocation_short_name);
     green_t *g = green_new(has_no_symbol, NULL);
@@ -723,9 +705,8 @@ __asm__(".pushsection .text\n"
 #endif
 void *yield_of_the_library(void *value) __asm__("green_yield");
 
-static void where_there_is_no_file_it_is_the_address(void **state)
+TEST(where_there_is_no_file_it_is_the_address)
 {
-    (void)state;
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     char *code = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(code != MAP_FAILED);
@@ -753,9 +734,8 @@ FRAME void frame_dump_in_hook(green_trace_event_t event, green_t *from, green_t 
         strcpy(kept_list, dumped());
 }
 
-static void a_dump_works_in_a_trace_hook_and_fails_with_its_write(void **state)
+TEST(a_dump_works_in_a_trace_hook_and_fails_with_its_write)
 {
-    (void)state;
     green_t *g = green_new(give_back, NULL);
     hook_calls = 0;
     green_set_trace(frame_dump_in_hook, NULL);
@@ -789,9 +769,8 @@ FRAME int frame_dumps_to(int fd)
     return result;
 }
 
-static void a_dump_goes_on_where_a_signal_has_interrupted_it(void **state)
+TEST(a_dump_goes_on_where_a_signal_has_interrupted_it)
 {
-    (void)state;
     static char text[256 << 10];
     const struct sigaction action = {.sa_handler = interrupt}; /* no SA_RESTART */
     const struct itimerval soon = {{0, 20000}, {0, 20000}}, never = {{0, 0}, {0, 0}};
@@ -825,9 +804,8 @@ static void a_dump_goes_on_where_a_signal_has_interrupted_it(void **state)
 }
 
 /* glibc's dprintf() does. */
-static void a_dump_that_cannot_be_written_leaks_nothing(void **state)
+TEST(a_dump_that_cannot_be_written_leaks_nothing)
 {
-    (void)state;
 #if defined __GLIBC__ && __GLIBC_PREREQ(2, 33)
     if (under_valgrind())
         skip(); /* it has another malloc(), and looks for leaks itself */
@@ -845,29 +823,5 @@ int main(int argc, char **argv)
 {
     (void)argc;
     arguments = argv;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_backtrace_goes_through_nested_greens_to_main),
-        cmocka_unit_test(also_on_the_main_green_of_a_thread),
-        cmocka_unit_test(wherever_the_stacks_are),
-        cmocka_unit_test(also_above_the_threads_own),
-        cmocka_unit_test(two_that_hand_over_for_ever_go_on_to_their_parent),
-        cmocka_unit_test(it_follows_green_set_parent),
-        cmocka_unit_test(it_passes_over_dead_released_and_new_parents),
-        cmocka_unit_test(it_goes_past_the_stand_in_of_one_that_is_freed),
-        cmocka_unit_test(one_that_is_freed_by_its_child_makes_no_circle),
-        cmocka_unit_test(it_works_in_a_trace_hook),
-        cmocka_unit_test(a_suspended_greens_own_frames_are_listed),
-        cmocka_unit_test(so_are_the_current_ones_and_an_ancestors),
-        cmocka_unit_test(those_of_main_end_where_the_thread_began),
-        cmocka_unit_test(it_may_be_called_in_a_trace_hook),
-        cmocka_unit_test(bad_calls_are_refused),
-        cmocka_unit_test(each_green_has_a_line),
-        cmocka_unit_test(where_is_the_function_that_called_libgreen),
-        cmocka_unit_test(a_dump_works_in_a_trace_hook_and_fails_with_its_write),
-        cmocka_unit_test(where_there_is_no_symbol_it_is_the_file_by_whatever_name),
-        cmocka_unit_test(where_there_is_no_file_it_is_the_address),
-        cmocka_unit_test(a_dump_goes_on_where_a_signal_has_interrupted_it),
-        cmocka_unit_test(a_dump_that_cannot_be_written_leaks_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -911,9 +911,8 @@ static int use_after_free(void *arg)
     return 0;
 }
 
-static void what_was_freed_is_found_by_asan(void **state)
+TEST(what_was_freed_is_found_by_asan)
 {
-    (void)state;
     if (!HAS_ASAN) {
         print_message("skipped: without AddressSanitizer it is undefined\n");
         skip();
@@ -964,9 +963,8 @@ static const struct place {
     PLACE(what_is_not_bad),
 };
 
-static void bad_input_is_refused_and_changes_nothing(void **state)
+TEST(bad_input_is_refused_and_changes_nothing)
 {
-    (void)state;
     int all = 0;
     for (int i = 0; i < COUNT(places); i++) {
         place_name = places[i].name;
@@ -989,9 +987,5 @@ static void bad_input_is_refused_and_changes_nothing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_input_is_refused_and_changes_nothing),
-        cmocka_unit_test(what_was_freed_is_found_by_asan),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

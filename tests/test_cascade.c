@@ -83,6 +83,8 @@ static int take_stacks_back(void **state)
     return 0;
 }
 
+#define CLOCKED_TEST(sentence) TEST_WITH(sentence, lend_stacks, take_stacks_back)
+
 static green_t *make(green_fn *run, green_t *parent, unsigned flags)
 {
     green_options_t options = {.stack_size = STACK, .flags = GREEN_NO_GUARD | flags};
@@ -349,15 +351,13 @@ static void assert_linear(void (*run)(struct scenario *))
 
 /* Two tests of each: on lent stacks with the clock, and, shorter, on the library's. */
 #define tests_of(name)                                                                  \
-    static void name##_takes_linear_time(void **state)                                  \
+    CLOCKED_TEST(name##_takes_linear_time)                                              \
     {                                                                                   \
-        (void)state;                                                                    \
         assert_linear(name);                                                            \
     }                                                                                   \
-    static void name##_may_have_the_librarys_stacks(void **state)                       \
+    TEST(name##_may_have_the_librarys_stacks)                                           \
     {                                                                                   \
         struct scenario s = {.run = name, .n = longest() / 10, .order = EVERY_OTHER};   \
-        (void)state;                                                                    \
         on_a_small_stack(&s);                                                           \
     }
 
@@ -400,9 +400,8 @@ static void measure(green_trace_event_t event, green_t *from, green_t *to, void 
         depth.high = place;
 }
 
-static void an_error_goes_through_new_greens_on_one_stack_frame(void **state)
+TEST(an_error_goes_through_new_greens_on_one_stack_frame)
 {
-    (void)state;
     int n = longest();
     make_chain(n, never, (enum kind[]){NEW, NEW, NEW});
     measure_from((uintptr_t)&n + 4096);
@@ -428,9 +427,8 @@ static void *one_more_from_the_base(void *value)
     return V((intptr_t)value + 1);
 }
 
-static void each_green_of_a_chain_ends_near_the_base_of_its_own_stack(void **state)
+CLOCKED_TEST(each_green_of_a_chain_ends_near_the_base_of_its_own_stack)
 {
-    (void)state;
     int n = longest();
     make_chain(n, one_more_from_the_base, (enum kind[]){NEW, NEW, NEW});
     measure_from(0);
@@ -467,9 +465,8 @@ static double free_above(int k, int n)
     return took;
 }
 
-static void to_free_a_green_costs_the_same_with_many_children(void **state)
+CLOCKED_TEST(to_free_a_green_costs_the_same_with_many_children)
 {
-    (void)state;
     int k = times(2000, 100), n = times(50000, 1000), tries = 3;
     double many, one;
     do {
@@ -480,30 +477,7 @@ static void to_free_a_green_costs_the_same_with_many_children(void **state)
         fail_msg("%d frees: %g s with %d children, %g s with one", k, many, n, one);
 }
 
-#define clocked(test) cmocka_unit_test_setup_teardown(test, lend_stacks, take_stacks_back)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        clocked(dead_chain_takes_linear_time),
-        cmocka_unit_test(dead_chain_may_have_the_librarys_stacks),
-        clocked(new_chain_and_an_error_takes_linear_time),
-        cmocka_unit_test(new_chain_and_an_error_may_have_the_librarys_stacks),
-        clocked(detached_chain_and_an_error_takes_linear_time),
-        cmocka_unit_test(detached_chain_and_an_error_may_have_the_librarys_stacks),
-        clocked(mixed_chain_and_an_error_takes_linear_time),
-        cmocka_unit_test(mixed_chain_and_an_error_may_have_the_librarys_stacks),
-        clocked(new_chain_and_a_value_takes_linear_time),
-        cmocka_unit_test(new_chain_and_a_value_may_have_the_librarys_stacks),
-        clocked(freed_chain_takes_linear_time),
-        cmocka_unit_test(freed_chain_may_have_the_librarys_stacks),
-        clocked(freed_chain_and_its_leaf_takes_linear_time),
-        cmocka_unit_test(freed_chain_and_its_leaf_may_have_the_librarys_stacks),
-        clocked(chain_in_cycle_tests_takes_linear_time),
-        cmocka_unit_test(chain_in_cycle_tests_may_have_the_librarys_stacks),
-        cmocka_unit_test(an_error_goes_through_new_greens_on_one_stack_frame),
-        clocked(each_green_of_a_chain_ends_near_the_base_of_its_own_stack),
-        clocked(to_free_a_green_costs_the_same_with_many_children),
-    };
-    return cmocka_run_group_tests(tests, map_stacks, unmap_stacks);
+    return run_all_tests_between(map_stacks, unmap_stacks);
 }

@@ -30,9 +30,8 @@ static green_t *suspended(green_fn *run, green_t *parent)
 
 /* ---- Values ------------------------------------------------------------- */
 
-static void death_goes_to_the_parent(void **state)
+TEST(death_goes_to_the_parent)
 {
-    (void)state;
     green_t *p = suspended(note_all, NULL), *c = green_new(give_back, p);
     assert_ptr_equal(green_switch(c, V(1)), V(1)); /* p has it, and yields it */
     assert_noted("0 1");
@@ -56,9 +55,8 @@ static void *wait_then_note_the_childs_state(void *value)
     return note_the_childs_state(green_yield(value));
 }
 
-static void a_green_is_dead_before_anyone_else_runs(void **state)
+TEST(a_green_is_dead_before_anyone_else_runs)
 {
-    (void)state;
     green_t *fresh = green_new(note_the_childs_state, NULL);
     child = green_new(give_back, fresh);
     assert_ptr_equal(green_switch(child, V(1)), V(1));
@@ -77,9 +75,8 @@ static void *under_another_parent(void *value)
     return V(5);
 }
 
-static void a_result_goes_to_the_parent_of_that_moment(void **state)
+TEST(a_result_goes_to_the_parent_of_that_moment)
 {
-    (void)state;
     green_t *p = suspended(note_all, NULL), *q = suspended(note_all, NULL);
     green_t *c = green_new(under_another_parent, p);
     assert_ptr_equal(green_switch(c, q), V(5));
@@ -111,9 +108,8 @@ static void *wait_in_a_switch_to(void *value)
     return V(9);
 }
 
-static void a_parent_that_waits_in_a_switch_to_another_receives_it_there(void **state)
+TEST(a_parent_that_waits_in_a_switch_to_another_receives_it_there)
 {
-    (void)state;
     green_t *b = green_new(switch_to_main, NULL);
     green_t *p = green_new(wait_in_a_switch_to, NULL);
     green_t *c = green_new(give_back, p);
@@ -133,9 +129,8 @@ static void *throw_to_main(void *value)
     return V(9);
 }
 
-static void a_parent_that_waits_in_a_throw_receives_it_there(void **state)
+TEST(a_parent_that_waits_in_a_throw_receives_it_there)
 {
-    (void)state;
     green_t *p = green_new(throw_to_main, NULL), *c = green_new(give_back, p);
     assert_fails(green_switch(p, V(E1)), E1);
     assert_ptr_equal(green_switch(c, V(8)), V(9));
@@ -143,9 +138,8 @@ static void a_parent_that_waits_in_a_throw_receives_it_there(void **state)
     free_all(c, p);
 }
 
-static void main_receives_a_result_while_it_waits_for_another(void **state)
+TEST(main_receives_a_result_while_it_waits_for_another)
 {
-    (void)state;
     green_t *c = suspended(echo, NULL); /* main is its parent */
     green_t *g = green_new(wait_in_a_switch_to, NULL);
     assert_ptr_equal(green_switch(g, c), V(4)); /* c yields to main, g waits for c */
@@ -154,9 +148,8 @@ static void main_receives_a_result_while_it_waits_for_another(void **state)
     free_all(c, g);
 }
 
-static void the_entering_green_is_nobody_special(void **state)
+TEST(the_entering_green_is_nobody_special)
 {
-    (void)state;
     green_t *c = green_new(give_back, NULL); /* its parent is main */
     green_t *g = green_new(wait_in_a_switch_to, NULL);
     assert_ptr_equal(green_switch(g, c), V(4)); /* g entered c, main has c's result */
@@ -167,9 +160,8 @@ static void the_entering_green_is_nobody_special(void **state)
     free_all(c, g);
 }
 
-static void a_result_passes_by_dead_parents(void **state)
+TEST(a_result_passes_by_dead_parents)
 {
-    (void)state;
     green_t *p = suspended(note_all, NULL), *d1 = dead(p), *d2 = dead(d1);
     green_t *c = green_new(give_back, d2);
     assert_ptr_equal(green_switch(c, V(1)), V(1));
@@ -184,9 +176,8 @@ static void *add_24(void *value)
 }
 
 /* greenlet: test_falling_off_end_switches_to_unstarted_parent_works */
-static void a_new_parent_starts_with_the_result(void **state)
+TEST(a_new_parent_starts_with_the_result)
 {
-    (void)state;
     green_t *q = green_new(add_24, NULL), *p = green_new(add_24, q), *c = green_new(give_back, p);
     assert_ptr_equal(green_switch(c, V(42)), V(42 + 2 * 24));
     assert_int_equal(green_state(c), GREEN_DEAD);
@@ -200,9 +191,8 @@ static void *yield_once(void *value)
     return green_yield(value);
 }
 
-static void a_detached_green_has_a_result_too(void **state)
+TEST(a_detached_green_has_a_result_too)
 {
-    (void)state;
     green_options_t options = {.flags = GREEN_DETACHED};
     green_t *g = green_new_with(give_back, NULL, &options);
     assert_ptr_equal(green_switch(g, V(3)), V(3));
@@ -220,9 +210,8 @@ static void a_detached_green_has_a_result_too(void **state)
 
 /* ---- Errors ------------------------------------------------------------- */
 
-static void a_green_that_returns_green_failed_dies_of_errno(void **state)
+TEST(a_green_that_returns_green_failed_dies_of_errno)
 {
-    (void)state;
     static const int errors[] = {E1, E2, EINVAL, EBUSY, EPERM, EINTR, 1, 4095, 4096, INT_MAX};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         green_t *g = green_new(die_of_one_at, NULL);
@@ -232,9 +221,8 @@ static void a_green_that_returns_green_failed_dies_of_errno(void **state)
     }
 }
 
-static void an_errno_that_is_not_positive_counts_as_ecanceled(void **state)
+TEST(an_errno_that_is_not_positive_counts_as_ecanceled)
 {
-    (void)state;
     static const int errors[] = {ECANCELED, 0, -1, -EINVAL, INT_MIN};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         green_t *g = green_new(die_of_one_at, NULL);
@@ -249,17 +237,15 @@ static void *fail_in_a_call(void *value)
     return green_switch(NULL, value);
 }
 
-static void the_error_of_a_failed_call_is_passed_on(void **state)
+TEST(the_error_of_a_failed_call_is_passed_on)
 {
-    (void)state;
     green_t *g = green_new(fail_in_a_call, NULL);
     assert_fails(green_switch(g, NULL), EINVAL);
     free_all(g);
 }
 
-static void an_error_arrives_in_the_call_the_parent_waits_in(void **state)
+TEST(an_error_arrives_in_the_call_the_parent_waits_in)
 {
-    (void)state;
     green_t *p = suspended(note_all, NULL), *d = dead(p), *c = green_new(die_of, d);
     assert_fails(green_switch(c, V(E1)), E1); /* p dies of it again: it goes on to main */
     assert_noted("0 E1");
@@ -276,18 +262,16 @@ static void *survive(void *value)
     return V(1);
 }
 
-static void an_error_may_be_survived(void **state)
+TEST(an_error_may_be_survived)
 {
-    (void)state;
     green_t *p = suspended(survive, NULL), *c = green_new(die_of, p);
     assert_ptr_equal(green_switch(c, V(E1)), V(1));
     assert_noted("E1");
     free_all(p, c);
 }
 
-static void a_new_parent_given_an_error_dies_of_it_unrun(void **state)
+TEST(a_new_parent_given_an_error_dies_of_it_unrun)
 {
-    (void)state;
     green_t *s = suspended(note_all, NULL);
     green_t *q = green_new(note_all, s), *d = dead(q), *p = green_new(note_all, d);
     green_t *c = green_new(die_of, p);
@@ -301,9 +285,8 @@ static void a_new_parent_given_an_error_dies_of_it_unrun(void **state)
     free_all(s, q, d, p, c);
 }
 
-static void death_by_ecanceled_reaches_the_parent_as_null(void **state)
+TEST(death_by_ecanceled_reaches_the_parent_as_null)
 {
-    (void)state;
     green_t *s = suspended(note_all, NULL), *d = dead(s);
     green_t *c = green_new(die_of, s), *e = green_new(die_of, d);
     assert_null(green_switch(c, V(ECANCELED)));
@@ -315,9 +298,8 @@ static void death_by_ecanceled_reaches_the_parent_as_null(void **state)
     assert_noted("ECANCELED");
 }
 
-static void death_by_ecanceled_starts_a_new_parent_with_null(void **state)
+TEST(death_by_ecanceled_starts_a_new_parent_with_null)
 {
-    (void)state;
     green_t *p = green_new(note_all, NULL), *d = dead(p), *c = green_new(die_of, d);
     assert_null(green_switch(c, V(ECANCELED)));
     assert_noted("0");
@@ -334,9 +316,8 @@ static void *die_of_e1_after_waiting(void *value)
     return GREEN_FAILED;
 }
 
-static void each_green_dies_of_its_own_error(void **state)
+TEST(each_green_dies_of_its_own_error)
 {
-    (void)state;
     green_t *g = suspended(die_of_e1_after_waiting, NULL), *h = green_new(die_of, NULL);
     assert_fails(green_switch(h, V(E2)), E2);
     errno = EINTR;
@@ -362,9 +343,8 @@ static green_t *orphan(green_fn *run, int kind, green_t *ancestor)
     return c;
 }
 
-static void a_result_passes_by_freed_parents(void **state)
+TEST(a_result_passes_by_freed_parents)
 {
-    (void)state;
     for (int kind = 0; kind <= 3; kind++) {
         green_t *s = suspended(note_all, NULL);
         green_t *c = orphan(give_back, kind, s);
@@ -380,9 +360,8 @@ static void a_result_passes_by_freed_parents(void **state)
     }
 }
 
-static void a_result_passes_by_parents_freed_and_dead_in_any_mixture(void **state)
+TEST(a_result_passes_by_parents_freed_and_dead_in_any_mixture)
 {
-    (void)state;
     green_t *fresh = green_new(add_24, NULL);
     green_t *o1 = orphan(give_back, 1, fresh), *d = dead(o1);
     green_t *o2 = orphan(give_back, 0, d), *c = green_new(give_back, o2);
@@ -404,9 +383,8 @@ static void *free_own_parent(void *value)
     return value;
 }
 
-static void a_green_may_free_its_parent(void **state)
+TEST(a_green_may_free_its_parent)
 {
-    (void)state;
     green_t *p = suspended(note_all, NULL), *c = green_new(free_own_parent, p);
     assert_ptr_equal(green_switch(c, V(1)), V(1));
     assert_noted("0 ECANCELED 0 1");
@@ -418,29 +396,5 @@ static void a_green_may_free_its_parent(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(death_goes_to_the_parent),
-        cmocka_unit_test(a_green_is_dead_before_anyone_else_runs),
-        cmocka_unit_test(a_result_goes_to_the_parent_of_that_moment),
-        cmocka_unit_test(a_parent_that_waits_in_a_switch_to_another_receives_it_there),
-        cmocka_unit_test(a_parent_that_waits_in_a_throw_receives_it_there),
-        cmocka_unit_test(main_receives_a_result_while_it_waits_for_another),
-        cmocka_unit_test(the_entering_green_is_nobody_special),
-        cmocka_unit_test(a_result_passes_by_dead_parents),
-        cmocka_unit_test(a_new_parent_starts_with_the_result),
-        cmocka_unit_test(a_detached_green_has_a_result_too),
-        cmocka_unit_test(a_green_that_returns_green_failed_dies_of_errno),
-        cmocka_unit_test(an_errno_that_is_not_positive_counts_as_ecanceled),
-        cmocka_unit_test(the_error_of_a_failed_call_is_passed_on),
-        cmocka_unit_test(an_error_arrives_in_the_call_the_parent_waits_in),
-        cmocka_unit_test(an_error_may_be_survived),
-        cmocka_unit_test(a_new_parent_given_an_error_dies_of_it_unrun),
-        cmocka_unit_test(death_by_ecanceled_reaches_the_parent_as_null),
-        cmocka_unit_test(death_by_ecanceled_starts_a_new_parent_with_null),
-        cmocka_unit_test(each_green_dies_of_its_own_error),
-        cmocka_unit_test(a_result_passes_by_freed_parents),
-        cmocka_unit_test(a_result_passes_by_parents_freed_and_dead_in_any_mixture),
-        cmocka_unit_test(a_green_may_free_its_parent),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -29,9 +29,8 @@ static void *defer_three(void *value)
     return value;
 }
 
-static void deferred_functions_run_innermost_first(void **state)
+TEST(deferred_functions_run_innermost_first)
 {
-    (void)state;
     assert_ptr_equal(result_of(defer_three, V(5)), V(5));
     assert_noted("body 3 2 1");
 }
@@ -48,9 +47,8 @@ static void *defer_note_where(void *g)
     return NULL;
 }
 
-static void they_run_on_the_green_itself_which_still_lives(void **state)
+TEST(they_run_on_the_green_itself_which_still_lives)
 {
-    (void)state;
     green_t *g = green_new(defer_note_where, NULL);
     assert_null(green_switch(g, &g));
     assert_noted("1 1"); /* GREEN_RUNNING */
@@ -68,9 +66,8 @@ static void *defer_and_wait(void *name)
     return NULL;
 }
 
-static void each_green_has_its_own(void **state)
+TEST(each_green_has_its_own)
 {
-    (void)state;
     green_t *a = green_new(defer_and_wait, NULL), *b = green_new(defer_and_wait, NULL);
     green_switch(a, "a");
     green_switch(b, "b");
@@ -100,9 +97,8 @@ static void *defer_what_defers(void *value)
     return value;
 }
 
-static void what_they_defer_runs_next(void **state)
+TEST(what_they_defer_runs_next)
 {
-    (void)state;
     assert_ptr_equal(result_of(defer_what_defers, V(1)), V(1));
     assert_noted("first late-2 late-1 last");
 }
@@ -120,9 +116,8 @@ static void *defer_set_key(void *key)
     return NULL;
 }
 
-static void they_run_before_the_destructors_of_keys(void **state)
+TEST(they_run_before_the_destructors_of_keys)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, note_arg), 0);
     assert_null(result_of(defer_set_key, &key));
@@ -142,9 +137,8 @@ static void *set_key_that_defers(void *key)
     return V(2);
 }
 
-static void what_a_destructor_defers_runs_too(void **state)
+TEST(what_a_destructor_defers_runs_too)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, defer_again), 0);
     assert_ptr_equal(result_of(set_key_that_defers, &key), V(2));
@@ -167,9 +161,8 @@ static void *defer_two_that_yield(void *value)
     return value;
 }
 
-static void they_may_switch(void **state)
+TEST(they_may_switch)
 {
-    (void)state;
     green_t *g = green_new(defer_two_that_yield, NULL);
     assert_ptr_equal(green_switch(g, V(5)), V(12));
     assert_int_equal(green_state(g), GREEN_SUSPENDED);
@@ -181,9 +174,8 @@ static void they_may_switch(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void an_error_thrown_into_one_is_its_own_affair(void **state)
+TEST(an_error_thrown_into_one_is_its_own_affair)
 {
-    (void)state;
     green_t *g = green_new(defer_two_that_yield, NULL);
     assert_ptr_equal(green_switch(g, V(5)), V(12));
     assert_ptr_equal(green_throw(g, E1), V(11));
@@ -211,9 +203,8 @@ static void *fail_of_e1_with_clobbering(void *exits)
     return GREEN_FAILED;
 }
 
-static void the_errno_of_a_failed_body_is_taken_before_the_first(void **state)
+TEST(the_errno_of_a_failed_body_is_taken_before_the_first)
 {
-    (void)state;
     for (int exits = 0; exits <= 1; exits++) {
         green_t *g = green_new(fail_of_e1_with_clobbering, NULL);
         assert_null(green_switch(g, V(exits)));
@@ -240,9 +231,8 @@ static void *defer_exits(void *value)
     return value;
 }
 
-static void green_exit_in_one_replaces_the_result_and_the_rest_runs(void **state)
+TEST(green_exit_in_one_replaces_the_result_and_the_rest_runs)
 {
-    (void)state;
     assert_ptr_equal(result_of(defer_exits, V(5)), V(21));
     assert_noted("3 exit 2 exit 1");
 }
@@ -268,9 +258,8 @@ static void *fail_with_a_good_exit(void *value)
     return GREEN_FAILED;
 }
 
-static void an_exit_may_turn_a_value_into_an_error_and_back(void **state)
+TEST(an_exit_may_turn_a_value_into_an_error_and_back)
 {
-    (void)state;
     assert_fails(result_of(defer_a_failing_exit, V(5)), E1); /* and its errno is kept too */
     assert_ptr_equal(result_of(fail_with_a_good_exit, V(9)), V(9));
     assert_noted("exit");
@@ -283,9 +272,8 @@ static void *set_key_that_exits(void *key)
     return V(5);
 }
 
-static void green_exit_in_a_destructor_replaces_the_result_too(void **state)
+TEST(green_exit_in_a_destructor_replaces_the_result_too)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, exit_with), 0);
     assert_ptr_equal(result_of(set_key_that_exits, &key), V(31));
@@ -310,9 +298,8 @@ static void *defer_many_exits(void *value)
     return value;
 }
 
-static void many_that_exit_need_no_more_stack_than_one(void **state)
+TEST(many_that_exit_need_no_more_stack_than_one)
 {
-    (void)state;
     const green_options_t small = { .stack_size = 16384 };
     green_t *g = green_new_with(defer_many_exits, NULL, &small);
     exits = 0;
@@ -334,9 +321,8 @@ static void *defer_one_that_defers_itself(void *left)
     return NULL;
 }
 
-static void neither_do_many_that_defer_the_next(void **state)
+TEST(neither_do_many_that_defer_the_next)
 {
-    (void)state;
     const green_options_t small = { .stack_size = 16384 };
     green_t *g = green_new_with(defer_one_that_defers_itself, NULL, &small);
     int left = 10000;
@@ -355,9 +341,8 @@ static void *defer_and_live_through_errors(void *value)
     return value;
 }
 
-static void an_error_that_is_lived_through_runs_nothing(void **state)
+TEST(an_error_that_is_lived_through_runs_nothing)
 {
-    (void)state;
     green_t *g = green_new(defer_and_live_through_errors, NULL);
     green_switch(g, NULL);
     assert_null(green_throw(g, E1));
@@ -374,9 +359,8 @@ static void *defer_and_echo(void *value)
     return echo(value);
 }
 
-static void an_error_that_is_died_of_runs_them(void **state)
+TEST(an_error_that_is_died_of_runs_them)
 {
-    (void)state;
     green_t *g = green_new(defer_and_echo, NULL);
     green_switch(g, NULL);
     assert_fails(green_throw(g, E1), E1);
@@ -388,9 +372,8 @@ static void an_error_that_is_died_of_runs_them(void **state)
     assert_noted("deferred");
 }
 
-static void a_new_green_that_dies_has_deferred_nothing(void **state)
+TEST(a_new_green_that_dies_has_deferred_nothing)
 {
-    (void)state;
     green_t *g = green_new(defer_and_echo, NULL);
     assert_fails(green_throw(g, E1), E1);
     assert_noted("");
@@ -399,9 +382,8 @@ static void a_new_green_that_dies_has_deferred_nothing(void **state)
 
 static const green_options_t detached = { .flags = GREEN_DETACHED };
 
-static void a_detached_green_is_valid_until_the_last_has_run(void **state)
+TEST(a_detached_green_is_valid_until_the_last_has_run)
 {
-    (void)state;
     green_t *g = green_new_with(defer_note_where, NULL, &detached);
     assert_null(green_switch(g, &g));
     assert_noted("1 1");
@@ -425,9 +407,8 @@ static void *defer_on_main(void *ends)
     return NULL;
 }
 
-static void those_of_main_run_in_green_thread_end_only(void **state)
+TEST(those_of_main_run_in_green_thread_end_only)
 {
-    (void)state;
     in_thread(defer_on_main, NULL);
     assert_noted("body 3 2 1");
     in_thread(defer_on_main, V(1));
@@ -445,9 +426,8 @@ static int defer_and_exit_the_program(void *arg)
     return 0;
 }
 
-static void the_end_of_the_program_runs_none(void **state)
+TEST(the_end_of_the_program_runs_none)
 {
-    (void)state;
     struct child child = run_child(defer_and_exit_the_program, "wrong");
     assert_int_equal(child.status, 0);
     assert_string_equal(child.out, "");
@@ -470,9 +450,8 @@ static void *undefer_some(void *value)
     return value;
 }
 
-static void undefer_takes_back_the_innermost_and_runs_it_if_told_to(void **state)
+TEST(undefer_takes_back_the_innermost_and_runs_it_if_told_to)
 {
-    (void)state;
     assert_ptr_equal(result_of(undefer_some, V(3)), V(3));
     assert_noted("body not-3 2 was-2 4 1");
 }
@@ -490,9 +469,8 @@ static void *defer_one_that_undefers(void *execute)
     return NULL;
 }
 
-static void one_that_runs_is_no_longer_there_to_be_taken_back(void **state)
+TEST(one_that_runs_is_no_longer_there_to_be_taken_back)
 {
-    (void)state;
     assert_null(result_of(defer_one_that_undefers, NULL));
     assert_noted("0 1");
     assert_null(result_of(defer_one_that_undefers, V(1)));
@@ -508,16 +486,14 @@ static void *execute_one_that_exits(void *value)
     return NULL;
 }
 
-static void one_executed_by_undefer_may_exit(void **state)
+TEST(one_executed_by_undefer_may_exit)
 {
-    (void)state;
     assert_ptr_equal(result_of(execute_one_that_exits, V(8)), V(8));
     assert_noted("exit 1"); /* once */
 }
 
-static void main_may_take_back_its_own(void **state)
+TEST(main_may_take_back_its_own)
 {
-    (void)state;
     assert_int_equal(green_defer(note_arg, "main"), 0);
     assert_ptr_equal(result_of(undefer_some, V(3)), V(3)); /* it sees none of main's */
     assert_noted("body not-3 2 was-2 4 1");
@@ -539,9 +515,8 @@ static int look_with_no_success(green_t *g, void *arg)
     return 1;
 }
 
-static void bad_calls_change_nothing(void **state)
+TEST(bad_calls_change_nothing)
 {
-    (void)state;
     assert_refused(green_defer(NULL, V(1)), EINVAL);
     assert_refused(green_undefer(0), ENOENT);
     assert_int_equal(green_defer(note_arg, "main"), 0);
@@ -554,32 +529,5 @@ static void bad_calls_change_nothing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(deferred_functions_run_innermost_first),
-        cmocka_unit_test(they_run_on_the_green_itself_which_still_lives),
-        cmocka_unit_test(each_green_has_its_own),
-        cmocka_unit_test(what_they_defer_runs_next),
-        cmocka_unit_test(they_run_before_the_destructors_of_keys),
-        cmocka_unit_test(what_a_destructor_defers_runs_too),
-        cmocka_unit_test(they_may_switch),
-        cmocka_unit_test(an_error_thrown_into_one_is_its_own_affair),
-        cmocka_unit_test(the_errno_of_a_failed_body_is_taken_before_the_first),
-        cmocka_unit_test(green_exit_in_one_replaces_the_result_and_the_rest_runs),
-        cmocka_unit_test(an_exit_may_turn_a_value_into_an_error_and_back),
-        cmocka_unit_test(green_exit_in_a_destructor_replaces_the_result_too),
-        cmocka_unit_test(many_that_exit_need_no_more_stack_than_one),
-        cmocka_unit_test(neither_do_many_that_defer_the_next),
-        cmocka_unit_test(an_error_that_is_lived_through_runs_nothing),
-        cmocka_unit_test(an_error_that_is_died_of_runs_them),
-        cmocka_unit_test(a_new_green_that_dies_has_deferred_nothing),
-        cmocka_unit_test(a_detached_green_is_valid_until_the_last_has_run),
-        cmocka_unit_test(those_of_main_run_in_green_thread_end_only),
-        cmocka_unit_test(the_end_of_the_program_runs_none),
-        cmocka_unit_test(undefer_takes_back_the_innermost_and_runs_it_if_told_to),
-        cmocka_unit_test(one_that_runs_is_no_longer_there_to_be_taken_back),
-        cmocka_unit_test(one_executed_by_undefer_may_exit),
-        cmocka_unit_test(main_may_take_back_its_own),
-        cmocka_unit_test(bad_calls_change_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -11,9 +11,8 @@ static int note_name(green_t *g, void *arg)
     return 0;
 }
 
-static void main_alone_is_shown_if_nothing_has_started(void **state)
+TEST(main_alone_is_shown_if_nothing_has_started)
 {
-    (void)state;
     green_t *g = named("new", echo, NULL);
     assert_int_equal(green_each(note_name, NULL), 0);
     assert_noted("main:1");
@@ -45,9 +44,8 @@ static void *look_from_inside(void *value)
     return value;
 }
 
-static void the_started_living_greens_are_shown_once_each(void **state)
+TEST(the_started_living_greens_are_shown_once_each)
 {
-    (void)state;
     struct met met = {.greens = {green_main(), named("a", echo, NULL),
                                  named("b", look_from_inside, NULL), named("new", echo, NULL)}};
     green_t *d = named("dead", give_back, NULL);
@@ -82,9 +80,8 @@ static int stop_at_the_second(green_t *g, void *arg)
     return ++*count == 2 ? -7 : 0;
 }
 
-static void what_is_not_zero_stops_the_walk_and_comes_back(void **state)
+TEST(what_is_not_zero_stops_the_walk_and_comes_back)
 {
-    (void)state;
     green_t *greens[3];
     for (int i = 0; i < 3; i++) {
         greens[i] = named("g", echo, NULL);
@@ -97,9 +94,8 @@ static void what_is_not_zero_stops_the_walk_and_comes_back(void **state)
         assert_int_equal(green_free(greens[i]), 0);
 }
 
-static void a_function_is_needed(void **state)
+TEST(a_function_is_needed)
 {
-    (void)state;
     assert_refused(green_each(NULL, NULL), EINVAL);
 }
 
@@ -135,9 +131,8 @@ static int try_everything(green_t *g, void *arg)
     return 0;
 }
 
-static void its_function_may_only_look(void **state)
+TEST(its_function_may_only_look)
 {
-    (void)state;
     waiting = named("waiting", echo, NULL);
     fresh = named("fresh", echo, NULL);
     green_switch(waiting, NULL);
@@ -158,9 +153,8 @@ static void *walk(void *arg)
     return V(result == 0 && met.others == 1);
 }
 
-static void other_threads_greens_are_not_shown(void **state)
+TEST(other_threads_greens_are_not_shown)
 {
-    (void)state;
     green_t *g = named("g", echo, NULL);
     green_switch(g, NULL);
     pthread_t thread;
@@ -173,13 +167,5 @@ static void other_threads_greens_are_not_shown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(main_alone_is_shown_if_nothing_has_started),
-        cmocka_unit_test(the_started_living_greens_are_shown_once_each),
-        cmocka_unit_test(what_is_not_zero_stops_the_walk_and_comes_back),
-        cmocka_unit_test(a_function_is_needed),
-        cmocka_unit_test(its_function_may_only_look),
-        cmocka_unit_test(other_threads_greens_are_not_shown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -239,32 +239,19 @@ static void all_is_right_at_each_step(void (*fn)(void))
     assert_true(steps > 1000);
 }
 
-static void while_greens_live_and_die(void **state)
+TEST(while_greens_live_and_die)
 {
-    (void)state;
     all_is_right_at_each_step(lives);
 }
 
-static void while_values_and_errors_pass_through_dead_ones(void **state)
+TEST(while_values_and_errors_pass_through_dead_ones)
 {
-    (void)state;
     all_is_right_at_each_step(chains);
 }
 
-static void while_greens_are_freed(void **state)
+TEST(while_greens_are_freed)
 {
-    (void)state;
     all_is_right_at_each_step(ends);
-}
-
-static void and_the_same_with_a_trace_hook(void **state)
-{
-    if (SANITIZED)
-        skip_because("the other tests show what is to be seen there");
-    while_greens_live_and_die(state);
-    while_values_and_errors_pass_through_dead_ones(state);
-    while_greens_are_freed(state);
-    assert_true(seen > 0);
 }
 
 static int set_hook(void **state)
@@ -282,6 +269,16 @@ static int unset_hook(void **state)
     return 0;
 }
 
+TEST_WITH(and_the_same_with_a_trace_hook, set_hook, unset_hook)
+{
+    if (SANITIZED)
+        skip_because("the other tests show what is to be seen there");
+    while_greens_live_and_die();
+    while_values_and_errors_pass_through_dead_ones();
+    while_greens_are_freed();
+    assert_true(seen > 0);
+}
+
 static int make_key(void **state)
 {
     (void)state;
@@ -297,13 +294,7 @@ static int delete_key(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(while_greens_live_and_die),
-        cmocka_unit_test(while_values_and_errors_pass_through_dead_ones),
-        cmocka_unit_test(while_greens_are_freed),
-        cmocka_unit_test_setup_teardown(and_the_same_with_a_trace_hook, set_hook, unset_hook),
-    };
-    int failed = cmocka_run_group_tests(tests, make_key, delete_key);
+    int failed = run_all_tests_between(make_key, delete_key);
     printf("each_instruction: a signal at each of %lu\n", all_steps);
     return failed;
 }

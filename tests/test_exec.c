@@ -76,15 +76,13 @@ static void exec_starts_anew(int (*fn)(void *))
     assert_string_equal(child.out, "new exec\n");
 }
 
-static void exec_in_a_green_starts_another_program(void **state)
+TEST(exec_in_a_green_starts_another_program)
 {
-    (void)state;
     exec_starts_anew(exec_in_a_green);
 }
 
-static void so_does_exec_in_the_green_of_another_thread(void **state)
+TEST(so_does_exec_in_the_green_of_another_thread)
 {
-    (void)state;
     exec_starts_anew(exec_in_a_thread);
 }
 
@@ -141,9 +139,8 @@ static int start_others_in_a_green(void *arg)
     return 0;
 }
 
-static void a_green_may_start_programs_by_vfork_and_its_kin(void **state)
+TEST(a_green_may_start_programs_by_vfork_and_its_kin)
 {
-    (void)state;
     struct child child = run_child(start_others_in_a_green, NULL);
     if (child.status != 0)
         print_message("status %#x: %s\n", (unsigned)child.status, child.err);
@@ -153,10 +150,5 @@ static void a_green_may_start_programs_by_vfork_and_its_kin(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exec_in_a_green_starts_another_program),
-        cmocka_unit_test(so_does_exec_in_the_green_of_another_thread),
-        cmocka_unit_test(a_green_may_start_programs_by_vfork_and_its_kin),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -27,9 +27,8 @@ static void *exit_far_down(void *value)
     return NULL;
 }
 
-static void exit_ends_the_green_from_any_depth(void **state)
+TEST(exit_ends_the_green_from_any_depth)
 {
-    (void)state;
     green_t *g = green_new(exit_far_down, NULL);
     assert_ptr_equal(green_switch(g, V(7)), V(7));
     assert_int_equal(green_state(g), GREEN_DEAD);
@@ -43,9 +42,8 @@ static void *exit_at_once(void *value)
     green_exit(value);
 }
 
-static void what_is_exited_with_goes_to_the_parent_as_it_is_then(void **state)
+TEST(what_is_exited_with_goes_to_the_parent_as_it_is_then)
 {
-    (void)state;
     green_t *parent = green_new(exit_at_once, NULL); /* NEW: it is started with it */
     green_t *g = green_new(exit_at_once, NULL);
     assert_int_equal(green_set_parent(g, parent), 0);
@@ -64,9 +62,8 @@ static void *exit_with_error(void *error)
     return NULL;
 }
 
-static void exiting_with_green_failed_is_death_by_errno(void **state)
+TEST(exiting_with_green_failed_is_death_by_errno)
 {
-    (void)state;
     const int errors[] = { E1, ENOMEM, EINVAL, EBUSY };
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         green_t *g = green_new(exit_with_error, NULL);
@@ -76,9 +73,8 @@ static void exiting_with_green_failed_is_death_by_errno(void **state)
     }
 }
 
-static void of_ecanceled_and_of_no_error_it_is_the_value_null(void **state)
+TEST(of_ecanceled_and_of_no_error_it_is_the_value_null)
 {
-    (void)state;
     const int errors[] = { ECANCELED, 0, -5 };
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         green_t *g = green_new(exit_with_error, NULL);
@@ -97,9 +93,8 @@ static void *exit_with_clean_up(void *key)
     return NULL;
 }
 
-static void exit_runs_the_clean_up_as_a_return_does(void **state)
+TEST(exit_runs_the_clean_up_as_a_return_does)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, note_arg), 0);
     green_t *g = green_new(exit_with_clean_up, NULL);
@@ -121,9 +116,8 @@ static void *exit_over_a_frame_with_clean_up(void *value)
     return NULL;
 }
 
-static void the_frames_in_between_run_nothing(void **state)
+TEST(the_frames_in_between_run_nothing)
 {
-    (void)state;
     green_t *g = green_new(exit_over_a_frame_with_clean_up, NULL);
     assert_ptr_equal(green_switch(g, V(2)), V(2));
     assert_noted("");
@@ -137,9 +131,8 @@ static void *yield_and_exit(void *value)
     return NULL;
 }
 
-static void a_green_may_exit_when_it_is_killed(void **state)
+TEST(a_green_may_exit_when_it_is_killed)
 {
-    (void)state;
     green_t *g = green_new(yield_and_exit, NULL);
     green_switch(g, NULL);
     assert_int_equal(green_free(g), 0);
@@ -149,9 +142,8 @@ static void a_green_may_exit_when_it_is_killed(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void an_exit_leaves_the_others_alone(void **state)
+TEST(an_exit_leaves_the_others_alone)
 {
-    (void)state;
     green_t *a = green_new(yield_and_exit, NULL), *b = green_new(yield_and_exit, NULL);
     assert_ptr_equal(green_switch(a, V(1)), V(1));
     assert_ptr_equal(green_switch(b, V(2)), V(2));
@@ -162,9 +154,8 @@ static void an_exit_leaves_the_others_alone(void **state)
     assert_int_equal(green_free(b), 0);
 }
 
-static void a_detached_green_may_exit(void **state)
+TEST(a_detached_green_may_exit)
 {
-    (void)state;
     const green_options_t detached = { .flags = GREEN_DETACHED };
     for (int i = 0; i < 100; i++) {
         green_t *g = green_new_with(exit_far_down, NULL, &detached);
@@ -256,9 +247,8 @@ static int exit_in_a_deferred_function_of_main(void *arg)
     return 0;
 }
 
-static void where_there_is_no_green_to_end_it_says_so_and_aborts(void **state)
+TEST(where_there_is_no_green_to_end_it_says_so_and_aborts)
 {
-    (void)state;
     int (*const ways[])(void *) = {
         exit_on_main,           exit_on_main_before_any_other_call,
         exit_in_a_hook_on_main, exit_on_the_main_of_a_thread,
@@ -276,17 +266,5 @@ static void where_there_is_no_green_to_end_it_says_so_and_aborts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exit_ends_the_green_from_any_depth),
-        cmocka_unit_test(what_is_exited_with_goes_to_the_parent_as_it_is_then),
-        cmocka_unit_test(exiting_with_green_failed_is_death_by_errno),
-        cmocka_unit_test(of_ecanceled_and_of_no_error_it_is_the_value_null),
-        cmocka_unit_test(exit_runs_the_clean_up_as_a_return_does),
-        cmocka_unit_test(the_frames_in_between_run_nothing),
-        cmocka_unit_test(a_green_may_exit_when_it_is_killed),
-        cmocka_unit_test(an_exit_leaves_the_others_alone),
-        cmocka_unit_test(a_detached_green_may_exit),
-        cmocka_unit_test(where_there_is_no_green_to_end_it_says_so_and_aborts),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -187,9 +187,8 @@ static void *hold_everything(void *value)
     return V(same);
 }
 
-static void nothing_is_lost_that_was_in_a_register(void **state)
+TEST(nothing_is_lost_that_was_in_a_register)
 {
-    (void)state;
     fill_patterns();
     run_both(hold_everything);
 }
@@ -234,9 +233,8 @@ static void skip_if_slow(void)
         skip_because("under a sanitizer each is green_switch() after all");
 }
 
-static void a_leaf_function_keeps_what_is_below_its_stack_pointer(void **state)
+TEST(a_leaf_function_keeps_what_is_below_its_stack_pointer)
 {
-    (void)state;
     skip_if_slow();
     run_both(be_a_leaf);
 }
@@ -258,9 +256,8 @@ static void *recurse_100_deep(void *value)
     return V(recurse(side, 100) == 3 * 5050 + 101 * (uintptr_t)side);
 }
 
-static void a_recursive_function_keeps_every_level(void **state)
+TEST(a_recursive_function_keeps_every_level)
 {
-    (void)state;
     run_both(recurse_100_deep);
 }
 
@@ -307,9 +304,8 @@ static void *use_frames(void *value)
     return V(same);
 }
 
-static void frames_may_grow_and_be_aligned(void **state)
+TEST(frames_may_grow_and_be_aligned)
 {
-    (void)state;
     run_both(use_frames);
 }
 
@@ -327,9 +323,8 @@ static void *count_on(void *value)
     return NULL;
 }
 
-static void it_is_a_function_like_any_other(void **state)
+TEST(it_is_a_function_like_any_other)
 {
-    (void)state;
     sides[0] = green_new(count_up, NULL);
     sides[1] = green_new(count_on, NULL);
     assert_ptr_equal(green_switch_fast(sides[0], V(1)), V(1));
@@ -360,9 +355,8 @@ static void *wait_in_turn(void *value)
     return GREEN_FAILED;
 }
 
-static void who_waits_in_any_call_is_entered_by_any_other(void **state)
+TEST(who_waits_in_any_call_is_entered_by_any_other)
 {
-    (void)state;
     green_t *g = green_new(wait_in_turn, NULL);
     for (int i = 0; i < 62; i++) {
         void *v = i % 5 == 4 ? GREEN_FAILED : V(i + 1);
@@ -380,9 +374,8 @@ static void who_waits_in_any_call_is_entered_by_any_other(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void what_is_refused_is_refused(void **state)
+TEST(what_is_refused_is_refused)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     assert_fails(green_switch_fast(NULL, V(1)), EINVAL);
     assert_fails(green_switch_fast(g, GREEN_FAILED), EINVAL);
@@ -402,9 +395,8 @@ static void *first_use(void *foreign)
     return NULL;
 }
 
-static void it_may_be_the_first_use_of_a_thread(void **state)
+TEST(it_may_be_the_first_use_of_a_thread)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     assert_ptr_equal(green_switch_fast(g, V(1)), V(1));
     in_thread(first_use, g);
@@ -426,9 +418,8 @@ static void *free_it(void *g)
     return g;
 }
 
-static void a_yield_goes_to_who_stands_in_for_the_parent(void **state)
+TEST(a_yield_goes_to_who_stands_in_for_the_parent)
 {
-    (void)state;
     green_t *p = green_new(echo, NULL), *g = green_new(yield_while_freed, NULL);
     green_t *f = green_new(free_it, NULL);
     assert_ptr_equal(green_switch_fast(p, V(1)), V(1));
@@ -447,9 +438,8 @@ static void *yield_twice(void *value)
     return green_yield_fast(green_yield_fast(value));
 }
 
-static void a_yield_passes_a_released_parent(void **state)
+TEST(a_yield_passes_a_released_parent)
 {
-    (void)state;
     green_t *p = green_new(echo, NULL), *g = green_new(yield_twice, p);
     assert_ptr_equal(green_switch_fast(p, V(1)), V(1));
     assert_ptr_equal(green_switch_fast(g, V(2)), V(2)); /* p hands it on */
@@ -468,9 +458,8 @@ static void count(green_trace_event_t event, green_t *from, green_t *to, void *d
         note("inside");
 }
 
-static void a_trace_hook_sees_it(void **state)
+TEST(a_trace_hook_sees_it)
 {
-    (void)state;
     int events = 0;
     green_t *g = green_new(wait_in_turn, NULL);
     assert_ptr_equal(green_switch_fast(g, V(1)), V(1));
@@ -494,9 +483,8 @@ static void *change_the_mode(void *value)
     return NULL;
 }
 
-static void who_waits_in_green_switch_keeps_its_modes(void **state)
+TEST(who_waits_in_green_switch_keeps_its_modes)
 {
-    (void)state;
     skip_if_slow();
     green_t *g = green_new(change_the_mode, NULL);
     for (int i = 0; i < 3; i++) {
@@ -583,9 +571,8 @@ static void *wait_below(void *value)
     return value;
 }
 
-static void a_suspended_stack_can_be_walked(void **state)
+TEST(a_suspended_stack_can_be_walked)
 {
-    (void)state;
     skip_if_slow();
     green_t *g = green_new(wait_below, NULL);
     assert_ptr_equal(green_switch_fast(g, V(100)), V(100));
@@ -597,26 +584,6 @@ static void a_suspended_stack_can_be_walked(void **state)
     assert_ptr_equal(walk.functions[3], wait_below);
     assert_int_equal(green_abandon(g), 0);
     assert_noted("");
-}
-
-static NOINLINE int run_all(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_lost_that_was_in_a_register),
-        cmocka_unit_test(a_leaf_function_keeps_what_is_below_its_stack_pointer),
-        cmocka_unit_test(a_recursive_function_keeps_every_level),
-        cmocka_unit_test(frames_may_grow_and_be_aligned),
-        cmocka_unit_test(it_is_a_function_like_any_other),
-        cmocka_unit_test(who_waits_in_any_call_is_entered_by_any_other),
-        cmocka_unit_test(what_is_refused_is_refused),
-        cmocka_unit_test(it_may_be_the_first_use_of_a_thread),
-        cmocka_unit_test(a_yield_goes_to_who_stands_in_for_the_parent),
-        cmocka_unit_test(a_yield_passes_a_released_parent),
-        cmocka_unit_test(a_trace_hook_sees_it),
-        cmocka_unit_test(who_waits_in_green_switch_keeps_its_modes),
-        cmocka_unit_test(a_suspended_stack_can_be_walked),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
 int main(void)
@@ -632,5 +599,5 @@ int main(void)
         puts("skipped: this CPU lacks what this is compiled for");
         return 77;
     }
-    return run_all();
+    return run_all_tests();
 }

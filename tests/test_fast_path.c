@@ -54,9 +54,8 @@ static void *try_foreign(void *g)
     return green_switch(g, NULL) == GREEN_FAILED && errno == EPERM ? g : NULL;
 }
 
-static void what_it_must_not_enter_is_refused_or_goes_elsewhere(void **state)
+TEST(what_it_must_not_enter_is_refused_or_goes_elsewhere)
 {
-    (void)state;
     green_t *g = waiting(bounce), *new = green_new(give, NULL), *dead = waiting(give);
     pthread_t thread;
     void *result;
@@ -86,9 +85,8 @@ static void what_it_must_not_enter_is_refused_or_goes_elsewhere(void **state)
 
 /* ---- Kept -------------------------------------------------------------------------- */
 
-static void every_register_and_the_value_arrive(void **state)
+TEST(every_register_and_the_value_arrive)
 {
-    (void)state;
     green_t *g = waiting(bounce);
     calls = changed = 0;
     for (int i = 0; i < 300; i++) {
@@ -173,11 +171,10 @@ static void *keep_all(void *unused)
     return V(wrong);
 }
 
-static void the_exceptions_that_are_handled_are_each_greens_own(void **state)
+TEST(the_exceptions_that_are_handled_are_each_greens_own)
 {
     pthread_t thread;
     void *wrong;
-    (void)state;
     assert_int_equal(pthread_create(&thread, NULL, keep_all, NULL), 0);
     assert_int_equal(pthread_join(thread, &wrong), 0);
     assert_ptr_equal(wrong, NULL);
@@ -224,10 +221,9 @@ static void *count_instructions(void *is_cplusplus)
 }
 
 /* The slow one takes some eighty more. */
-static void it_is_taken_in_programs_in_c_and_in_cplusplus(void **state)
+TEST(it_is_taken_in_programs_in_c_and_in_cplusplus)
 {
     struct sigaction action = { .sa_flags = SA_SIGINFO }, old;
-    (void)state;
     if (!CAN_STEP || SANITIZED || under_valgrind()) {
         print_message("skipped: a program cannot step through itself here, or takes other ways\n");
         skip();
@@ -246,11 +242,5 @@ static void it_is_taken_in_programs_in_c_and_in_cplusplus(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_it_must_not_enter_is_refused_or_goes_elsewhere),
-        cmocka_unit_test(every_register_and_the_value_arrive),
-        cmocka_unit_test(the_exceptions_that_are_handled_are_each_greens_own),
-        cmocka_unit_test(it_is_taken_in_programs_in_c_and_in_cplusplus),
-    };
-    return cmocka_run_group_tests(tests, find_settable_bits, NULL);
+    return run_all_tests_between(find_settable_bits, NULL);
 }

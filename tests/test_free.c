@@ -52,23 +52,20 @@ static void end_stubborn(green_t *g)
 
 /* ---- What comes of it ------------------------------------------------------ */
 
-static void freeing_null_does_nothing(void **state)
+TEST(freeing_null_does_nothing)
 {
-    (void)state;
     assert_int_equal(green_free(NULL), 0);
 }
 
-static void freeing_a_new_green_never_runs_it(void **state)
+TEST(freeing_a_new_green_never_runs_it)
 {
-    (void)state;
     green_t *g = green_new(never, NULL);
     assert_int_equal(green_free(g), 0);
     assert_noted("");
 }
 
-static void freeing_a_dead_green_runs_nothing_more(void **state)
+TEST(freeing_a_dead_green_runs_nothing_more)
 {
-    (void)state;
     green_t *g = green_new(never, NULL);
     green_switch(g, NULL);
     assert_int_equal(green_state(g), GREEN_DEAD);
@@ -77,9 +74,8 @@ static void freeing_a_dead_green_runs_nothing_more(void **state)
 }
 
 /* greenlet: test_dealloc */
-static void freeing_a_suspended_green_throws_ecanceled_into_it(void **state)
+TEST(freeing_a_suspended_green_throws_ecanceled_into_it)
 {
-    (void)state;
     green_t *g1 = started(park, NULL), *g2 = started(park, NULL);
     assert_int_equal(green_free(g1), 0);
     assert_noted("canceled");
@@ -90,9 +86,8 @@ static void freeing_a_suspended_green_throws_ecanceled_into_it(void **state)
 }
 
 /* greenlet: test_dealloc_catches_GreenletExit_throws_other */
-static void a_freed_green_may_die_of_whatever(void **state)
+TEST(a_freed_green_may_die_of_whatever)
 {
-    (void)state;
     assert_int_equal(green_free(started(park_and_die_of_e1, NULL)), 0);
     assert_noted("canceled");
 }
@@ -109,18 +104,16 @@ static void *park_and_exit(void *value)
     green_exit(V(42));
 }
 
-static void what_a_freed_green_leaves_is_dropped(void **state)
+TEST(what_a_freed_green_leaves_is_dropped)
 {
-    (void)state;
     assert_int_equal(green_free(started(park_and_return, NULL)), 0);
     assert_int_equal(green_free(started(park_and_exit, NULL)), 0);
     assert_noted("canceled canceled");
     assert_ptr_equal(green_switch(green_current(), V(3)), V(3));
 }
 
-static void freeing_one_that_refuses_is_ebusy_and_leaves_it_alive(void **state)
+TEST(freeing_one_that_refuses_is_ebusy_and_leaves_it_alive)
 {
-    (void)state;
     green_t *g = started(stubborn, NULL);
     for (int i = 0; i < 3; i++) {
         assert_refused(green_free(g), EBUSY);
@@ -145,9 +138,8 @@ static void *park_with_clean_up(void *value)
     return park(value);
 }
 
-static void one_that_waits_in_its_clean_up_is_not_dead(void **state)
+TEST(one_that_waits_in_its_clean_up_is_not_dead)
 {
-    (void)state;
     green_t *g = started(park_with_clean_up, NULL);
     assert_refused(green_free(g), EBUSY);
     assert_noted("canceled clean-up");
@@ -169,9 +161,8 @@ static void *free_another_when_killed(void *next)
     return NULL;
 }
 
-static void kills_nest(void **state)
+TEST(kills_nest)
 {
-    (void)state;
     green_t *g = NULL;
     for (int i = 0; i < 5; i++) {
         green_t *outer = green_new(free_another_when_killed, NULL);
@@ -194,9 +185,8 @@ static void *note_parent_when_killed(void *value)
     return value;
 }
 
-static void while_it_frees_the_caller_stands_in_for_the_parent(void **state)
+TEST(while_it_frees_the_caller_stands_in_for_the_parent)
 {
-    (void)state;
     target = green_main();
     green_t *parent = green_new(never, NULL);
     green_t *g = started(note_parent_when_killed, parent);
@@ -219,9 +209,8 @@ static void *free_twice(void *g)
     return V(4);
 }
 
-static void any_green_that_frees_stands_in(void **state)
+TEST(any_green_that_frees_stands_in)
 {
-    (void)state;
     green_t *parent = started(stubborn, NULL);
     green_t *g = started(note_parent_when_killed, parent);
     target = green_new(free_twice, NULL);
@@ -242,9 +231,8 @@ static void *reparent_when_killed(void *value)
     return NULL;
 }
 
-static void a_parent_set_meanwhile_takes_effect_afterwards(void **state)
+TEST(a_parent_set_meanwhile_takes_effect_afterwards)
 {
-    (void)state;
     target = green_main();
     other = green_new(give_back, NULL);
     green_t *g = started(reparent_when_killed, NULL);
@@ -265,9 +253,8 @@ static void *cycle_when_killed(void *child)
     return NULL;
 }
 
-static void a_stand_in_takes_no_part_in_cycles(void **state)
+TEST(a_stand_in_takes_no_part_in_cycles)
 {
-    (void)state;
     green_t *g = green_new(cycle_when_killed, NULL);
     green_t *child = green_new(never, g);
     green_switch(g, child);
@@ -288,9 +275,8 @@ static void *switch_to_hub_when_killed(void *hub)
 }
 
 /* greenlet: test_parent_restored_on_kill */
-static void the_real_parent_is_back_after_a_refused_kill(void **state)
+TEST(the_real_parent_is_back_after_a_refused_kill)
 {
-    (void)state;
     green_t *hub = green_new(give_back, NULL);
     green_t *g = green_new(switch_to_hub_when_killed, hub);
     green_switch(g, hub);
@@ -324,9 +310,8 @@ static void *start_other_when_killed(void *value)
     return NULL;
 }
 
-static void what_one_call_is_freeing_another_cannot(void **state)
+TEST(what_one_call_is_freeing_another_cannot)
 {
-    (void)state;
     target = green_new(start_other_when_killed, NULL);
     other = green_new(free_target_with_no_success, target);
     green_switch(target, NULL);
@@ -335,9 +320,8 @@ static void what_one_call_is_freeing_another_cannot(void **state)
     assert_int_equal(green_free(other), 0);
 }
 
-static void the_current_green_cannot_be_released(void **state)
+TEST(the_current_green_cannot_be_released)
 {
-    (void)state;
     target = green_new(free_target_with_no_success, NULL);
     assert_ptr_equal(green_switch(target, V(1)), V(1));
     assert_noted("1 1");
@@ -370,9 +354,8 @@ static void *enter_other_when_killed(void *value)
     return green_switch(other, NULL);
 }
 
-static void an_error_that_reaches_the_caller_is_that_of_the_free(void **state)
+TEST(an_error_that_reaches_the_caller_is_that_of_the_free)
 {
-    (void)state;
     const struct {
         green_fn *run;
         int error;
@@ -402,9 +385,8 @@ static void *kill_target(void *value)
     return value;
 }
 
-static void a_third_green_may_finish_the_kill(void **state)
+TEST(a_third_green_may_finish_the_kill)
 {
-    (void)state;
     target = green_new(enter_other_when_killed, NULL);
     other = green_new(kill_target, NULL);
     green_switch(target, NULL);
@@ -447,9 +429,8 @@ static void let_other_wait_in_free(green_t *parent, unsigned flags)
     assert_ptr_equal(green_parent(target), other);
 }
 
-static void a_caller_that_is_abandoned_gives_the_parent_back(void **state)
+TEST(a_caller_that_is_abandoned_gives_the_parent_back)
 {
-    (void)state;
     green_t *parent = green_new(never, NULL);
     let_other_wait_in_free(parent, 0);
     assert_int_equal(green_abandon(other), 0);
@@ -461,9 +442,8 @@ static void a_caller_that_is_abandoned_gives_the_parent_back(void **state)
     assert_int_equal(green_free(parent), 0);
 }
 
-static void a_caller_that_is_freed_gives_the_parent_back(void **state)
+TEST(a_caller_that_is_freed_gives_the_parent_back)
 {
-    (void)state;
     green_t *parent = green_new(never, NULL);
     let_other_wait_in_free(parent, 0);
     assert_int_equal(green_free(other), 0);
@@ -474,9 +454,8 @@ static void a_caller_that_is_freed_gives_the_parent_back(void **state)
     assert_int_equal(green_free(parent), 0);
 }
 
-static void a_caller_that_gets_a_value_gives_the_parent_back(void **state)
+TEST(a_caller_that_gets_a_value_gives_the_parent_back)
 {
-    (void)state;
     let_other_wait_in_free(NULL, 0);
     assert_ptr_equal(green_switch(other, V(5)), V(6));
     assert_noted("-1:2 1");
@@ -486,9 +465,8 @@ static void a_caller_that_gets_a_value_gives_the_parent_back(void **state)
     assert_noted("killed");
 }
 
-static void a_freed_parent_is_not_given_back(void **state)
+TEST(a_freed_parent_is_not_given_back)
 {
-    (void)state;
     green_t *parent = green_new(never, NULL);
     let_other_wait_in_free(parent, 0);
     assert_refused(green_free(target), EBUSY);
@@ -503,9 +481,8 @@ static void a_freed_parent_is_not_given_back(void **state)
     assert_noted("killed");
 }
 
-static void main_may_finish_what_another_is_freeing(void **state)
+TEST(main_may_finish_what_another_is_freeing)
 {
-    (void)state;
     green_t *parent = green_new(never, NULL);
     let_other_wait_in_free(parent, 0);
     assert_ptr_equal(green_switch(target, V(9)), V(6)); /* target dies, other goes on */
@@ -533,9 +510,8 @@ static void *free_parents(void *count)
     return V(5);
 }
 
-static void a_child_may_free_its_parent(void **state)
+TEST(a_child_may_free_its_parent)
 {
-    (void)state;
     target = green_new(enter_child_and_note, NULL);
     other = green_new(free_parents, target);
     assert_ptr_equal(green_switch(target, V(1)), V(5));
@@ -544,9 +520,8 @@ static void a_child_may_free_its_parent(void **state)
     assert_int_equal(green_free(other), 0);
 }
 
-static void a_child_may_free_all_its_ancestors(void **state)
+TEST(a_child_may_free_all_its_ancestors)
 {
-    (void)state;
     green_t *grand = started(park, NULL);
     target = green_new(enter_child_and_note, grand);
     other = green_new(free_parents, target);
@@ -575,9 +550,8 @@ static void *free_the_other_one(void *value)
     return V(2);
 }
 
-static void two_greens_may_free_each_other(void **state)
+TEST(two_greens_may_free_each_other)
 {
-    (void)state;
     other = green_new(free_the_other_one, NULL);
     green_switch(other, NULL);
     target = green_new(free_the_other_one, NULL);
@@ -596,10 +570,10 @@ static void look_up(green_trace_event_t event, green_t *from, green_t *to, void 
     must(above < 10);
 }
 
-static void even_in_a_hook_neither_is_above_itself(void **state)
+TEST(even_in_a_hook_neither_is_above_itself)
 {
     green_set_trace(look_up, NULL);
-    two_greens_may_free_each_other(state);
+    two_greens_may_free_each_other();
     green_set_trace(NULL, NULL);
 }
 
@@ -614,9 +588,8 @@ static void *release_main(void *main_green)
     return NULL;
 }
 
-static void a_main_green_cannot_be_released(void **state)
+TEST(a_main_green_cannot_be_released)
 {
-    (void)state;
     release_main(green_main());
     in_thread(release_main, green_main()); /* nor by another thread */
     green_t *g = green_new(release_main, NULL);
@@ -627,9 +600,8 @@ static void a_main_green_cannot_be_released(void **state)
 
 /* ---- Children ------------------------------------------------------------------ */
 
-static void children_of_a_freed_green_stand_under_its_nearest_remaining_ancestor(void **state)
+TEST(children_of_a_freed_green_stand_under_its_nearest_remaining_ancestor)
 {
-    (void)state;
     green_t *g[5];
     for (int i = 0; i < 5; i++)
         g[i] = green_new(give_back, i > 0 ? g[i - 1] : NULL);
@@ -645,9 +617,8 @@ static void children_of_a_freed_green_stand_under_its_nearest_remaining_ancestor
     assert_int_equal(green_free(g[4]), 0);
 }
 
-static void a_freed_ancestor_closes_no_cycle(void **state)
+TEST(a_freed_ancestor_closes_no_cycle)
 {
-    (void)state;
     green_t *a = green_new(give_back, NULL), *b = green_new(never, a), *c = green_new(give_back, b);
     assert_int_equal(green_free(b), 0);
     assert_refused(green_set_parent(a, c), ELOOP);
@@ -659,9 +630,8 @@ static void a_freed_ancestor_closes_no_cycle(void **state)
     assert_int_equal(green_free(c), 0);
 }
 
-static void a_green_with_many_children_is_freed_before_them(void **state)
+TEST(a_green_with_many_children_is_freed_before_them)
 {
-    (void)state;
     enum { MANY = 10000 };
     int many = times(MANY, 300);
     green_options_t small = { .stack_size = 16384, .flags = GREEN_NO_GUARD };
@@ -693,9 +663,8 @@ static void *park_with_much_to_clean_up(void *key)
     return park(NULL);
 }
 
-static void an_abandoned_green_runs_nothing_more(void **state)
+TEST(an_abandoned_green_runs_nothing_more)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, note_arg), 0);
     green_t *g = green_new(park_with_much_to_clean_up, NULL);
@@ -711,9 +680,8 @@ static void an_abandoned_green_runs_nothing_more(void **state)
     assert_int_equal(green_key_delete(key), 0);
 }
 
-static void what_cannot_be_freed_cannot_be_abandoned(void **state)
+TEST(what_cannot_be_freed_cannot_be_abandoned)
 {
-    (void)state;
     assert_refused(green_abandon(NULL), EINVAL);
     assert_refused(green_abandon(green_main()), EINVAL);
     green_t *g = started(stubborn, NULL);
@@ -725,9 +693,8 @@ static void what_cannot_be_freed_cannot_be_abandoned(void **state)
 
 static const green_options_t detached = { .flags = GREEN_DETACHED };
 
-static void a_detached_green_is_released_at_its_death(void **state)
+TEST(a_detached_green_is_released_at_its_death)
 {
-    (void)state;
     green_t *g = green_new_with(park, NULL, &detached);
     green_t *child = green_new(give_back, g);
     green_switch(g, NULL);
@@ -739,9 +706,8 @@ static void a_detached_green_is_released_at_its_death(void **state)
     assert_noted("");
 }
 
-static void a_detached_green_may_be_freed_while_it_lives(void **state)
+TEST(a_detached_green_may_be_freed_while_it_lives)
 {
-    (void)state;
     assert_int_equal(green_free(green_new_with(never, NULL, &detached)), 0);
     assert_int_equal(green_abandon(green_new_with(never, NULL, &detached)), 0);
     green_t *g = green_new_with(park, NULL, &detached);
@@ -759,9 +725,8 @@ static void a_detached_green_may_be_freed_while_it_lives(void **state)
     assert_noted("");
 }
 
-static void detached_greens_that_die_unrun_are_released_too(void **state)
+TEST(detached_greens_that_die_unrun_are_released_too)
 {
-    (void)state;
     green_t *a = green_new_with(never, NULL, &detached);
     green_t *b = green_new_with(never, a, &detached);
     green_t *child = green_new(give_back, b);
@@ -771,9 +736,8 @@ static void detached_greens_that_die_unrun_are_released_too(void **state)
     assert_noted("");
 }
 
-static void a_detached_green_is_released_once_whoever_was_freeing_it(void **state)
+TEST(a_detached_green_is_released_once_whoever_was_freeing_it)
 {
-    (void)state;
     let_other_wait_in_free(NULL, GREEN_DETACHED);
     assert_int_equal(green_abandon(other), 0); /* nobody frees it any more */
     green_t *child = green_new(give_back, target);
@@ -788,9 +752,8 @@ static void a_detached_green_is_released_once_whoever_was_freeing_it(void **stat
     assert_int_equal(green_free(other), 0);
 }
 
-static void a_detached_caller_may_die_when_its_free_was_refused(void **state)
+TEST(a_detached_caller_may_die_when_its_free_was_refused)
 {
-    (void)state;
     target = green_new(go_to_main_when_killed, NULL);
     green_switch(target, NULL);
     other = green_new_with(free_target, NULL, &detached);
@@ -823,9 +786,8 @@ static void *free_scribble_and_yield(void *victim)
     return green_yield(V(1));
 }
 
-static void one_that_has_freed_another_may_be_freed(void **state)
+TEST(one_that_has_freed_another_may_be_freed)
 {
-    (void)state;
     for (int abandons = 0; abandons < 2; abandons++) {
         green_t *g = green_new(free_scribble_and_yield, NULL), *victim = green_new(echo, NULL);
         assert_ptr_equal(green_switch(victim, V(1)), V(1));
@@ -836,46 +798,5 @@ static void one_that_has_freed_another_may_be_freed(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(freeing_null_does_nothing),
-        cmocka_unit_test(freeing_a_new_green_never_runs_it),
-        cmocka_unit_test(freeing_a_dead_green_runs_nothing_more),
-        cmocka_unit_test(freeing_a_suspended_green_throws_ecanceled_into_it),
-        cmocka_unit_test(a_freed_green_may_die_of_whatever),
-        cmocka_unit_test(what_a_freed_green_leaves_is_dropped),
-        cmocka_unit_test(freeing_one_that_refuses_is_ebusy_and_leaves_it_alive),
-        cmocka_unit_test(one_that_waits_in_its_clean_up_is_not_dead),
-        cmocka_unit_test(kills_nest),
-        cmocka_unit_test(while_it_frees_the_caller_stands_in_for_the_parent),
-        cmocka_unit_test(any_green_that_frees_stands_in),
-        cmocka_unit_test(a_parent_set_meanwhile_takes_effect_afterwards),
-        cmocka_unit_test(a_stand_in_takes_no_part_in_cycles),
-        cmocka_unit_test(the_real_parent_is_back_after_a_refused_kill),
-        cmocka_unit_test(what_one_call_is_freeing_another_cannot),
-        cmocka_unit_test(the_current_green_cannot_be_released),
-        cmocka_unit_test(an_error_that_reaches_the_caller_is_that_of_the_free),
-        cmocka_unit_test(a_third_green_may_finish_the_kill),
-        cmocka_unit_test(a_caller_that_is_abandoned_gives_the_parent_back),
-        cmocka_unit_test(a_caller_that_is_freed_gives_the_parent_back),
-        cmocka_unit_test(a_caller_that_gets_a_value_gives_the_parent_back),
-        cmocka_unit_test(a_freed_parent_is_not_given_back),
-        cmocka_unit_test(main_may_finish_what_another_is_freeing),
-        cmocka_unit_test(a_child_may_free_its_parent),
-        cmocka_unit_test(a_child_may_free_all_its_ancestors),
-        cmocka_unit_test(two_greens_may_free_each_other),
-        cmocka_unit_test(even_in_a_hook_neither_is_above_itself),
-        cmocka_unit_test(a_main_green_cannot_be_released),
-        cmocka_unit_test(children_of_a_freed_green_stand_under_its_nearest_remaining_ancestor),
-        cmocka_unit_test(a_freed_ancestor_closes_no_cycle),
-        cmocka_unit_test(a_green_with_many_children_is_freed_before_them),
-        cmocka_unit_test(an_abandoned_green_runs_nothing_more),
-        cmocka_unit_test(what_cannot_be_freed_cannot_be_abandoned),
-        cmocka_unit_test(a_detached_green_is_released_at_its_death),
-        cmocka_unit_test(a_detached_green_may_be_freed_while_it_lives),
-        cmocka_unit_test(detached_greens_that_die_unrun_are_released_too),
-        cmocka_unit_test(a_detached_green_is_released_once_whoever_was_freeing_it),
-        cmocka_unit_test(a_detached_caller_may_die_when_its_free_was_refused),
-        cmocka_unit_test(one_that_has_freed_another_may_be_freed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -88,9 +88,8 @@ static void count(struct genlet *me)
 }
 
 /* greenlet: test_generator */
-static void a_generator_hands_out_one_value_after_the_other(void **state)
+TEST(a_generator_hands_out_one_value_after_the_other)
 {
-    (void)state;
     for (int k = 0; k < 3; k++) {
         struct genlet g = genlet(count, 5, NULL);
         void *value;
@@ -136,9 +135,8 @@ static void yield_in_a_function(struct genlet *me)
 }
 
 /* greenlet: test_genlet_simple */
-static void three_ways_to_yield_are_the_same(void **state)
+TEST(three_ways_to_yield_are_the_same)
 {
-    (void)state;
     void (*const ways[])(struct genlet *) = {
         yield_directly, yield_by_the_librarys_function, yield_in_a_function};
     for (int way = 0; way < 3; way++)
@@ -160,9 +158,8 @@ static void *yield_outside(void *value)
 }
 
 /* greenlet: test_genlet_bad */
-static void a_yield_outside_a_generator_is_an_error(void **state)
+TEST(a_yield_outside_a_generator_is_an_error)
 {
-    (void)state;
     assert_false(yield(V(10)));
     assert_fails(green_yield(V(10)), EINVAL);
     green_t *g = green_new(yield_outside, NULL);
@@ -171,9 +168,8 @@ static void a_yield_outside_a_generator_is_an_error(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void an_unfinished_generator_is_ended_by_free(void **state)
+TEST(an_unfinished_generator_is_ended_by_free)
 {
-    (void)state;
     struct genlet g = genlet(count, 5, NULL);
     void *value;
     assert_true(next(&g, &value));
@@ -202,9 +198,8 @@ static void note_numbers(struct genlet *me)
 }
 
 /* greenlet: test_layered_genlets */
-static void a_value_may_pass_by_the_generator_in_between(void **state)
+TEST(a_value_may_pass_by_the_generator_in_between)
 {
-    (void)state;
     struct genlet g = genlet(note_numbers, 5, NULL);
     void *value;
     while (next(&g, &value))
@@ -229,9 +224,8 @@ static void all_up_to(struct genlet *me)
 }
 
 /* greenlet: test_nested_genlets */
-static void generators_nest(void **state)
+TEST(generators_nest)
 {
-    (void)state;
     struct genlet g = genlet(all_up_to, 5, NULL);
     void *value;
     while (next(&g, &value))
@@ -286,9 +280,8 @@ static int as_number(const int *digits, int n)
 static const int items[] = {1, 2, 3, 4};
 
 /* greenlet: test_permutations */
-static void permutations_by_recursion(void **state)
+TEST(permutations_by_recursion)
 {
-    (void)state;
     struct genlet g = genlet(permute, 4, items);
     void *value;
     int number, before = 0, n = 0;
@@ -315,14 +308,5 @@ static void permutations_by_recursion(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_generator_hands_out_one_value_after_the_other),
-        cmocka_unit_test(three_ways_to_yield_are_the_same),
-        cmocka_unit_test(a_yield_outside_a_generator_is_an_error),
-        cmocka_unit_test(an_unfinished_generator_is_ended_by_free),
-        cmocka_unit_test(a_value_may_pass_by_the_generator_in_between),
-        cmocka_unit_test(generators_nest),
-        cmocka_unit_test(permutations_by_recursion),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -44,9 +44,8 @@ static void *two_steps(void *value)
 }
 
 /* greenlet: test_simple */
-static void a_green_goes_on_where_it_left_off(void **state)
+TEST(a_green_goes_on_where_it_left_off)
 {
-    (void)state;
     green_t *g = green_new(two_steps, NULL);
     note("0");
     green_switch(g, NULL);
@@ -69,9 +68,8 @@ static void *count_1_then_2(void *value)
 }
 
 /* greenlet: test_two_children */
-static void two_children_of_one_parent_take_turns(void **state)
+TEST(two_children_of_one_parent_take_turns)
 {
-    (void)state;
     green_t *g = green_new(count_1_then_2, NULL), *h = green_new(count_1_then_2, NULL);
     count = 0;
     green_switch(g, NULL);
@@ -107,9 +105,8 @@ static void *run_a_grandchild(void *value)
 }
 
 /* greenlet: test_two_recursive_children */
-static void a_child_may_leave_a_grandchild_behind(void **state)
+TEST(a_child_may_leave_a_grandchild_behind)
 {
-    (void)state;
     int before = living();
     green_t *a = green_new(run_a_grandchild, NULL);
     green_switch(a, NULL);
@@ -123,9 +120,8 @@ static void a_child_may_leave_a_grandchild_behind(void **state)
 }
 
 /* greenlet: test_exception */
-static void an_error_goes_up_a_chain_of_suspended_greens(void **state)
+TEST(an_error_goes_up_a_chain_of_suspended_greens)
 {
-    (void)state;
     green_t *g1 = green_new(fmain, NULL), *g2 = green_new(fmain, NULL);
     green_switch(g1, NULL);
     green_switch(g2, NULL);
@@ -147,9 +143,8 @@ static void *die_of_e2(void *value)
 }
 
 /* greenlet: test_send_exception */
-static void a_childs_error_lands_in_its_suspended_parent(void **state)
+TEST(a_childs_error_lands_in_its_suspended_parent)
 {
-    (void)state;
     green_t *g = green_new(fmain, NULL);
     green_switch(g, NULL);
     green_t *c = green_new(die_of_e2, g);
@@ -161,9 +156,8 @@ static void a_childs_error_lands_in_its_suspended_parent(void **state)
 }
 
 /* greenlet: test_dealloc */
-static void to_free_a_suspended_green_throws_ecanceled(void **state)
+TEST(to_free_a_suspended_green_throws_ecanceled)
 {
-    (void)state;
     green_t *g1 = green_new(fmain, NULL), *g2 = green_new(fmain, NULL);
     green_switch(g1, NULL);
     green_switch(g2, NULL);
@@ -183,9 +177,8 @@ static void *die_of_e1_when_canceled(void *value)
 }
 
 /* greenlet: test_dealloc_catches_GreenletExit_throws_other */
-static void the_error_of_a_freed_green_is_dropped(void **state)
+TEST(the_error_of_a_freed_green_is_dropped)
 {
-    (void)state;
     green_t *g = green_new(die_of_e1_when_canceled, NULL);
     green_switch(g, NULL);
     assert_int_equal(green_free(g), 0);
@@ -206,9 +199,8 @@ static void *go_to_the_hub_when_canceled(void *value)
 }
 
 /* greenlet: test_parent_restored_on_kill */
-static void the_parent_is_the_caller_while_a_green_is_freed_and_itself_afterwards(void **state)
+TEST(the_parent_is_the_caller_while_a_green_is_freed_and_itself_afterwards)
 {
-    (void)state;
     hub = green_new(give_back, NULL);
     green_t *g = green_new(go_to_the_hub_when_canceled, hub);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -223,9 +215,8 @@ static void the_parent_is_the_caller_while_a_green_is_freed_and_itself_afterward
 }
 
 /* greenlet: test_frame, as far as no frames are looked at */
-static void a_green_lives_until_it_has_ended(void **state)
+TEST(a_green_lives_until_it_has_ended)
 {
-    (void)state;
     green_t *g = green_new(fmain, NULL);
     green_switch(g, NULL);
     assert_int_equal(green_state(g), GREEN_SUSPENDED);
@@ -247,9 +238,8 @@ static void *multiply(void *value)
 }
 
 /* greenlet: test_get_stack_with_nested_c_calls */
-static void a_green_may_wait_deep_in_a_recursion(void **state)
+TEST(a_green_may_wait_deep_in_a_recursion)
 {
-    (void)state;
     green_t *g = green_new(multiply, NULL), *h = green_new(multiply, NULL);
     assert_null(green_switch(g, V(5)));
     assert_null(green_switch(h, V(3)));
@@ -279,9 +269,8 @@ static void *make_bar(void *value)
 }
 
 /* greenlet: test_setparent (test_extension_interface.py) */
-static void a_green_under_a_new_parent_forgets_the_old_one(void **state)
+TEST(a_green_under_a_new_parent_forgets_the_old_one)
 {
-    (void)state;
     green_t *foo = green_new(make_bar, NULL), *bar = green_switch(foo, V(1));
     assert_noted("bar foo");
     assert_ptr_equal(green_parent(bar), foo);
@@ -295,9 +284,8 @@ static void a_green_under_a_new_parent_forgets_the_old_one(void **state)
     assert_noted("");
 }
 
-static void a_failing_switch_leaves_nothing_behind(void **state)
+TEST(a_failing_switch_leaves_nothing_behind)
 {
-    (void)state;
     int before = living();
     for (int i = 0; i < 1000; i++) {
         green_t *g = green_new(die_of_e2, NULL);
@@ -309,19 +297,5 @@ static void a_failing_switch_leaves_nothing_behind(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_green_goes_on_where_it_left_off),
-        cmocka_unit_test(two_children_of_one_parent_take_turns),
-        cmocka_unit_test(a_child_may_leave_a_grandchild_behind),
-        cmocka_unit_test(an_error_goes_up_a_chain_of_suspended_greens),
-        cmocka_unit_test(a_childs_error_lands_in_its_suspended_parent),
-        cmocka_unit_test(to_free_a_suspended_green_throws_ecanceled),
-        cmocka_unit_test(the_error_of_a_freed_green_is_dropped),
-        cmocka_unit_test(the_parent_is_the_caller_while_a_green_is_freed_and_itself_afterwards),
-        cmocka_unit_test(a_green_lives_until_it_has_ended),
-        cmocka_unit_test(a_green_may_wait_deep_in_a_recursion),
-        cmocka_unit_test(a_green_under_a_new_parent_forgets_the_old_one),
-        cmocka_unit_test(a_failing_switch_leaves_nothing_behind),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -30,9 +30,8 @@ static void note_place(green_trace_event_t event, green_t *from, green_t *to, vo
     places[strlen(places)] = p >= low_of && p < high_of ? 'i' : 'o';
 }
 
-static void the_hook_runs_on_the_stack_of_the_green_that_is_left(void **state)
+TEST(the_hook_runs_on_the_stack_of_the_green_that_is_left)
 {
-    (void)state;
     static char memory[65536];
     green_options_t options = {.stack = memory, .stack_size = sizeof memory};
     green_t *g = green_new_with(echo, NULL, &options), *h;
@@ -74,9 +73,8 @@ static void end_oneself(green_trace_event_t event, green_t *from, green_t *to, v
     note("%d", green_set_trace(NULL, NULL) == end_oneself);
 }
 
-static void a_hook_may_replace_or_end_itself(void **state)
+TEST(a_hook_may_replace_or_end_itself)
 {
-    (void)state;
     green_t *g = named("g", echo, NULL);
     green_set_trace(replace_oneself, mark_b);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -90,9 +88,8 @@ static void a_hook_may_replace_or_end_itself(void **state)
 }
 
 /* greenlet: test_set_same_tracer_twice */
-static void set_trace_returns_the_previous_hook(void **state)
+TEST(set_trace_returns_the_previous_hook)
 {
-    (void)state;
     void *data = NULL;
     assert_null(green_set_trace(other_hook, V(1)));
     assert_ptr_equal(green_get_trace(&data), other_hook);
@@ -112,9 +109,8 @@ static void spoil_errno(green_trace_event_t event, green_t *from, green_t *to, v
     errno = EXDEV;
 }
 
-static void a_hook_may_spoil_errno(void **state)
+TEST(a_hook_may_spoil_errno)
 {
-    (void)state;
     green_t *g = named("g", survive, NULL), *h = named("h", die_of, NULL);
     green_t *fresh = named("n", echo, NULL), *d = dead(NULL);
     green_set_trace(spoil_errno, NULL);
@@ -250,9 +246,8 @@ static void *target_body(void *value)
 }
 
 /* greenlet: test_reentrant_switch_two_greenlets, ..._three_greenlets, ..._three_greenlets2 */
-static void all_but_looking_is_refused_in_a_hook_and_changes_nothing(void **state)
+TEST(all_but_looking_is_refused_in_a_hook_and_changes_nothing)
 {
-    (void)state;
     pthread_t thread;
     void *made;
     assert_int_equal(pthread_create(&thread, NULL, make_a_foreign_one, NULL), 0);
@@ -295,9 +290,8 @@ static void meddle(green_trace_event_t event, green_t *from, green_t *to, void *
     note("%s", event == GREEN_TRACE_THROW ? "throw" : "switch");
 }
 
-static void every_kind_of_move_is_completed_all_the_same(void **state)
+TEST(every_kind_of_move_is_completed_all_the_same)
 {
-    (void)state;
     green_t *g = named("g", survive, NULL), *other = suspended("other", echo);
     green_set_trace(meddle, other);
     assert_ptr_equal(green_switch(g, V(1)), V(1)); /* start, yield */
@@ -329,9 +323,8 @@ static int exits_in_a_hook(void *arg)
     return 0;
 }
 
-static void exit_inside_a_hook_aborts_with_a_sentence(void **state)
+TEST(exit_inside_a_hook_aborts_with_a_sentence)
 {
-    (void)state;
     struct child child = run_child(exits_in_a_hook, NULL);
     assert_true(WIFSIGNALED(child.status));
     assert_int_equal(WTERMSIG(child.status), SIGABRT);
@@ -341,14 +334,5 @@ static void exit_inside_a_hook_aborts_with_a_sentence(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_hook_runs_on_the_stack_of_the_green_that_is_left),
-        cmocka_unit_test(a_hook_may_replace_or_end_itself),
-        cmocka_unit_test(set_trace_returns_the_previous_hook),
-        cmocka_unit_test(a_hook_may_spoil_errno),
-        cmocka_unit_test(all_but_looking_is_refused_in_a_hook_and_changes_nothing),
-        cmocka_unit_test(every_kind_of_move_is_completed_all_the_same),
-        cmocka_unit_test(exit_inside_a_hook_aborts_with_a_sentence),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

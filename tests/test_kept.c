@@ -41,9 +41,8 @@ static void *write_and_lend(void *value)
     return V(own);
 }
 
-static void another_green_may_write_to_a_suspended_greens_locals(void **state)
+TEST(another_green_may_write_to_a_suspended_greens_locals)
 {
-    (void)state;
     green_t *g = green_new(lend_locals_10_deep, NULL), *h = green_new(write_and_lend, NULL);
     int *words = green_switch(g, NULL);
     words[0] = 1000; /* by main, */
@@ -101,9 +100,8 @@ static void *start_other_hand(void *value)
     return hand_over(&hands[0]);
 }
 
-static void ten_million_hand_offs_leave_the_stack_where_it_was(void **state)
+TEST(ten_million_hand_offs_leave_the_stack_where_it_was)
 {
-    (void)state;
     long each = times(5000000, 100000);
     struct hand hands[2] = {{.count = each}, {.count = each}};
     hands[0].self = hands[1].other = green_new(start_other_hand, NULL);
@@ -136,9 +134,8 @@ static void *throw_back(void *value)
     return value;
 }
 
-static void other_moves_leave_it_where_it_was_too(void **state)
+TEST(other_moves_leave_it_where_it_was_too)
 {
-    (void)state;
     green_t *yields = green_new(echo, NULL), *throws = green_new(throw_back, NULL);
     uintptr_t before = place();
     green_switch(yields, NULL);
@@ -205,9 +202,8 @@ static void *try_children_above_and_below(void *value)
     return value;
 }
 
-static void a_stack_may_be_above_or_below_that_of_the_parent(void **state)
+TEST(a_stack_may_be_above_or_below_that_of_the_parent)
 {
-    (void)state;
     green_t *p = green_on(room + 2 * 32768, try_children_above_and_below, NULL);
     assert_ptr_equal(green_switch(p, V(1)), V(1));
     assert_int_equal(green_free(p), 0);
@@ -218,11 +214,5 @@ static void a_stack_may_be_above_or_below_that_of_the_parent(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(another_green_may_write_to_a_suspended_greens_locals),
-        cmocka_unit_test(ten_million_hand_offs_leave_the_stack_where_it_was),
-        cmocka_unit_test(other_moves_leave_it_where_it_was_too),
-        cmocka_unit_test(a_stack_may_be_above_or_below_that_of_the_parent),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -83,6 +83,51 @@ static void stays_flat(void (*round)(int n), int n)
     assert_true(grown.mappings <= 4);
 }
 
+/* ---- A thread that has ended --------------------------------------------------------------- */
+
+static void *only_ask_for_current(void *value)
+{
+    must(green_current() != NULL);
+    return value;
+}
+
+enum { MANY = 20000, SOME = 4000 };
+static green_t *many[MANY];
+static int how_many, canceled;
+
+static void *park(void *value)
+{
+    value = green_yield(value);
+    canceled += value == GREEN_FAILED && errno == ECANCELED;
+    return NULL;
+}
+
+static void *park_many(void *kills)
+{
+    for (int i = 0; i < how_many; i++) {
+        many[i] = green_new_with(park, NULL, &small);
+        must(many[i] != NULL && green_switch(many[i], V(1)) == V(1));
+    }
+    for (int i = 0; kills && i < how_many; i++)
+        must(green_free(many[i]) == 0);
+    return NULL;
+}
+
+/* Comes first, before others fill caches. */
+TEST(a_thread_that_has_ended_keeps_no_stacks)
+{
+    in_thread(only_ask_for_current, NULL);
+    struct usage before = usage();
+    how_many = times(MANY, 100);
+    in_thread(park_many, V(1));
+    struct usage after = usage();
+    if (!can_tell())
+        return;
+    assert_true(after.resident - before.resident < 4 << 20);
+    assert_true(after.mapped - before.mapped < 16 << 20);
+    assert_true(after.mappings - before.mappings < 100);
+}
+
 /* ---- One thread -------------------------------------------------------------------------- */
 
 static void run_to_death(int n)
@@ -94,9 +139,8 @@ static void run_to_death(int n)
 }
 
 /* greenlet: test_untracked_memory_doesnt_increase */
-static void greens_that_run_to_their_death_leave_nothing(void **state)
+TEST(greens_that_run_to_their_death_leave_nothing)
 {
-    (void)state;
     stays_flat(run_to_death, times(10000, 200));
 }
 
@@ -116,9 +160,8 @@ static void fail_often(int n)
 }
 
 /* greenlet: test_leak_test_exception_switch_and_do_in_g2 */
-static void switches_that_fail_leave_nothing(void **state)
+TEST(switches_that_fail_leave_nothing)
 {
-    (void)state;
     stays_flat(fail_often, times(1000, 100));
 }
 
@@ -142,9 +185,8 @@ static void end_in_every_way(int n)
     }
 }
 
-static void neither_do_those_that_end_otherwise(void **state)
+TEST(neither_do_those_that_end_otherwise)
 {
-    (void)state;
     stays_flat(end_in_every_way, times(10000, 400));
 }
 
@@ -158,9 +200,8 @@ static void refused(int n)
     }
 }
 
-static void nor_do_those_that_are_not_made(void **state)
+TEST(nor_do_those_that_are_not_made)
 {
-    (void)state;
     stays_flat(refused, times(10000, 100));
 }
 
@@ -212,9 +253,8 @@ static void clean_up(int n)
     delete_keys();
 }
 
-static void keys_and_deferred_functions_leave_nothing(void **state)
+TEST(keys_and_deferred_functions_leave_nothing)
 {
-    (void)state;
     stays_flat(clean_up, times(3000, 99));
 }
 
@@ -230,9 +270,8 @@ static void abandon_with_keys_and_deferred(int n)
     delete_keys();
 }
 
-static void not_even_those_of_abandoned_greens(void **state)
+TEST(not_even_those_of_abandoned_greens)
 {
-    (void)state;
     stays_flat(abandon_with_keys_and_deferred, times(3000, 99));
 }
 
@@ -247,19 +286,12 @@ static void a_chain_of_parents(int n)
     must(green_switch(child, V(1)) == V(1) && green_free(child) == 0);
 }
 
-static void parents_freed_before_their_children_leave_nothing(void **state)
+TEST(parents_freed_before_their_children_leave_nothing)
 {
-    (void)state;
     stays_flat(a_chain_of_parents, times(10000, 200));
 }
 
 /* ---- Threads ------------------------------------------------------------------------------- */
-
-static void *only_ask_for_current(void *value)
-{
-    must(green_current() != NULL);
-    return value;
-}
 
 static void *run_two_children(void *value)
 {
@@ -299,34 +331,11 @@ static void threads_that_leave_some(int n)
 }
 
 /* greenlet: test_threaded_leak, test_threaded_adv_leak, test_issue251_issue252_need_to_... */
-static void threads_that_end_leave_nothing(void **state)
+TEST(threads_that_end_leave_nothing)
 {
-    (void)state;
     stays_flat(threads_that_only_ask, times(1000, 20));
     stays_flat(threads_with_children, times(300, 20));
     stays_flat(threads_that_leave_some, times(300, 20));
-}
-
-enum { MANY = 20000, SOME = 4000 };
-static green_t *many[MANY];
-static int how_many, canceled;
-
-static void *park(void *value)
-{
-    value = green_yield(value);
-    canceled += value == GREEN_FAILED && errno == ECANCELED;
-    return NULL;
-}
-
-static void *park_many(void *kills)
-{
-    for (int i = 0; i < how_many; i++) {
-        many[i] = green_new_with(park, NULL, &small);
-        must(many[i] != NULL && green_switch(many[i], V(1)) == V(1));
-    }
-    for (int i = 0; kills && i < how_many; i++)
-        must(green_free(many[i]) == 0);
-    return NULL;
 }
 
 static void kill_in_their_thread(int n)
@@ -348,16 +357,14 @@ static void leave_to_the_thread_end(int n)
 }
 
 /* greenlet: test_untracked_memory_doesnt_increase_unfinished_thread_dealloc_in_thread */
-static void many_that_are_killed_leave_nothing(void **state)
+TEST(many_that_are_killed_leave_nothing)
 {
-    (void)state;
     stays_flat(kill_in_their_thread, times(SOME, 100));
 }
 
 /* greenlet: test_untracked_memory_doesnt_increase_unfinished_thread_dealloc_in_main */
-static void many_that_are_left_to_the_end_of_their_thread_leave_nothing(void **state)
+TEST(many_that_are_left_to_the_end_of_their_thread_leave_nothing)
 {
-    (void)state;
     stays_flat(leave_to_the_thread_end, times(SOME, 100));
 }
 
@@ -379,30 +386,13 @@ static void end_threads(int n)
     must(canceled == 100 * n);
 }
 
-static void green_thread_end_leaves_nothing(void **state)
+TEST(green_thread_end_leaves_nothing)
 {
-    (void)state;
     stays_flat(end_threads, times(50, 2));
 }
 
-static void a_thread_that_has_ended_keeps_no_stacks(void **state)
+TEST(one_that_lives_keeps_some_but_not_all)
 {
-    (void)state;
-    in_thread(only_ask_for_current, NULL);
-    struct usage before = usage();
-    how_many = times(MANY, 100);
-    in_thread(park_many, V(1));
-    struct usage after = usage();
-    if (!can_tell())
-        return;
-    assert_true(after.resident - before.resident < 4 << 20);
-    assert_true(after.mapped - before.mapped < 16 << 20);
-    assert_true(after.mappings - before.mappings < 100);
-}
-
-static void one_that_lives_keeps_some_but_not_all(void **state)
-{
-    (void)state;
     int n = times(8000, 100); /* of a page or two each */
     struct usage before = usage();
     for (int i = 0; i < n; i++) {
@@ -420,20 +410,5 @@ static void one_that_lives_keeps_some_but_not_all(void **state)
 int main(void)
 {
     mallopt(M_ARENA_MAX, 1); /* so that mallinfo2() counts all */
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_thread_that_has_ended_keeps_no_stacks), /* before others fill caches */
-        cmocka_unit_test(greens_that_run_to_their_death_leave_nothing),
-        cmocka_unit_test(switches_that_fail_leave_nothing),
-        cmocka_unit_test(neither_do_those_that_end_otherwise),
-        cmocka_unit_test(nor_do_those_that_are_not_made),
-        cmocka_unit_test(keys_and_deferred_functions_leave_nothing),
-        cmocka_unit_test(not_even_those_of_abandoned_greens),
-        cmocka_unit_test(parents_freed_before_their_children_leave_nothing),
-        cmocka_unit_test(threads_that_end_leave_nothing),
-        cmocka_unit_test(many_that_are_killed_leave_nothing),
-        cmocka_unit_test(many_that_are_left_to_the_end_of_their_thread_leave_nothing),
-        cmocka_unit_test(green_thread_end_leaves_nothing),
-        cmocka_unit_test(one_that_lives_keeps_some_but_not_all),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

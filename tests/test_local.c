@@ -32,12 +32,15 @@ static int delete_key(void **state)
     return green_key_delete(key);
 }
 
+#define NOTING_KEY_TEST(sentence) TEST_WITH(sentence, make_noting_key, delete_key)
+
+#define KEY_TEST(sentence) TEST_WITH(sentence, make_key, delete_key)
+
 /* ---- Values -------------------------------------------------------------------- */
 
 /* Before there is any: which numbers are keys is not for the user to guess. */
-static void a_number_that_is_no_key_is_einval(void **state)
+TEST(a_number_that_is_no_key_is_einval)
 {
-    (void)state;
     for (green_key_t none = 0; none < 300; none++) {
         assert_null_errno(green_getspecific(none), EINVAL);
         assert_refused(green_setspecific(none, V(1)), EINVAL);
@@ -63,9 +66,8 @@ static void *keep_own_value(void *value)
 }
 
 /* greenlet: test_context_propagated_by_setting_attribute */
-static void every_green_keeps_a_value_of_its_own(void **state)
+KEY_TEST(every_green_keeps_a_value_of_its_own)
 {
-    (void)state;
     green_t *g[4];
     assert_int_equal(green_setspecific(key, V(99)), 0);
     for (int i = 0; i < 4; i++)
@@ -90,9 +92,8 @@ static void *look_and_set(void *value)
 }
 
 /* greenlet: test_context_not_propagated */
-static void a_new_green_starts_empty(void **state)
+KEY_TEST(a_new_green_starts_empty)
 {
-    (void)state;
     assert_int_equal(green_setspecific(key, V(7)), 0);
     for (int i = 0; i < 3; i++) { /* also on a stack that was used before */
         green_t *g = green_new(look_and_set, NULL);
@@ -114,9 +115,8 @@ static void *add_to_what_it_points_to(void *value)
 }
 
 /* greenlet: test_context_shared */
-static void two_greens_may_share_what_a_value_points_to(void **state)
+KEY_TEST(two_greens_may_share_what_a_value_points_to)
 {
-    (void)state;
     int shared = 0;
     green_t *a = green_new(add_to_what_it_points_to, NULL);
     green_t *b = green_new(add_to_what_it_points_to, NULL);
@@ -145,9 +145,8 @@ static void *set_self(void *value)
     return value;
 }
 
-static void the_destructor_runs_on_the_green_with_the_value_taken_out(void **state)
+TEST(the_destructor_runs_on_the_green_with_the_value_taken_out)
 {
-    (void)state;
     assert_int_equal(green_key_create(&key, note_where_and_value), 0);
     green_t *g = green_new(set_self, NULL);
     assert_ptr_equal(green_switch(g, V(3)), V(3));
@@ -170,9 +169,8 @@ static void *set_null_again(void *value)
     return value;
 }
 
-static void it_runs_however_the_green_ends_but_not_for_null(void **state)
+NOTING_KEY_TEST(it_runs_however_the_green_ends_but_not_for_null)
 {
-    (void)state;
     green_t *g = green_new(set_and_wait, NULL);
     green_switch(g, "returned");
     assert_noted("");
@@ -212,9 +210,8 @@ static void set_again(void *value)
         must(green_setspecific(key, value) == 0);
 }
 
-static void what_a_destructor_sets_is_destroyed_in_at_most_four_rounds(void **state)
+TEST(what_a_destructor_sets_is_destroyed_in_at_most_four_rounds)
 {
-    (void)state;
     assert_int_equal(green_key_create(&key, set_again), 0);
     const struct {
         int times;
@@ -246,9 +243,8 @@ static void *set_one_of_three(void *value)
     return NULL;
 }
 
-static void one_may_set_the_values_of_other_keys(void **state)
+TEST(one_may_set_the_values_of_other_keys)
 {
-    (void)state;
     for (int i = 0; i < 3; i++)
         assert_int_equal(green_key_create(&keys[i], set_the_others), 0);
     left = 1; /* the first one only: then each of the three runs once more */
@@ -265,9 +261,8 @@ static void yield_value(void *value)
     note("%d", green_yield(value) == V(4));
 }
 
-static void a_destructor_may_switch(void **state)
+TEST(a_destructor_may_switch)
 {
-    (void)state;
     assert_int_equal(green_key_create(&key, yield_value), 0);
     green_t *g = green_new(set_self, NULL);
     assert_ptr_equal(green_switch(g, V(3)), g);
@@ -291,9 +286,8 @@ static void *set_two(void *value)
     return value;
 }
 
-static void one_may_delete_another_key(void **state)
+TEST(one_may_delete_another_key)
 {
-    (void)state;
     for (int i = 0; i < 2; i++)
         assert_int_equal(green_key_create(&keys[i], delete_the_key), 0);
     green_t *g = green_new(set_two, NULL);
@@ -308,9 +302,8 @@ static void one_may_delete_another_key(void **state)
 
 /* ---- Deleted keys ------------------------------------------------------------------ */
 
-static void a_deleted_key_is_none_and_destroys_nothing(void **state)
+TEST(a_deleted_key_is_none_and_destroys_nothing)
 {
-    (void)state;
     assert_int_equal(green_key_create(&key, note_value), 0);
     green_t *g = green_new(set_and_wait, NULL);
     green_switch(g, "value");
@@ -344,9 +337,8 @@ static void set_from_helper(void *value)
     must(green_setspecific(key, value) == 0);
 }
 
-static void a_key_of_the_same_number_is_null_everywhere(void **state)
+TEST(a_key_of_the_same_number_is_null_everywhere)
 {
-    (void)state;
     static green_key_t made[MOST];
     struct helper thread;
     void *seen = V(1);
@@ -396,9 +388,8 @@ static void *use_all_keys(void *value)
     return value;
 }
 
-static void there_are_at_least_128_keys_and_then_eagain(void **state)
+TEST(there_are_at_least_128_keys_and_then_eagain)
 {
-    (void)state;
     for (int round = 0; round < 2; round++) {
         many = 0;
         sum = 0;
@@ -426,9 +417,8 @@ static void there_are_at_least_128_keys_and_then_eagain(void **state)
     }
 }
 
-static void a_key_can_be_made_and_deleted_for_ever(void **state)
+TEST(a_key_can_be_made_and_deleted_for_ever)
 {
-    (void)state;
     for (int i = 0, n = times(200000, 5000); i < n; i++) {
         assert_int_equal(green_key_create(&key, NULL), 0);
         assert_null(green_getspecific(key));
@@ -458,9 +448,8 @@ static void *use_key_of_all_threads(void *value)
     return green_getspecific(key);
 }
 
-static void keys_are_the_same_in_all_threads_and_values_are_not(void **state)
+KEY_TEST(keys_are_the_same_in_all_threads_and_values_are_not)
 {
-    (void)state;
     pthread_t thread[8];
     assert_int_equal(green_setspecific(key, V(100)), 0);
     for (int i = 0; i < 8; i++)
@@ -490,37 +479,15 @@ static int only_look(green_t *g, void *arg)
     return 1;
 }
 
-static void one_that_only_looks_may_get_a_value_and_no_more(void **state)
+KEY_TEST(one_that_only_looks_may_get_a_value_and_no_more)
 {
-    (void)state;
     assert_int_equal(green_setspecific(key, V(5)), 0);
     assert_int_equal(green_each(only_look, &key), 1);
     assert_ptr_equal(green_getspecific(key), V(5));
     assert_int_equal(green_setspecific(key, NULL), 0);
 }
 
-#define with_key(test) cmocka_unit_test_setup_teardown(test, make_key, delete_key)
-#define with_noting_key(test) cmocka_unit_test_setup_teardown(test, make_noting_key, delete_key)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_number_that_is_no_key_is_einval),
-        with_key(every_green_keeps_a_value_of_its_own),
-        with_key(a_new_green_starts_empty),
-        with_key(two_greens_may_share_what_a_value_points_to),
-        cmocka_unit_test(the_destructor_runs_on_the_green_with_the_value_taken_out),
-        with_noting_key(it_runs_however_the_green_ends_but_not_for_null),
-        cmocka_unit_test(what_a_destructor_sets_is_destroyed_in_at_most_four_rounds),
-        cmocka_unit_test(one_may_set_the_values_of_other_keys),
-        cmocka_unit_test(a_destructor_may_switch),
-        cmocka_unit_test(one_may_delete_another_key),
-        cmocka_unit_test(a_deleted_key_is_none_and_destroys_nothing),
-        cmocka_unit_test(a_key_of_the_same_number_is_null_everywhere),
-        cmocka_unit_test(there_are_at_least_128_keys_and_then_eagain),
-        cmocka_unit_test(a_key_can_be_made_and_deleted_for_ever),
-        with_key(keys_are_the_same_in_all_threads_and_values_are_not),
-        with_key(one_that_only_looks_may_get_a_value_and_no_more),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

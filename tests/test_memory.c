@@ -54,7 +54,7 @@ static void fail_no_more(void)
     failing = 0;
 }
 
-static atomic_int refuse_guards, lie_about_guards, guards_by_mprotect; /* see the end */
+static atomic_int refuse_guards, lie_about_guards, guards_by_mprotect;
 
 static int heap_refuses(enum heap_call call)
 {
@@ -113,6 +113,53 @@ static int in_between(void)
 
 /* No such stack is cached. */
 static const green_options_t odd = { .name = "odd", .stack_size = 300000 };
+
+/* ---- Guards ------------------------------------------------------------------------ */
+
+enum { LIE = 1, REFUSE = 2, REFUSE_LATER = 4 };
+
+static int make_one(void *how)
+{
+    int flags = (int)(intptr_t)how;
+    atomic_store(&lie_about_guards, flags & LIE);
+    atomic_store(&refuse_guards, flags & REFUSE);
+    green_t *g[20];
+    for (int i = 0; i < 20; i++) {
+        if (i == 10 && (flags & REFUSE_LATER))
+            atomic_store(&refuse_guards, 1);
+        const green_options_t options = { .stack_size = 65536 };
+        errno = 0;
+        g[i] = green_new_with(echo, NULL, &options);
+        must(g[i] != NULL ? is_guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
+    }
+    for (int i = 0; i < 20; i++) /* now that there are others next to it */
+        must(g[i] == NULL || is_guarded(g[i]));
+    const green_options_t unguarded = { .flags = GREEN_NO_GUARD };
+    green_t *n = green_new_with(echo, NULL, &unguarded); /* what needs none is granted */
+    must(n != NULL && green_switch(n, V(1)) == V(1) && green_free(n) == 0);
+    atomic_store(&refuse_guards, 0);
+    for (int i = 0; i < 20; i++) {
+        if (g[i] == NULL)
+            must((g[i] = green_new(echo, NULL)) != NULL && is_guarded(g[i]));
+        must(green_switch(g[i], V(2)) == V(2));
+    }
+    for (int i = 0; i < 20; i++)
+        must(green_free(g[i]) == 0);
+    return 0;
+}
+
+/* Runs in children: the process itself has used nothing yet. */
+TEST(a_green_has_its_guard_or_is_not_made)
+{
+    if (under_valgrind())
+        skip_because("to Valgrind a touched guard is an error");
+    for (int how = 0; how <= (LIE | REFUSE | REFUSE_LATER); how++) {
+        struct child child = run_child(make_one, V(how));
+        if (child.status != 0)
+            print_message("way %d: %s", how, child.err);
+        assert_int_equal(child.status, 0);
+    }
+}
 
 /* ---- The first use of a thread ----------------------------------------------------------- */
 
@@ -204,24 +251,14 @@ static void *use_first(void *arg)
     return V(error == 0);
 }
 
-static void the_first_use_of_a_thread_may_fail_and_the_next_call_works(void **state)
-{
-    (void)state;
-    for (int i = 0; i < FIRST_USES; i++) {
-        struct attempt attempt = { i, 1 };
-        while (in_thread(use_first, &attempt) == NULL)
-            assert_true(++attempt.n < 100);
-    }
-}
-
 static int use_first_in_a_process(void *attempt)
 {
     return use_first(attempt) != NULL ? 0 : 1;
 }
 
-static void so_may_that_of_a_process(void **state)
+/* In children, too. */
+TEST(the_first_use_of_a_process_may_fail_and_the_next_call_works)
 {
-    (void)state;
     for (int i = 0; i < FIRST_USES; i++)
         for (struct attempt attempt = { i, 1 };; attempt.n++) {
             struct child child = run_child(use_first_in_a_process, &attempt);
@@ -232,11 +269,19 @@ static void so_may_that_of_a_process(void **state)
         }
 }
 
+TEST(so_may_that_of_a_thread)
+{
+    for (int i = 0; i < FIRST_USES; i++) {
+        struct attempt attempt = { i, 1 };
+        while (in_thread(use_first, &attempt) == NULL)
+            assert_true(++attempt.n < 100);
+    }
+}
+
 /* ---- green_new() ------------------------------------------------------------------- */
 
-static void green_new_without_memory_changes_nothing(void **state)
+TEST(green_new_without_memory_changes_nothing)
 {
-    (void)state;
     int failures = 0;
     green_t *parent = green_new(echo, NULL);
     for (int n = 1;; n++) {
@@ -274,9 +319,8 @@ static void green_new_without_memory_changes_nothing(void **state)
     assert_int_equal(green_free(parent), 0);
 }
 
-static void a_single_failure_is_enomem_or_got_over(void **state)
+TEST(a_single_failure_is_enomem_or_got_over)
 {
-    (void)state;
     for (int n = 1; n < 20; n++) {
         green_options_t options = { .stack_size = (size_t)(400000 + 8192 * n) };
         fail_at(n);
@@ -292,9 +336,8 @@ static void a_single_failure_is_enomem_or_got_over(void **state)
     }
 }
 
-static void on_a_lent_stack_it_needs_little_and_may_fail_too(void **state)
+TEST(on_a_lent_stack_it_needs_little_and_may_fail_too)
 {
-    (void)state;
     static char room[40000];
     green_options_t options = { .stack = room, .stack_size = sizeof room };
     for (int n = 1;; n++) {
@@ -327,9 +370,8 @@ static void *exit_at_once(void *value)
     green_exit(value);
 }
 
-static void no_switch_fails_for_want_of_memory(void **state)
+TEST(no_switch_fails_for_want_of_memory)
 {
-    (void)state;
     enum { N = 300 };
     const green_options_t detached = { .flags = GREEN_DETACHED };
     const green_options_t small = { .stack_size = 16384, .flags = GREEN_NO_GUARD };
@@ -363,9 +405,8 @@ static void no_switch_fails_for_want_of_memory(void **state)
     fail_no_more();
 }
 
-static void a_backtrace_without_memory_says_so_or_needs_none(void **state)
+TEST(a_backtrace_without_memory_says_so_or_needs_none)
 {
-    (void)state;
     void *pcs[16];
     green_t *g = green_new(echo, NULL);
     must(green_switch(g, NULL) == NULL);
@@ -381,9 +422,8 @@ static void a_backtrace_without_memory_says_so_or_needs_none(void **state)
     must(green_free(g) == 0);
 }
 
-static void hand_overs_ask_for_nothing(void **state)
+TEST(hand_overs_ask_for_nothing)
 {
-    (void)state;
     if (!in_between())
         skip_because("nothing is counted here");
     green_t *g = green_new(echo, NULL), *h = green_new(echo, NULL);
@@ -414,9 +454,8 @@ static void make_and_free_many(void)
 }
 
 /* One after the other, however many there have been. */
-static void what_one_has_freed_is_enough_for_the_next(void **state)
+TEST(what_one_has_freed_is_enough_for_the_next)
 {
-    (void)state;
     if (STRESSED)
         skip_because("nothing is used twice in such a build");
     for (int i = 0; i < 5100; i++) {
@@ -446,9 +485,8 @@ static void make_and_free_many_there(void *arg)
     make_and_free_many();
 }
 
-static void no_block_is_lost_however_many_are_freed_and_whoever_took_their_children(void **state)
+TEST(no_block_is_lost_however_many_are_freed_and_whoever_took_their_children)
 {
-    (void)state;
     struct helper helper;
     long before = 0;
     if (!in_between())
@@ -469,6 +507,34 @@ static void no_block_is_lost_however_many_are_freed_and_whoever_took_their_child
     }
     assert_in_range(atomic_load(&live_blocks), 0, before + 10);
     helper_end(&helper);
+}
+
+/* A block that the system refuses may be had for the stacks that wait. */
+TEST(for_a_block_cached_stacks_are_given_back)
+{
+    static _Alignas(16) char room[32 << 10]; /* of many, none of which runs */
+    const green_options_t lent = { .stack = room, .stack_size = sizeof room };
+    enum { MANY = 1100 }; /* more than blocks wait in a thread */
+    static green_t *greens[MANY + 1];
+    green_stats_t stats;
+    if (STRESSED || under_valgrind())
+        skip_because("no stacks wait, or no blocks");
+    for (int i = 0; i < 10; i++)
+        greens[i] = green_new(echo, NULL);
+    for (int i = 0; i < 10; i++)
+        assert_true(green_switch(greens[i], V(1)) == V(1) && green_free(greens[i]) == 0);
+    for (int i = 0; i < MANY; i++)
+        assert_non_null(greens[i] = green_new_with(echo, NULL, &lent));
+    assert_int_equal(green_stats(&stats, sizeof stats), 0);
+    assert_true(stats.stacks_cached >= 10);
+    fail_at(1);
+    greens[MANY] = green_new_with(echo, NULL, &lent);
+    fail_no_more();
+    assert_non_null(greens[MANY]);
+    assert_int_equal(green_stats(&stats, sizeof stats), 0);
+    assert_int_equal(stats.stacks_cached, 0);
+    for (int i = 0; i <= MANY; i++)
+        assert_int_equal(green_free(greens[i]), 0);
 }
 
 /* ---- green_defer(), green_setspecific() -------------------------------------------- */
@@ -493,9 +559,8 @@ static void *defer_until_enomem(void *enough)
     return green_yield(V(deferred));
 }
 
-static void green_defer_without_memory_changes_nothing(void **state)
+TEST(green_defer_without_memory_changes_nothing)
 {
-    (void)state;
     enum { ENOUGH = 100000 };
     deferred = ran = in_order = 0;
     green_t *g = green_new(defer_until_enomem, NULL);
@@ -534,9 +599,8 @@ static void *set_keys_without_memory(void *value)
     return value;
 }
 
-static void green_setspecific_without_memory_changes_nothing(void **state)
+TEST(green_setspecific_without_memory_changes_nothing)
 {
-    (void)state;
     for (int i = 0; i < KEYS; i++)
         assert_int_equal(green_key_create(&keys[i], NULL), 0);
     green_t *g = green_new(set_keys_without_memory, NULL);
@@ -547,100 +611,8 @@ static void green_setspecific_without_memory_changes_nothing(void **state)
         assert_int_equal(green_key_delete(keys[i]), 0);
 }
 
-/* ---- Guards ------------------------------------------------------------------------ */
-
-enum { LIE = 1, REFUSE = 2, REFUSE_LATER = 4 };
-
-static int make_one(void *how)
-{
-    int flags = (int)(intptr_t)how;
-    atomic_store(&lie_about_guards, flags & LIE);
-    atomic_store(&refuse_guards, flags & REFUSE);
-    green_t *g[20];
-    for (int i = 0; i < 20; i++) {
-        if (i == 10 && (flags & REFUSE_LATER))
-            atomic_store(&refuse_guards, 1);
-        const green_options_t options = { .stack_size = 65536 };
-        errno = 0;
-        g[i] = green_new_with(echo, NULL, &options);
-        must(g[i] != NULL ? is_guarded(g[i]) : errno == ENOMEM && atomic_load(&refuse_guards));
-    }
-    for (int i = 0; i < 20; i++) /* now that there are others next to it */
-        must(g[i] == NULL || is_guarded(g[i]));
-    const green_options_t unguarded = { .flags = GREEN_NO_GUARD };
-    green_t *n = green_new_with(echo, NULL, &unguarded); /* what needs none is granted */
-    must(n != NULL && green_switch(n, V(1)) == V(1) && green_free(n) == 0);
-    atomic_store(&refuse_guards, 0);
-    for (int i = 0; i < 20; i++) {
-        if (g[i] == NULL)
-            must((g[i] = green_new(echo, NULL)) != NULL && is_guarded(g[i]));
-        must(green_switch(g[i], V(2)) == V(2));
-    }
-    for (int i = 0; i < 20; i++)
-        must(green_free(g[i]) == 0);
-    return 0;
-}
-
-static void a_green_has_its_guard_or_is_not_made(void **state)
-{
-    (void)state;
-    if (under_valgrind())
-        skip_because("to Valgrind a touched guard is an error");
-    for (int how = 0; how <= (LIE | REFUSE | REFUSE_LATER); how++) {
-        struct child child = run_child(make_one, V(how));
-        if (child.status != 0)
-            print_message("way %d: %s", how, child.err);
-        assert_int_equal(child.status, 0);
-    }
-}
-
-/* A block that the system refuses may be had for the stacks that wait. */
-static void for_a_block_cached_stacks_are_given_back(void **state)
-{
-    static _Alignas(16) char room[32 << 10]; /* of many, none of which runs */
-    const green_options_t lent = { .stack = room, .stack_size = sizeof room };
-    enum { MANY = 1100 }; /* more than blocks wait in a thread */
-    static green_t *greens[MANY + 1];
-    green_stats_t stats;
-    (void)state;
-    if (STRESSED || under_valgrind())
-        skip_because("no stacks wait, or no blocks");
-    for (int i = 0; i < 10; i++)
-        greens[i] = green_new(echo, NULL);
-    for (int i = 0; i < 10; i++)
-        assert_true(green_switch(greens[i], V(1)) == V(1) && green_free(greens[i]) == 0);
-    for (int i = 0; i < MANY; i++)
-        assert_non_null(greens[i] = green_new_with(echo, NULL, &lent));
-    assert_int_equal(green_stats(&stats, sizeof stats), 0);
-    assert_true(stats.stacks_cached >= 10);
-    fail_at(1);
-    greens[MANY] = green_new_with(echo, NULL, &lent);
-    fail_no_more();
-    assert_non_null(greens[MANY]);
-    assert_int_equal(green_stats(&stats, sizeof stats), 0);
-    assert_int_equal(stats.stacks_cached, 0);
-    for (int i = 0; i <= MANY; i++)
-        assert_int_equal(green_free(greens[i]), 0);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(so_may_that_of_a_process), /* before any use of it here */
-        cmocka_unit_test(a_green_has_its_guard_or_is_not_made),
-        cmocka_unit_test(the_first_use_of_a_thread_may_fail_and_the_next_call_works),
-        cmocka_unit_test(green_new_without_memory_changes_nothing),
-        cmocka_unit_test(a_single_failure_is_enomem_or_got_over),
-        cmocka_unit_test(on_a_lent_stack_it_needs_little_and_may_fail_too),
-        cmocka_unit_test(no_switch_fails_for_want_of_memory),
-        cmocka_unit_test(for_a_block_cached_stacks_are_given_back),
-        cmocka_unit_test(hand_overs_ask_for_nothing),
-        cmocka_unit_test(a_backtrace_without_memory_says_so_or_needs_none),
-        cmocka_unit_test(what_one_has_freed_is_enough_for_the_next),
-        cmocka_unit_test(no_block_is_lost_however_many_are_freed_and_whoever_took_their_children),
-        cmocka_unit_test(green_defer_without_memory_changes_nothing),
-        cmocka_unit_test(green_setspecific_without_memory_changes_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }
 #endif

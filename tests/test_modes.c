@@ -69,6 +69,8 @@ static int to_nearest(void **state)
     return fesetround(FE_TONEAREST);
 }
 
+#define MODE_TEST(sentence) TEST_WITH(sentence, NULL, to_nearest)
+
 /* Each entry sets the next mode; each finds the one before. */
 static void *change_modes(void *value)
 {
@@ -85,9 +87,8 @@ static void *change_modes(void *value)
     return value;
 }
 
-static void rounding_modes_are_kept_for_each_green(void **state)
+MODE_TEST(rounding_modes_are_kept_for_each_green)
 {
-    (void)state;
     green_t *g = green_new(change_modes, NULL);
     for (int i = 0; i < 12; i++) {
         int mine = (i * 3 + 1) % MODES; /* the same as g's now and then */
@@ -113,9 +114,8 @@ static void *note_mode(void *value)
     return value;
 }
 
-static void a_green_starts_with_the_mode_of_its_starter_not_its_maker(void **state)
+MODE_TEST(a_green_starts_with_the_mode_of_its_starter_not_its_maker)
 {
-    (void)state;
     for (int i = 0; i < MODES; i++) {
         set_mode((i + 1) % MODES);
         green_t *g = green_new(note_mode, NULL);
@@ -128,9 +128,8 @@ static void a_green_starts_with_the_mode_of_its_starter_not_its_maker(void **sta
 }
 
 /* The starter of a NEW parent is the child that dies or yields. */
-static void a_new_parent_starts_with_the_mode_of_its_child(void **state)
+MODE_TEST(a_new_parent_starts_with_the_mode_of_its_child)
 {
-    (void)state;
     green_t *q = green_new(note_mode, NULL), *p = green_new(note_mode, q);
     green_t *c = green_new(note_mode, p);
     set_mode(1);
@@ -160,9 +159,8 @@ static void *refuse_in_mode_3(void *value)
     return green_yield(value);
 }
 
-static void deaths_and_frees_leave_the_mode_alone(void **state)
+MODE_TEST(deaths_and_frees_leave_the_mode_alone)
 {
-    (void)state;
     green_t *g = green_new(exit_in_mode_2, NULL), *h = green_new(exit_in_mode_2, NULL);
     set_mode(1);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -203,9 +201,8 @@ static void *choose_modes(void *value)
     }
 }
 
-static void many_greens_keep_their_modes(void **state)
+MODE_TEST(many_greens_keep_their_modes)
 {
-    (void)state;
     enum { GREENS = 20 };
     green_t *greens[GREENS];
     unsigned seed = 1;
@@ -233,12 +230,12 @@ static void ignore(green_trace_event_t event, green_t *from, green_t *to, void *
     (void)event, (void)from, (void)to, (void)data;
 }
 
-static void the_same_holds_with_a_trace_hook(void **state)
+MODE_TEST(the_same_holds_with_a_trace_hook)
 {
     green_set_trace(ignore, NULL);
-    rounding_modes_are_kept_for_each_green(state);
-    a_green_starts_with_the_mode_of_its_starter_not_its_maker(state);
-    deaths_and_frees_leave_the_mode_alone(state);
+    rounding_modes_are_kept_for_each_green();
+    a_green_starts_with_the_mode_of_its_starter_not_its_maker();
+    deaths_and_frees_leave_the_mode_alone();
     green_set_trace(NULL, NULL);
 }
 
@@ -259,9 +256,8 @@ static void *enable_and_wait(void *value)
     return value;
 }
 
-static void exception_masks_are_kept_for_each_green(void **state)
+MODE_TEST(exception_masks_are_kept_for_each_green)
 {
-    (void)state;
     feclearexcept(FE_ALL_EXCEPT);
     if (feenableexcept(FE_OVERFLOW) == -1 || fegetexcept() != FE_OVERFLOW) {
         print_message("this CPU traps no floating-point exceptions\n");
@@ -296,14 +292,13 @@ static void *mask_misaligned_and_wait(void *value)
     return value;
 }
 
-static void so_is_amds_misaligned_exception_mask(void **state)
+MODE_TEST(so_is_amds_misaligned_exception_mask)
 {
     struct {
         char before[28];
         uint32_t mxcsr_mask;
         char after[480];
     } __attribute__((aligned(16))) saved;
-    (void)state;
     memset(&saved, 0, sizeof saved);
     __asm__ volatile("fxsave %0" : "+m"(saved));
     if (!(saved.mxcsr_mask & MISALIGNED_MASK))
@@ -319,21 +314,7 @@ static void so_is_amds_misaligned_exception_mask(void **state)
 #endif
 
 /* Each test leaves the mode as it was found. */
-#define mode_test(test) cmocka_unit_test_teardown(test, to_nearest)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        mode_test(rounding_modes_are_kept_for_each_green),
-        mode_test(a_green_starts_with_the_mode_of_its_starter_not_its_maker),
-        mode_test(a_new_parent_starts_with_the_mode_of_its_child),
-        mode_test(deaths_and_frees_leave_the_mode_alone),
-        mode_test(many_greens_keep_their_modes),
-        mode_test(the_same_holds_with_a_trace_hook),
-        mode_test(exception_masks_are_kept_for_each_green),
-#ifdef __x86_64__
-        mode_test(so_is_amds_misaligned_exception_mask),
-#endif
-    };
-    return cmocka_run_group_tests(tests, find_what_obeys, NULL);
+    return run_all_tests_between(find_what_obeys, NULL);
 }

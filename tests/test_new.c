@@ -17,9 +17,8 @@ static void *make_two(void *value)
 }
 
 /* greenlet: test_parent_equals_None */
-static void the_parent_is_the_current_green_if_none_is_named(void **state)
+TEST(the_parent_is_the_current_green_if_none_is_named)
 {
-    (void)state;
     green_t *made[2], *g = green_new(make_two, NULL);
     assert_ptr_equal(green_parent(g), green_main());
     assert_ptr_equal(green_switch(g, made), made);
@@ -33,9 +32,8 @@ static void the_parent_is_the_current_green_if_none_is_named(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void bad_options_are_refused(void **state)
+TEST(bad_options_are_refused)
 {
-    (void)state;
     green_options_t options = {0};
     assert_null_errno(green_new(NULL, NULL), EINVAL);
     assert_null_errno(green_new_with(NULL, NULL, NULL), EINVAL);
@@ -55,9 +53,8 @@ static void bad_options_are_refused(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void a_name_is_copied_and_cut_at_31_bytes(void **state)
+TEST(a_name_is_copied_and_cut_at_31_bytes)
 {
-    (void)state;
     char text[] = "0123456789012345678901234567890123456789";
     green_options_t options = {.name = text};
     green_t *g = green_new_with(give_back, NULL, &options);
@@ -83,9 +80,8 @@ static void *set_own_data(void *value)
 }
 
 /* greenlet: test_instance_dict */
-static void each_green_has_a_pointer_of_the_users(void **state)
+TEST(each_green_has_a_pointer_of_the_users)
 {
-    (void)state;
     green_options_t options = {.data = V(7)};
     green_t *g = green_new(set_own_data, NULL), *h = green_new_with(give_back, NULL, &options);
     assert_null(green_data(g));
@@ -100,9 +96,8 @@ static void each_green_has_a_pointer_of_the_users(void **state)
     assert_int_equal(green_free(h), 0);
 }
 
-static void to_look_at_null_is_an_error(void **state)
+TEST(to_look_at_null_is_an_error)
 {
-    (void)state;
     errno = 0;
     assert_int_equal(green_state(NULL), GREEN_DEAD);
     assert_int_equal(errno, EINVAL);
@@ -112,9 +107,8 @@ static void to_look_at_null_is_an_error(void **state)
     assert_refused(green_set_data(NULL, V(1)), EINVAL);
 }
 
-static void a_detached_green_needs_no_free(void **state)
+TEST(a_detached_green_needs_no_free)
 {
-    (void)state;
     green_options_t options = {.flags = GREEN_DETACHED};
     for (int i = 0; i < times(10000, 100); i++) { /* Valgrind sees a leak */
         green_t *g = green_new_with(wait_once, NULL, &options);
@@ -124,22 +118,12 @@ static void a_detached_green_needs_no_free(void **state)
     }
 }
 
-static void the_library_is_of_the_headers_version(void **state)
+TEST(the_library_is_of_the_headers_version)
 {
-    (void)state;
     assert_int_equal(green_version(), GREEN_VERSION);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_parent_is_the_current_green_if_none_is_named),
-        cmocka_unit_test(bad_options_are_refused),
-        cmocka_unit_test(a_name_is_copied_and_cut_at_31_bytes),
-        cmocka_unit_test(each_green_has_a_pointer_of_the_users),
-        cmocka_unit_test(to_look_at_null_is_an_error),
-        cmocka_unit_test(a_detached_green_needs_no_free),
-        cmocka_unit_test(the_library_is_of_the_headers_version),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -48,9 +48,8 @@ static const struct way ways[] = {
     { "an array", an_array, 256 * KIB },
 };
 
-static void hundred_programs_die_with_the_name_of_their_green(void **state)
+TEST(hundred_programs_die_with_the_name_of_their_green)
 {
-    (void)state;
     all_die_with_their_names(ways, sizeof ways / sizeof *ways);
 }
 
@@ -76,13 +75,12 @@ static void *switch_to_and_fro(void *value)
 }
 
 /* What a switch stores on the stack it leaves may be what does not fit. */
-static void who_leaves_at_the_end_of_its_stack_is_named(void **state)
+TEST(who_leaves_at_the_end_of_its_stack_is_named)
 {
     const struct way way = { "to and fro", switch_to_and_fro, 64 * KIB };
     const struct situation ways_there[] = { { "plainly", plainly, 0 },
                                             { "in nested greens", in_nested_greens, 0 },
                                             { "in a second thread", in_a_second_thread, 0 } };
-    (void)state;
     if (SANITIZED)
         skip_because("with a sanitizer the fault may be in its code");
     if (under_valgrind())
@@ -111,11 +109,10 @@ static int in_a_hook(void *way)
     return 0;
 }
 
-static void in_a_hook_it_is_the_stack_that_counts(void **state)
+TEST(in_a_hook_it_is_the_stack_that_counts)
 {
     const struct way way = { "hooked", echo, 64 * KIB };
     const struct situation situation = { "in a hook", in_a_hook, 0 };
-    (void)state;
     if (SANITIZED)
         skip_because("with a sanitizer the fault may be in its code");
     if (under_valgrind())
@@ -140,9 +137,8 @@ static int without_a_name(void *arg)
     return 0;
 }
 
-static void a_green_without_a_name_has_an_address(void **state)
+TEST(a_green_without_a_name_has_an_address)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     struct shared *shared =
@@ -165,9 +161,8 @@ static int with_a_strange_name(void *unused)
     return 0;
 }
 
-static void a_name_does_not_break_the_line(void **state)
+TEST(a_name_does_not_break_the_line)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(with_a_strange_name, NULL);
@@ -242,9 +237,8 @@ static int send_a_memory_error(void *unused)
     return 0;
 }
 
-static void what_no_instruction_caused_is_passed_on_too(void **state)
+TEST(what_no_instruction_caused_is_passed_on_too)
 {
-    (void)state;
     struct child child = run_child(send_a_memory_error, NULL);
     if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == SKIPPED)
         skip_because("an emulator does not pass such a signal on");
@@ -260,9 +254,8 @@ static int overflow_without_asking(void *unused)
     return 0;
 }
 
-static void other_faults_are_passed_on_without_a_word(void **state)
+TEST(other_faults_are_passed_on_without_a_word)
 {
-    (void)state;
     int (*const programs[])(void *) = {
         fault_in_a_green, fault_in_main, fault_in_the_guard_of_another,
         overflow_main,    send_it,       overflow_without_asking,
@@ -344,9 +337,8 @@ static int go_on_after_what_is_no_greens_overflow(void *unused)
     return 42;
 }
 
-static void what_is_no_greens_overflow_is_not_called_one(void **state)
+TEST(what_is_no_greens_overflow_is_not_called_one)
 {
-    (void)state;
     if (SANITIZED)
         skip_because("with a sanitizer the fault may be in its code");
     if (under_valgrind())
@@ -356,9 +348,8 @@ static void what_is_no_greens_overflow_is_not_called_one(void **state)
     assert_int_equal(WEXITSTATUS(child.status), 42);
 }
 
-static void a_previous_handler_may_jump_out_each_time(void **state)
+TEST(a_previous_handler_may_jump_out_each_time)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(go_on_after_faults, NULL);
@@ -375,9 +366,8 @@ static int ignore_what_is_sent(void *unused)
     return 0;
 }
 
-static void what_was_ignored_is_ignored_but_for_a_fault(void **state)
+TEST(what_was_ignored_is_ignored_but_for_a_fault)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(ignore_what_is_sent, NULL);
@@ -396,9 +386,8 @@ static int fault_in_a_mapped_file(void *unused)
     return 0;
 }
 
-static void a_bus_error_stays_one(void **state)
+TEST(a_bus_error_stays_one)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     struct child child = run_child(fault_in_a_mapped_file, NULL);
@@ -446,9 +435,8 @@ static int have_threads(void *unused)
     return 0;
 }
 
-static void threads_get_an_alternate_stack_and_give_it_back(void **state)
+TEST(threads_get_an_alternate_stack_and_give_it_back)
 {
-    (void)state;
     if (UNDER_ASAN || UNDER_TSAN || under_helgrind())
         skip_because("the tool gives each thread an alternate stack, or more memory, itself");
     struct child child = run_child(have_threads, NULL);
@@ -465,9 +453,8 @@ static void ask_in_hook(green_trace_event_t event, green_t *from, green_t *to, v
     refusals += green_report_overflow() == -1 && errno == EBUSY;
 }
 
-static void it_is_refused_inside_a_hook(void **state)
+TEST(it_is_refused_inside_a_hook)
 {
-    (void)state;
     green_t *g = green_new(give_back, NULL);
     refusals = 0;
     green_set_trace(ask_in_hook, NULL);
@@ -479,20 +466,5 @@ static void it_is_refused_inside_a_hook(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hundred_programs_die_with_the_name_of_their_green),
-        cmocka_unit_test(who_leaves_at_the_end_of_its_stack_is_named),
-        cmocka_unit_test(in_a_hook_it_is_the_stack_that_counts),
-        cmocka_unit_test(a_green_without_a_name_has_an_address),
-        cmocka_unit_test(a_name_does_not_break_the_line),
-        cmocka_unit_test(other_faults_are_passed_on_without_a_word),
-        cmocka_unit_test(what_no_instruction_caused_is_passed_on_too),
-        cmocka_unit_test(what_is_no_greens_overflow_is_not_called_one),
-        cmocka_unit_test(a_previous_handler_may_jump_out_each_time),
-        cmocka_unit_test(what_was_ignored_is_ignored_but_for_a_fault),
-        cmocka_unit_test(a_bus_error_stays_one),
-        cmocka_unit_test(threads_get_an_alternate_stack_and_give_it_back),
-        cmocka_unit_test(it_is_refused_inside_a_hook),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -32,16 +32,12 @@ static const struct way ways[] = {
     { "alloca of 200 KiB", alloca_of_200_kib, 512 * KIB },
 };
 
-static void fifty_programs_die_with_the_name_of_their_green(void **state)
+TEST(fifty_programs_die_with_the_name_of_their_green)
 {
-    (void)state;
     all_die_with_their_names(ways, sizeof ways / sizeof *ways);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fifty_programs_die_with_the_name_of_their_green),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -21,9 +21,8 @@ static green_t *made(int kind, green_t *parent)
 
 /* ---- green_set_parent() ------------------------------------------------- */
 
-static void any_green_may_be_put_under_any_other(void **state)
+TEST(any_green_may_be_put_under_any_other)
 {
-    (void)state;
     for (int kind = 0; kind < KINDS; kind++)
         for (int parents = 0; parents <= KINDS; parents++) {
             green_t *p = parents < KINDS ? made(parents, NULL) : green_main();
@@ -56,9 +55,8 @@ static void *move_oneself(void *value)
     return V(5);
 }
 
-static void the_current_green_may_be_put_under_any_other(void **state)
+TEST(the_current_green_may_be_put_under_any_other)
 {
-    (void)state;
     green_t *parents[KINDS];
     for (int i = 0; i < KINDS; i++)
         parents[i] = made(i, NULL);
@@ -70,9 +68,8 @@ static void the_current_green_may_be_put_under_any_other(void **state)
     free_all(g);
 }
 
-static void a_dead_parent_is_a_parent_until_it_is_freed(void **state)
+TEST(a_dead_parent_is_a_parent_until_it_is_freed)
 {
-    (void)state;
     green_t *p = suspended(NULL), *g = green_new(give_back, p);
     assert_null(green_throw(p, 0));
     assert_int_equal(green_state(p), GREEN_DEAD);
@@ -83,9 +80,8 @@ static void a_dead_parent_is_a_parent_until_it_is_freed(void **state)
 }
 
 /* greenlet: test_cannot_delete_parent */
-static void a_parent_cannot_be_taken_away(void **state)
+TEST(a_parent_cannot_be_taken_away)
 {
-    (void)state;
     for (int kind = 0; kind < KINDS; kind++) {
         green_t *p = made(kind, NULL), *g = made(kind, p);
         assert_refused(green_set_parent(g, NULL), EINVAL);
@@ -97,9 +93,8 @@ static void a_parent_cannot_be_taken_away(void **state)
 }
 
 /* greenlet: test_cannot_delete_parent_of_main, test_trivial_cycle_main */
-static void main_cannot_be_put_under_anyone(void **state)
+TEST(main_cannot_be_put_under_anyone)
 {
-    (void)state;
     green_t *m = green_main(), *g = green_new(give_back, NULL);
     assert_refused(green_set_parent(m, NULL), EINVAL);
     assert_refused(green_set_parent(m, m), EINVAL);
@@ -109,9 +104,8 @@ static void main_cannot_be_put_under_anyone(void **state)
 }
 
 /* greenlet: test_trivial_cycle */
-static void a_green_cannot_be_its_own_parent(void **state)
+TEST(a_green_cannot_be_its_own_parent)
 {
-    (void)state;
     for (int kind = 0; kind < KINDS; kind++) {
         green_t *p = made(kind, NULL), *g = made(kind, p);
         assert_refused(green_set_parent(g, g), ELOOP);
@@ -121,9 +115,8 @@ static void a_green_cannot_be_its_own_parent(void **state)
 }
 
 /* greenlet: test_deeper_cycle */
-static void a_cycle_is_refused_and_leaves_all_parents_unchanged(void **state)
+TEST(a_cycle_is_refused_and_leaves_all_parents_unchanged)
 {
-    (void)state;
     for (int mix = 0; mix < KINDS * KINDS * KINDS; mix++) {
         green_t *g[3];
         g[2] = made(mix % KINDS, NULL);
@@ -142,9 +135,8 @@ static void a_cycle_is_refused_and_leaves_all_parents_unchanged(void **state)
     }
 }
 
-static void a_cycle_through_a_freed_green_is_one_too(void **state)
+TEST(a_cycle_through_a_freed_green_is_one_too)
 {
-    (void)state;
     green_t *a = green_new(give_back, NULL), *b = green_new(give_back, a);
     green_t *c = green_new(give_back, b), *d = green_new(give_back, c);
     free_all(b);
@@ -173,9 +165,8 @@ static void *move_while_freed(void *value)
     return V(6);
 }
 
-static void a_green_that_is_being_freed_gets_its_new_parent_afterwards(void **state)
+TEST(a_green_that_is_being_freed_gets_its_new_parent_afterwards)
 {
-    (void)state;
     green_t *p = suspended(NULL), *q = suspended(NULL), *g = green_new(move_while_freed, p);
     assert_int_equal(green_set_parent(g, green_main()), 0);
     assert_null(green_switch(g, q));
@@ -191,9 +182,8 @@ static void a_green_that_is_being_freed_gets_its_new_parent_afterwards(void **st
 /* ---- Children of freed greens ------------------------------------------- */
 
 /* Four greens in a chain and a leaf; freed in every order. */
-static void children_of_freed_greens_stand_under_the_nearest_that_remains(void **state)
+TEST(children_of_freed_greens_stand_under_the_nearest_that_remains)
 {
-    (void)state;
     for (int order = 0; order < 4 * 4 * 4 * 4; order++) {
         int pick[4] = {order % 4, order / 4 % 4, order / 16 % 4, order / 64};
         if ((1 << pick[0] | 1 << pick[1] | 1 << pick[2] | 1 << pick[3]) != 15)
@@ -218,9 +208,8 @@ static void children_of_freed_greens_stand_under_the_nearest_that_remains(void *
     }
 }
 
-static void a_freed_green_leaves_its_children_to_its_own_parent_not_to_the_caller(void **state)
+TEST(a_freed_green_leaves_its_children_to_its_own_parent_not_to_the_caller)
 {
-    (void)state;
     green_t *a = suspended(NULL), *b = suspended(a), *c = suspended(b);
     free_all(b); /* by main */
     assert_ptr_equal(green_parent(c), a);
@@ -229,9 +218,8 @@ static void a_freed_green_leaves_its_children_to_its_own_parent_not_to_the_calle
     free_all(c);
 }
 
-static void the_remaining_ancestor_may_move_afterwards(void **state)
+TEST(the_remaining_ancestor_may_move_afterwards)
 {
-    (void)state;
     green_t *a = green_new(give_back, NULL), *b = green_new(give_back, a);
     green_t *c = green_new(give_back, b), *other = green_new(give_back, NULL);
     free_all(b);
@@ -265,9 +253,8 @@ static int nearest(const struct entry *entries, int i)
     return i;
 }
 
-static void families_of_any_history_are_as_in_a_plain_model(void **state)
+TEST(families_of_any_history_are_as_in_a_plain_model)
 {
-    (void)state;
     static struct entry ever[EVER];
     int living[LIVING], made_so_far = 0, loops = 0;
     unsigned long long seed = 88172645463325252ull;
@@ -318,20 +305,5 @@ static void families_of_any_history_are_as_in_a_plain_model(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_green_may_be_put_under_any_other),
-        cmocka_unit_test(the_current_green_may_be_put_under_any_other),
-        cmocka_unit_test(a_dead_parent_is_a_parent_until_it_is_freed),
-        cmocka_unit_test(a_parent_cannot_be_taken_away),
-        cmocka_unit_test(main_cannot_be_put_under_anyone),
-        cmocka_unit_test(a_green_cannot_be_its_own_parent),
-        cmocka_unit_test(a_cycle_is_refused_and_leaves_all_parents_unchanged),
-        cmocka_unit_test(a_cycle_through_a_freed_green_is_one_too),
-        cmocka_unit_test(a_green_that_is_being_freed_gets_its_new_parent_afterwards),
-        cmocka_unit_test(children_of_freed_greens_stand_under_the_nearest_that_remains),
-        cmocka_unit_test(a_freed_green_leaves_its_children_to_its_own_parent_not_to_the_caller),
-        cmocka_unit_test(the_remaining_ancestor_may_move_afterwards),
-        cmocka_unit_test(families_of_any_history_are_as_in_a_plain_model),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -50,9 +50,8 @@ static int register_and_use(void *parks)
 }
 
 /* greenlet: test_getcurrent_returns_none_during_atexit_phase, ..._with_active_greenlets */
-static void the_library_works_in_an_atexit_function_older_than_its_first_use(void **state)
+TEST(the_library_works_in_an_atexit_function_older_than_its_first_use)
 {
-    (void)state;
     runs_well(register_and_use, V(0), "current\n"); /* which is the first use */
     runs_well(register_and_use, V(10), "current\n");
 }
@@ -123,9 +122,8 @@ static int fork_and_go_on(void *arg)
     return 0;
 }
 
-static void a_forked_child_goes_on_with_copies_of_the_greens(void **state)
+TEST(a_forked_child_goes_on_with_copies_of_the_greens)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("to ThreadSanitizer greens are threads, "
                      "and a child of a process with threads makes none");
@@ -164,9 +162,8 @@ static int fork_in_another_thread(void *arg)
     return 0;
 }
 
-static void the_forking_thread_is_the_one_that_goes_on(void **state)
+TEST(the_forking_thread_is_the_one_that_goes_on)
 {
-    (void)state;
     runs_well(fork_in_another_thread, NULL, "ended well: 1\n");
 }
 
@@ -219,9 +216,8 @@ static int fork_in_the_midst(void *forks)
     return 0;
 }
 
-static void no_lock_is_left_held_in_a_forked_child(void **state)
+TEST(no_lock_is_left_held_in_a_forked_child)
 {
-    (void)state;
     if (SANITIZED)
         skip_because("the sanitizers' own locks may be held in a child");
     runs_well(fork_in_the_midst, V(times(300, 5)), "");
@@ -270,9 +266,8 @@ static int fork_beside_the_first_use(void *forks)
     return 0;
 }
 
-static void nor_before_there_is_a_green(void **state)
+TEST(nor_before_there_is_a_green)
 {
-    (void)state;
     if (SANITIZED)
         skip_because("the sanitizers' own locks may be held in a child");
     if (times(0, 1))
@@ -328,9 +323,8 @@ static int raise_everywhere(void *arg)
     return 0;
 }
 
-static void a_signal_handler_knows_where_it_is(void **state)
+TEST(a_signal_handler_knows_where_it_is)
 {
-    (void)state;
     runs_well(raise_everywhere, NULL, "4 signals, 0 wrong\n");
 }
 
@@ -401,9 +395,8 @@ static int be_interrupted(void *how_many)
     return wrong;
 }
 
-static void a_signal_may_come_at_any_moment(void **state)
+TEST(a_signal_may_come_at_any_moment)
 {
-    (void)state;
     runs_well(be_interrupted, V(times(4000, 40)), "");
 }
 
@@ -420,9 +413,8 @@ static int exit_with_parked(void *n)
  * greenlet: test_active_greenlet_at_shutdown_no_crash,
  * test_multiple_active_greenlets_at_shutdown
  */
-static void a_program_may_end_with_suspended_greens(void **state)
+TEST(a_program_may_end_with_suspended_greens)
 {
-    (void)state;
     runs_well(exit_with_parked, V(1), "output");
     runs_well(exit_with_parked, V(10), "output");
 }
@@ -446,9 +438,8 @@ static int exit_with_nested(void *depth)
 }
 
 /* greenlet: test_nested_greenlets_at_shutdown, test_deeply_nested_greenlets_at_shutdown */
-static void so_it_may_when_they_are_nested(void **state)
+TEST(so_it_may_when_they_are_nested)
 {
-    (void)state;
     runs_well(exit_with_nested, V(1), "");
     runs_well(exit_with_nested, V(10), "");
 }
@@ -468,9 +459,8 @@ static int exit_after_threads(void *threads)
 }
 
 /* greenlet: test_threaded_greenlets_at_shutdown */
-static void so_it_may_when_their_threads_are_gone(void **state)
+TEST(so_it_may_when_their_threads_are_gone)
 {
-    (void)state;
     runs_well(exit_after_threads, V(3), "");
 }
 
@@ -505,9 +495,8 @@ static int clean_up_in_a_thread(void *free_only)
 }
 
 /* greenlet: test_greenlet_cleanup_during_thread_exit, test_finally_block_during_thread_exit */
-static void a_thread_that_ends_its_greens_sees_them_clean_up(void **state)
+TEST(a_thread_that_ends_its_greens_sees_them_clean_up)
 {
-    (void)state;
     runs_well(clean_up_in_a_thread, V(0), "canceled\ndeferred\nended\njoined\n");
     runs_well(clean_up_in_a_thread, V(1), "canceled\ndeferred\nended\njoined\n");
 }
@@ -522,9 +511,8 @@ static int exit_with_50_to_clean_up(void *ends)
 }
 
 /* greenlet: test_many_greenlets_with_cleanup_at_shutdown */
-static void exit_runs_no_clean_up_and_green_thread_end_runs_all(void **state)
+TEST(exit_runs_no_clean_up_and_green_thread_end_runs_all)
 {
-    (void)state;
     char all[50 * 18 + 1] = "";
     for (int i = 0; i < 50; i++)
         strcat(all, "canceled\ndeferred\n");
@@ -546,9 +534,8 @@ static int look_at_exit(void *parks)
 }
 
 /* greenlet: test_getcurrent_during_atexit_no_crash, test_getcurrent_with_active_greenlets_... */
-static void the_current_green_is_known_in_atexit_functions(void **state)
+TEST(the_current_green_is_known_in_atexit_functions)
 {
-    (void)state;
     runs_well(look_at_exit, V(0), "current\n");
     runs_well(look_at_exit, V(5), "current\n");
 }
@@ -581,9 +568,8 @@ static int trace_then(void *arg)
 }
 
 /* greenlet: test_gettrace_during_atexit_no_crash, test_settrace_during_atexit_no_crash */
-static void a_hook_can_be_set_in_atexit_functions(void **state)
+TEST(a_hook_can_be_set_in_atexit_functions)
 {
-    (void)state;
     runs_well(trace_then, NULL, "2 events\n");
 }
 
@@ -608,9 +594,8 @@ static int make_after_threads(void *threads)
 }
 
 /* greenlet: test_greenlet_construction_[with_..._]during_atexit_no_crash */
-static void greens_can_be_made_and_run_in_atexit_functions(void **state)
+TEST(greens_can_be_made_and_run_in_atexit_functions)
 {
-    (void)state;
     runs_well(make_then, V(0), "five\n");
     runs_well(make_then, V(10), "five\n");
     runs_well(make_after_threads, V(20), "five\n");
@@ -640,9 +625,8 @@ static int look_at_the_very_end_after_threads(void *threads)
 }
 
 /* greenlet: test_getcurrent_returns_none_during_gc_finalization[_with_..., _cross_thread] */
-static void the_library_works_in_destructor_functions(void **state)
+TEST(the_library_works_in_destructor_functions)
 {
-    (void)state;
     runs_well(look_at_the_very_end, V(0), "current\n");
     runs_well(look_at_the_very_end, V(10), "current\n");
     runs_well(look_at_the_very_end_after_threads, V(20), "current\n");
@@ -662,9 +646,8 @@ static int switch_then(void *arg)
 }
 
 /* greenlet: test_switch_no_error_at_module_gc_time */
-static void greens_can_be_entered_in_destructor_functions(void **state)
+TEST(greens_can_be_entered_in_destructor_functions)
 {
-    (void)state;
     runs_well(switch_then, NULL, "value 1\n");
 }
 
@@ -687,33 +670,12 @@ static int exit_from_a_green(void *status)
     return 1;
 }
 
-static void a_green_may_end_the_program(void **state)
+TEST(a_green_may_end_the_program)
 {
-    (void)state;
     runs_well(exit_from_a_green, V(0), "five\n");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_library_works_in_an_atexit_function_older_than_its_first_use),
-        cmocka_unit_test(a_forked_child_goes_on_with_copies_of_the_greens),
-        cmocka_unit_test(the_forking_thread_is_the_one_that_goes_on),
-        cmocka_unit_test(no_lock_is_left_held_in_a_forked_child),
-        cmocka_unit_test(nor_before_there_is_a_green),
-        cmocka_unit_test(a_signal_handler_knows_where_it_is),
-        cmocka_unit_test(a_signal_may_come_at_any_moment),
-        cmocka_unit_test(a_program_may_end_with_suspended_greens),
-        cmocka_unit_test(so_it_may_when_they_are_nested),
-        cmocka_unit_test(so_it_may_when_their_threads_are_gone),
-        cmocka_unit_test(a_thread_that_ends_its_greens_sees_them_clean_up),
-        cmocka_unit_test(exit_runs_no_clean_up_and_green_thread_end_runs_all),
-        cmocka_unit_test(the_current_green_is_known_in_atexit_functions),
-        cmocka_unit_test(a_hook_can_be_set_in_atexit_functions),
-        cmocka_unit_test(greens_can_be_made_and_run_in_atexit_functions),
-        cmocka_unit_test(the_library_works_in_destructor_functions),
-        cmocka_unit_test(greens_can_be_entered_in_destructor_functions),
-        cmocka_unit_test(a_green_may_end_the_program),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -33,11 +33,10 @@ static void run(int (*fn)(void *))
     assert_int_equal(child.status, 0);
 }
 
-#define in_a_child(name)             \
-    static void name(void **state)   \
-    {                                \
-        (void)state;                 \
-        run(name##_child);           \
+#define in_a_child(name)   \
+    TEST(name)             \
+    {                      \
+        run(name##_child); \
     }
 
 /* Makes greens until it fails, all started if they shall be; how many. */
@@ -353,20 +352,6 @@ in_a_child(a_limit_on_locked_memory_ends_in_enomem)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_kernel_without_such_guards_gets_mprotect),
-        cmocka_unit_test(an_emulator_that_only_says_yes_is_not_believed),
-        cmocka_unit_test(without_a_descriptor_to_ask_with_it_is_mprotect),
-        cmocka_unit_test(where_no_guard_is_to_be_had_it_is_enomem),
-        cmocka_unit_test(one_that_has_its_guard_is_found_among_others),
-        cmocka_unit_test(guards_by_mprotect_end_at_the_limit_on_mappings),
-        cmocka_unit_test(arenas_shrink_to_what_the_system_grants),
-        cmocka_unit_test(without_memory_it_is_enomem_and_then_goes_on),
-        cmocka_unit_test(a_limit_on_address_space_is_used_up_and_then_enomem),
-        cmocka_unit_test(locked_memory_is_guarded_and_no_more_than_wanted),
-        cmocka_unit_test(a_limit_on_locked_memory_ends_in_enomem),
-    };
-    if (SANITIZED)
-        return skip_all_because("a sanitizer does not live with refusals of the system");
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return SANITIZED ? skip_all_because("a sanitizer does not live with refusals of the system")
+                     : run_all_tests();
 }

@@ -27,9 +27,8 @@ static void *switch_to_the_other_side(void *value)
     return NULL;
 }
 
-static void ten_thousand_switches_keep_every_register_on_both_sides(void **state)
+TEST(ten_thousand_switches_keep_every_register_on_both_sides)
 {
-    (void)state;
     for (int i = 0; i < 2; i++)
         sides[i] = green_new(switch_to_the_other_side, NULL);
     assert_null(green_switch(sides[0], &sides[1])); /* ends first */
@@ -46,9 +45,8 @@ static void *yield_often(void *value)
     return value;
 }
 
-static void ten_thousand_yields_keep_every_register_on_both_sides(void **state)
+TEST(ten_thousand_yields_keep_every_register_on_both_sides)
 {
-    (void)state;
     green_t *g = green_new(yield_often, NULL);
     for (int i = 0; i <= ROUNDS; i++)
         assert_ptr_equal(call_switch(g, V(i)), V(i));
@@ -65,9 +63,8 @@ static void *throw_often(void *value)
     return value;
 }
 
-static void ten_thousand_throws_keep_every_register_on_both_sides(void **state)
+TEST(ten_thousand_throws_keep_every_register_on_both_sides)
 {
-    (void)state;
     green_t *g = green_new(throw_often, NULL);
     assert_fails(call_switch(g, V(1)), E2);
     for (int i = 1; i < ROUNDS; i++)
@@ -96,9 +93,8 @@ static void *call_and_exit(void *value)
     return NULL;
 }
 
-static void starts_and_deaths_keep_every_register(void **state)
+TEST(starts_and_deaths_keep_every_register)
 {
-    (void)state;
     for (int i = 0; i < times(1000, 100); i++) {
         green_t *p = green_new(call_and_die, NULL), *c = green_new(call_and_die, p);
         assert_ptr_equal(call_switch(c, V(i)), V(i)); /* by two starts and deaths */
@@ -121,9 +117,8 @@ static void *free_other(void *value)
     return V(call((void (*)(void))green_free, value, NULL) == NULL);
 }
 
-static void a_free_keeps_every_register(void **state)
+TEST(a_free_keeps_every_register)
 {
-    (void)state;
     green_t *g = green_new(yield_often, NULL), *h = green_new(free_other, NULL);
     assert_ptr_equal(call_switch(g, V(1)), V(1));
     assert_ptr_equal(call_switch(h, g), V(1));
@@ -132,13 +127,13 @@ static void a_free_keeps_every_register(void **state)
     assert_int_equal(green_free(h), 0);
 }
 
-static void the_same_holds_with_a_trace_hook(void **state)
+TEST(the_same_holds_with_a_trace_hook)
 {
     green_set_trace(ignore, NULL);
-    ten_thousand_switches_keep_every_register_on_both_sides(state);
-    ten_thousand_yields_keep_every_register_on_both_sides(state);
-    ten_thousand_throws_keep_every_register_on_both_sides(state);
-    starts_and_deaths_keep_every_register(state);
+    ten_thousand_switches_keep_every_register_on_both_sides();
+    ten_thousand_yields_keep_every_register_on_both_sides();
+    ten_thousand_throws_keep_every_register_on_both_sides();
+    starts_and_deaths_keep_every_register();
     green_set_trace(NULL, NULL);
 }
 
@@ -152,9 +147,8 @@ static void *start_with(void *g, void *words)
     return green_switch(g, words);
 }
 
-static void a_green_starts_aligned_and_with_the_control_words_of_its_starter(void **state)
+TEST(a_green_starts_aligned_and_with_the_control_words_of_its_starter)
 {
-    (void)state;
     uint64_t in[MOST] = {0}, out[MOST] = {0};
     for (int i = 0; i < 1000; i++) {
         void *low;
@@ -177,14 +171,5 @@ static void a_green_starts_aligned_and_with_the_control_words_of_its_starter(voi
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ten_thousand_switches_keep_every_register_on_both_sides),
-        cmocka_unit_test(ten_thousand_yields_keep_every_register_on_both_sides),
-        cmocka_unit_test(ten_thousand_throws_keep_every_register_on_both_sides),
-        cmocka_unit_test(starts_and_deaths_keep_every_register),
-        cmocka_unit_test(a_free_keeps_every_register),
-        cmocka_unit_test(the_same_holds_with_a_trace_hook),
-        cmocka_unit_test(a_green_starts_aligned_and_with_the_control_words_of_its_starter),
-    };
-    return cmocka_run_group_tests(tests, find_settable_bits, NULL);
+    return run_all_tests_between(find_settable_bits, NULL);
 }

@@ -123,15 +123,13 @@ static void keeps_registers_under_signals(int flags)
     assert_true(signals >= LEAST);
 }
 
-static void a_signal_on_the_greens_stack_changes_nothing(void **state)
+TEST(a_signal_on_the_greens_stack_changes_nothing)
 {
-    (void)state;
     keeps_registers_under_signals(0);
 }
 
-static void neither_does_one_on_an_alternate_stack(void **state)
+TEST(neither_does_one_on_an_alternate_stack)
 {
-    (void)state;
     static _Alignas(16) char room[128 << 10];
     stack_t stack = { .ss_sp = room, .ss_size = sizeof room }, old;
     alternate = (struct range){ (uintptr_t)room, (uintptr_t)room + sizeof room };
@@ -140,12 +138,12 @@ static void neither_does_one_on_an_alternate_stack(void **state)
     assert_int_equal(sigaltstack(&old, NULL), 0);
 }
 
-static void the_same_holds_with_a_trace_hook(void **state)
+TEST(the_same_holds_with_a_trace_hook)
 {
     unsigned long all = most;
     most = (most != 0 ? most : (unsigned long)times(300000, 20000)) / 8;
     green_set_trace(ignore, NULL);
-    a_signal_on_the_greens_stack_changes_nothing(state);
+    a_signal_on_the_greens_stack_changes_nothing();
     green_set_trace(NULL, NULL);
     most = all;
 }
@@ -168,10 +166,5 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         most = strtoul(argv[1], NULL, 10);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_signal_on_the_greens_stack_changes_nothing),
-        cmocka_unit_test(neither_does_one_on_an_alternate_stack),
-        cmocka_unit_test(the_same_holds_with_a_trace_hook),
-    };
-    return cmocka_run_group_tests(tests, set_up, NULL);
+    return run_all_tests_between(set_up, NULL);
 }

@@ -18,9 +18,8 @@ static green_t *with_size(size_t size)
 
 /* ---- Options --------------------------------------------------------------------------- */
 
-static void no_options_are_the_defaults(void **state)
+TEST(no_options_are_the_defaults)
 {
-    (void)state;
     green_t *g[3] = { green_new(echo, NULL), green_new_with(echo, NULL, NULL), with_size(0) };
     for (int i = 0; i < 3; i++) {
         assert_non_null(g[i]);
@@ -32,9 +31,8 @@ static void no_options_are_the_defaults(void **state)
     }
 }
 
-static void what_is_not_known_is_einval(void **state)
+TEST(what_is_not_known_is_einval)
 {
-    (void)state;
     for (int bit = 2; bit < 32; bit++) {
         green_options_t options = { .flags = 1u << bit };
         assert_null_errno(green_new_with(echo, NULL, &options), EINVAL);
@@ -51,9 +49,8 @@ static void what_is_not_known_is_einval(void **state)
     assert_null_errno(green_new_with(NULL, NULL, &options), EINVAL);
 }
 
-static void sizes_are_raised_to_the_floor_and_rounded_up_to_pages(void **state)
+TEST(sizes_are_raised_to_the_floor_and_rounded_up_to_pages)
 {
-    (void)state;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t sizes[] = { 1,     page - 1,  page,          FLOOR - 1,
                              FLOOR, FLOOR + 1, 5 * FLOOR + 1, 1000000, 8 << 20 };
@@ -79,11 +76,10 @@ static void *run_it_here(void *g)
 }
 
 /* Stacks of a size come back to a thread that has asked for none of it, or not lately. */
-static void what_comes_back_is_not_given_for_another_size(void **state)
+TEST(what_comes_back_is_not_given_for_another_size)
 {
     enum { SIZES = 12 };
     green_t *g[SIZES];
-    (void)state;
     in_thread(run_it_here, with(give_back, FLOOR, GREEN_NO_GUARD));
     for (size_t i = 0; i < SIZES; i++) {
         assert_non_null(g[i] = with(echo, FLOOR + i * 4096, i % 2 ? 0 : GREEN_NO_GUARD));
@@ -100,9 +96,8 @@ static void what_comes_back_is_not_given_for_another_size(void **state)
     }
 }
 
-static void a_size_that_no_address_space_holds_is_einval(void **state)
+TEST(a_size_that_no_address_space_holds_is_einval)
 {
-    (void)state;
     const size_t sizes[] = { SIZE_MAX,        SIZE_MAX - 1,     SIZE_MAX - 4095,
                              SIZE_MAX - 4096, SIZE_MAX - GUARD, SIZE_MAX - 2 * GUARD };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -151,9 +146,8 @@ static void *see_own_stack(void *value)
 }
 
 /* greenlet: test_stack_saved */
-static void a_green_lives_on_its_stack_and_uses_some_of_it(void **state)
+TEST(a_green_lives_on_its_stack_and_uses_some_of_it)
 {
-    (void)state;
     for (unsigned flags = 0; flags <= GREEN_NO_GUARD; flags += GREEN_NO_GUARD) {
         struct seen seen;
         green_options_t options = { .stack_size = 65536, .flags = flags };
@@ -190,9 +184,8 @@ static void *see_main(void *value)
              (green_stack_used(green_main()) == 0) + (int)(intptr_t)value);
 }
 
-static void mains_stack_is_not_known(void **state)
+TEST(mains_stack_is_not_known)
 {
-    (void)state;
     assert_ptr_equal(see_main(V(0)), V(3));
     green_t *g = green_new(see_main, NULL);
     assert_ptr_equal(green_switch(g, V(0)), V(3));
@@ -200,9 +193,8 @@ static void mains_stack_is_not_known(void **state)
     green_stack(green_main(), NULL, NULL);
 }
 
-static void what_there_is_to_see_of_null_is_einval(void **state)
+TEST(what_there_is_to_see_of_null_is_einval)
 {
-    (void)state;
     void *low = V(1);
     size_t size = 1;
     errno = 0;
@@ -245,9 +237,8 @@ static int overflow_a_stack(void *size)
     return 0;
 }
 
-static void an_overflow_ends_in_sigsegv(void **state)
+TEST(an_overflow_ends_in_sigsegv)
 {
-    (void)state;
     for (int size = FLOOR; size <= 64 * FLOOR; size *= 8) {
         struct child child = run_child(overflow_a_stack, V(size));
         assert_true(WIFSIGNALED(child.status));
@@ -265,9 +256,8 @@ static void has_a_guard(green_t *g)
     assert_int_equal(probe(low - GUARD), EFAULT);
 }
 
-static void the_guard_reaches_64_kib_down(void **state)
+TEST(the_guard_reaches_64_kib_down)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     green_t *g[20];
@@ -301,9 +291,8 @@ static void has_no_guard(green_t *g)
     fclose(maps);
 }
 
-static void no_guard_means_none(void **state)
+TEST(no_guard_means_none)
 {
-    (void)state;
     const green_options_t options = { .flags = GREEN_NO_GUARD };
     for (int i = 0; i < 10; i++) {
         green_t *g = green_new_with(echo, NULL, &options);
@@ -314,9 +303,8 @@ static void no_guard_means_none(void **state)
     }
 }
 
-static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
+TEST(a_stack_used_again_has_the_guard_it_was_asked_for)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     for (unsigned first = 0; first < 2; first++) /* of a size that no other test uses */
@@ -333,9 +321,8 @@ static void a_stack_used_again_has_the_guard_it_was_asked_for(void **state)
         }
 }
 
-static void a_green_without_options_gets_no_other_stack(void **state)
+TEST(a_green_without_options_gets_no_other_stack)
 {
-    (void)state;
     const green_options_t others[] = { { .flags = GREEN_NO_GUARD }, { .stack_size = 1 } };
     for (int i = 0; i < 4; i++) {
         green_t *g = green_new_with(give_back, NULL, &others[i % 2]);
@@ -350,9 +337,8 @@ static void a_green_without_options_gets_no_other_stack(void **state)
 }
 
 /* A thread keeps a few kinds of stacks: one may be the oldest, and differ in its guard alone. */
-static void also_if_one_of_its_size_was_used_some_sizes_ago(void **state)
+TEST(also_if_one_of_its_size_was_used_some_sizes_ago)
 {
-    (void)state;
     if (under_valgrind())
         skip_because("to Valgrind a touched guard is an error");
     for (unsigned others = 0; others < 12; others++)
@@ -383,9 +369,8 @@ static green_t *on(void *stack, size_t size, unsigned flags)
     return green_new_with(echo, NULL, &options);
 }
 
-static void a_lent_stack_must_leave_16_kib_after_alignment(void **state)
+TEST(a_lent_stack_must_leave_16_kib_after_alignment)
 {
-    (void)state;
     const struct {
         size_t offset, size;
         int good;
@@ -429,9 +414,8 @@ static int margins_are_whole(const unsigned char *stack, size_t size)
     return 1;
 }
 
-static void it_is_used_and_nothing_around_it_is(void **state)
+TEST(it_is_used_and_nothing_around_it_is)
 {
-    (void)state;
     for (unsigned offset = 0; offset < 40; offset += 13) {
         unsigned char *stack = memory + MARGIN + offset;
         memset(memory, 0xa5, sizeof memory);
@@ -447,9 +431,8 @@ static void it_is_used_and_nothing_around_it_is(void **state)
     }
 }
 
-static void once_released_it_is_the_callers_again(void **state)
+TEST(once_released_it_is_the_callers_again)
 {
-    (void)state;
     static unsigned char copy[sizeof memory];
     unsigned char *stack = memory + MARGIN;
     for (int i = 0; i < 6; i++) {
@@ -484,9 +467,8 @@ static void *lend_own_stack(void *value)
     return value;
 }
 
-static void any_memory_will_do(void **state)
+TEST(any_memory_will_do)
 {
-    (void)state;
     green_t *g;
     if (!under_valgrind()) { /* it takes a stack within a stack for a part of it */
         lend_own_stack(V(1)); /* main's stack, a green's, the heap */
@@ -505,9 +487,8 @@ static void any_memory_will_do(void **state)
 
 /* ---- Name and data ----------------------------------------------------------------- */
 
-static void a_name_is_copied_and_cut_at_31_bytes(void **state)
+TEST(a_name_is_copied_and_cut_at_31_bytes)
 {
-    (void)state;
     const char *digits = "0123456789012345678901234567890123456789012345678901234567890";
     for (size_t length = 0; length < 60; length++) {
         char name[64] = "";
@@ -536,9 +517,8 @@ static void *set_own_data(void *value)
 }
 
 /* greenlet: test_instance_dict */
-static void data_is_the_users_in_every_state(void **state)
+TEST(data_is_the_users_in_every_state)
 {
-    (void)state;
     green_options_t options = { .data = V(5) };
     green_t *g = green_new_with(echo, NULL, &options), *h = green_new(set_own_data, NULL);
     assert_ptr_equal(green_data(g), V(5));
@@ -561,36 +541,12 @@ static void data_is_the_users_in_every_state(void **state)
     assert_int_equal(green_free(h), 0);
 }
 
-static void the_version_is_that_of_the_header(void **state)
+TEST(the_version_is_that_of_the_header)
 {
-    (void)state;
     assert_int_equal(green_version(), GREEN_VERSION);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_options_are_the_defaults),
-        cmocka_unit_test(what_is_not_known_is_einval),
-        cmocka_unit_test(sizes_are_raised_to_the_floor_and_rounded_up_to_pages),
-        cmocka_unit_test(what_comes_back_is_not_given_for_another_size),
-        cmocka_unit_test(a_size_that_no_address_space_holds_is_einval),
-        cmocka_unit_test(a_green_lives_on_its_stack_and_uses_some_of_it),
-        cmocka_unit_test(mains_stack_is_not_known),
-        cmocka_unit_test(what_there_is_to_see_of_null_is_einval),
-        cmocka_unit_test(an_overflow_ends_in_sigsegv),
-        cmocka_unit_test(the_guard_reaches_64_kib_down),
-        cmocka_unit_test(no_guard_means_none),
-        cmocka_unit_test(a_stack_used_again_has_the_guard_it_was_asked_for),
-        cmocka_unit_test(a_green_without_options_gets_no_other_stack),
-        cmocka_unit_test(also_if_one_of_its_size_was_used_some_sizes_ago),
-        cmocka_unit_test(a_lent_stack_must_leave_16_kib_after_alignment),
-        cmocka_unit_test(it_is_used_and_nothing_around_it_is),
-        cmocka_unit_test(once_released_it_is_the_callers_again),
-        cmocka_unit_test(any_memory_will_do),
-        cmocka_unit_test(a_name_is_copied_and_cut_at_31_bytes),
-        cmocka_unit_test(data_is_the_users_in_every_state),
-        cmocka_unit_test(the_version_is_that_of_the_header),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -11,9 +11,8 @@ static green_stats_t now(void)
     return stats;
 }
 
-static void a_green_counts_until_its_handle_is_released(void **state)
+TEST(a_green_counts_until_its_handle_is_released)
 {
-    (void)state;
     green_main();
     green_stats_t before = now();
     green_t *g = green_new(echo, NULL), *dead = green_new(give_back, NULL);
@@ -27,9 +26,8 @@ static void a_green_counts_until_its_handle_is_released(void **state)
     assert_int_equal(now().greens, before.greens);
 }
 
-static void a_detached_green_counts_until_its_death(void **state)
+TEST(a_detached_green_counts_until_its_death)
 {
-    (void)state;
     const green_options_t options = { .flags = GREEN_DETACHED };
     green_stats_t before = now();
     green_t *g = green_new_with(echo, NULL, &options);
@@ -40,9 +38,8 @@ static void a_detached_green_counts_until_its_death(void **state)
 }
 
 /* A block that is kept for its children's sake is nobody's leak. */
-static void a_released_green_does_not_count_for_its_children(void **state)
+TEST(a_released_green_does_not_count_for_its_children)
 {
-    (void)state;
     green_stats_t before = now();
     green_t *parent = green_new(echo, NULL), *child = green_new(echo, parent);
     assert_int_equal(green_free(parent), 0);
@@ -51,9 +48,8 @@ static void a_released_green_does_not_count_for_its_children(void **state)
     assert_int_equal(now().greens, before.greens);
 }
 
-static void a_stack_is_live_until_its_green_is_dead(void **state)
+TEST(a_stack_is_live_until_its_green_is_dead)
 {
-    (void)state;
     static _Alignas(16) char memory[32768];
     const green_options_t lent = { .stack = memory, .stack_size = sizeof memory };
     green_trim(0);
@@ -82,9 +78,8 @@ static void *use_the_library(void *thread_count)
     return V(now().threads);
 }
 
-static void threads_count_from_their_first_use_to_their_end(void **state)
+TEST(threads_count_from_their_first_use_to_their_end)
 {
-    (void)state;
     green_main();
     size_t before = now().threads, unused;
     assert_int_equal(before, 1);
@@ -114,9 +109,8 @@ static void *free_them(void *unused)
     return NULL;
 }
 
-static void what_one_thread_makes_another_may_release(void **state)
+TEST(what_one_thread_makes_another_may_release)
 {
-    (void)state;
     green_stats_t before = now();
     in_thread(leave_greens, NULL);
     assert_int_equal(now().greens, before.greens + 3);
@@ -126,9 +120,8 @@ static void what_one_thread_makes_another_may_release(void **state)
     assert_int_equal(now().stacks_live, before.stacks_live);
 }
 
-static void no_more_is_written_than_was_asked_for(void **state)
+TEST(no_more_is_written_than_was_asked_for)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     size_t fields[sizeof(green_stats_t) / sizeof(size_t) + 2];
     for (size_t n = 0; n <= sizeof fields; n++) {
@@ -145,9 +138,8 @@ static void no_more_is_written_than_was_asked_for(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void nowhere_to_write_is_einval(void **state)
+TEST(nowhere_to_write_is_einval)
 {
-    (void)state;
     assert_refused(green_stats(NULL, sizeof(green_stats_t)), EINVAL);
     assert_refused(green_stats(NULL, 0), EINVAL);
 }
@@ -160,9 +152,8 @@ static void look(green_trace_event_t event, green_t *from, green_t *to, void *da
     looked += now().greens == 1;
 }
 
-static void a_hook_may_ask(void **state)
+TEST(a_hook_may_ask)
 {
-    (void)state;
     green_t *g = green_new(give_back, NULL);
     looked = 0;
     green_set_trace(look, NULL);
@@ -172,9 +163,8 @@ static void a_hook_may_ask(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void what_could_not_be_made_does_not_count(void **state)
+TEST(what_could_not_be_made_does_not_count)
 {
-    (void)state;
     const green_options_t huge = { .stack_size = (size_t)1 << 58 };
     green_stats_t before = now();
     for (int i = 0; i < 100; i++) {
@@ -188,17 +178,5 @@ static void what_could_not_be_made_does_not_count(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_green_counts_until_its_handle_is_released),
-        cmocka_unit_test(a_detached_green_counts_until_its_death),
-        cmocka_unit_test(a_released_green_does_not_count_for_its_children),
-        cmocka_unit_test(a_stack_is_live_until_its_green_is_dead),
-        cmocka_unit_test(threads_count_from_their_first_use_to_their_end),
-        cmocka_unit_test(what_one_thread_makes_another_may_release),
-        cmocka_unit_test(no_more_is_written_than_was_asked_for),
-        cmocka_unit_test(nowhere_to_write_is_einval),
-        cmocka_unit_test(a_hook_may_ask),
-        cmocka_unit_test(what_could_not_be_made_does_not_count),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -122,9 +122,8 @@ static void *live(void *number)
     return NULL; /* with greens alive in the others, and somebody asking of them still */
 }
 
-static void sixteen_threads_with_a_thousand_greens_leave_nothing(void **state)
+TEST(sixteen_threads_with_a_thousand_greens_leave_nothing)
 {
-    (void)state;
     if (under_helgrind())
         skip_because("Helgrind does not know what the atomic exchange of a handle orders");
     pthread_t *thread = calloc((size_t)threads, sizeof *thread);
@@ -175,8 +174,5 @@ int main(int argc, char **argv)
     threads = argc > 1 ? atoi(argv[1]) : times(16, 4);
     greens = argc > 2 ? atoi(argv[2]) : times(FEW_FIBERS ? 100 : 1000, 50);
     rounds = argc > 3 ? atoi(argv[3]) : times(20, 4);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sixteen_threads_with_a_thousand_greens_leave_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

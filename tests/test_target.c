@@ -14,9 +14,8 @@ static void *wait_once(void *value)
     return green_yield(value);
 }
 
-static void a_green_is_new_until_it_is_entered(void **state)
+TEST(a_green_is_new_until_it_is_entered)
 {
-    (void)state;
     green_t *g = green_new(give_back, NULL);
     assert_non_null(g);
     assert_int_equal(green_state(g), GREEN_NEW);
@@ -33,9 +32,8 @@ static void *note_own_state(void *value)
     return value;
 }
 
-static void a_green_runs_and_waits_and_is_dead_in_the_end(void **state)
+TEST(a_green_runs_and_waits_and_is_dead_in_the_end)
 {
-    (void)state;
     green_t *g = green_new(note_own_state, NULL);
     assert_int_equal(green_state(g), GREEN_NEW);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -62,9 +60,8 @@ static void *enter_the_next_one(void *value)
     return NULL;
 }
 
-static void only_one_runs_and_the_others_are_suspended_whomever_they_wait_for(void **state)
+TEST(only_one_runs_and_the_others_are_suspended_whomever_they_wait_for)
 {
-    (void)state;
     for (int i = 0; i < 3; i++)
         trio[i] = green_new(enter_the_next_one, NULL);
     assert_null(green_switch(trio[0], V(0)));
@@ -77,9 +74,8 @@ static void only_one_runs_and_the_others_are_suspended_whomever_they_wait_for(vo
 }
 
 /* greenlet: test_main_greenlet_is_greenlet, test_main_greenlet_parent_is_none, test_getcurrent */
-static void main_is_a_green_without_a_parent(void **state)
+TEST(main_is_a_green_without_a_parent)
 {
-    (void)state;
     green_t *m = green_main();
     assert_non_null(m);
     assert_ptr_equal(green_current(), m);
@@ -100,9 +96,8 @@ static void *note_main(void *value)
     return NULL;
 }
 
-static void main_is_the_same_on_every_green(void **state)
+TEST(main_is_the_same_on_every_green)
 {
-    (void)state;
     green_t *g = green_new(note_main, NULL);
     assert_null(green_switch(g, green_main()));
     assert_noted("1 1");
@@ -117,9 +112,8 @@ static void *own_main(void *arg)
     return found[0] != NULL && green_parent(found[0]) == NULL ? arg : NULL;
 }
 
-static void each_thread_has_a_main_of_its_own(void **state)
+TEST(each_thread_has_a_main_of_its_own)
 {
-    (void)state;
     green_t *found[2] = {NULL, NULL};
     pthread_t thread;
     void *result;
@@ -133,9 +127,8 @@ static void each_thread_has_a_main_of_its_own(void **state)
 /* ---- Where a value arrives (rule 3) ------------------------------------- */
 
 /* greenlet: test_switch, test_new_greenlet */
-static void a_new_target_starts_with_the_value(void **state)
+TEST(a_new_target_starts_with_the_value)
 {
-    (void)state;
     static const intptr_t values[] = {0, 1, 50, -15, -2, INTPTR_MIN, INTPTR_MAX};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         green_t *g = green_new(give_back, NULL);
@@ -144,9 +137,8 @@ static void a_new_target_starts_with_the_value(void **state)
     }
 }
 
-static void a_suspended_target_returns_the_value_from_its_yield(void **state)
+TEST(a_suspended_target_returns_the_value_from_its_yield)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     for (intptr_t i = 0; i < 10; i++)
         assert_ptr_equal(green_switch(g, V(i)), V(i));
@@ -183,9 +175,8 @@ static void *go_to_main(void *value)
     return NULL;
 }
 
-static void a_suspended_target_returns_the_value_from_whichever_call_it_waits_in(void **state)
+TEST(a_suspended_target_returns_the_value_from_whichever_call_it_waits_in)
 {
-    (void)state;
     for (intptr_t i = 0; i <= 5; i++) {
         other = green_new(go_to_main, NULL);
         assert_ptr_equal(green_switch(other, V(3)), V(3));
@@ -208,9 +199,8 @@ static void *switch_to_other(void *value)
     return green_switch(other, value);
 }
 
-static void any_green_may_enter_any_other(void **state)
+TEST(any_green_may_enter_any_other)
 {
-    (void)state;
     other = green_new(wait_once, NULL);
     assert_ptr_equal(green_switch(other, V(1)), V(1));
     green_t *g = green_new(switch_to_other, NULL);
@@ -223,9 +213,8 @@ static void any_green_may_enter_any_other(void **state)
     assert_int_equal(green_free(other), 0);
 }
 
-static void a_dead_target_stands_for_its_parent_repeatedly(void **state)
+TEST(a_dead_target_stands_for_its_parent_repeatedly)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
     green_t *d1 = dead(g), *d2 = dead(d1), *d3 = dead(d2);
@@ -248,9 +237,8 @@ static void *add_24(void *value)
 }
 
 /* greenlet: test_switch_to_dead_greenlet_reparent */
-static void a_dead_target_whose_parent_is_new_starts_the_parent(void **state)
+TEST(a_dead_target_whose_parent_is_new_starts_the_parent)
 {
-    (void)state;
     green_t *p = green_new(add_24, NULL);
     green_t *d = dead(p), *e = dead(d);
     assert_ptr_equal(green_switch(e, V(18)), V(42));
@@ -272,9 +260,8 @@ static void *switch_to_itself(void *value)
     return value;
 }
 
-static void the_current_green_itself_returns_the_value_at_once(void **state)
+TEST(the_current_green_itself_returns_the_value_at_once)
 {
-    (void)state;
     assert_ptr_equal(green_switch(green_main(), V(1)), V(1));
     assert_null(green_switch(green_main(), NULL));
     green_t *g = green_new(switch_to_itself, NULL);
@@ -292,9 +279,8 @@ static void *refused_in_a_green(void *value)
     return value;
 }
 
-static void green_failed_is_no_value(void **state)
+TEST(green_failed_is_no_value)
 {
-    (void)state;
     green_t *fresh = green_new(echo, NULL), *waiting = green_new(echo, NULL), *d = dead(NULL);
     assert_ptr_equal(green_switch(waiting, V(1)), V(1));
     assert_fails(green_switch(fresh, GREEN_FAILED), EINVAL);
@@ -312,9 +298,8 @@ static void green_failed_is_no_value(void **state)
         assert_int_equal(green_free(all[i]), 0);
 }
 
-static void null_is_no_target(void **state)
+TEST(null_is_no_target)
 {
-    (void)state;
     assert_fails(green_switch(NULL, V(1)), EINVAL);
     assert_fails(green_switch(NULL, GREEN_FAILED), EINVAL);
     assert_ptr_equal(green_current(), green_main());
@@ -322,9 +307,8 @@ static void null_is_no_target(void **state)
 
 /* ---- green_yield() ------------------------------------------------------ */
 
-static void main_has_nobody_to_yield_to(void **state)
+TEST(main_has_nobody_to_yield_to)
 {
-    (void)state;
     assert_fails(green_yield(V(1)), EINVAL);
     assert_fails(green_yield(GREEN_FAILED), EINVAL);
     assert_int_equal(green_state(green_main()), GREEN_RUNNING);
@@ -353,9 +337,8 @@ static void *host(void *value)
     return g;
 }
 
-static void a_yield_goes_to_the_parent_of_the_moment(void **state)
+TEST(a_yield_goes_to_the_parent_of_the_moment)
 {
-    (void)state;
     green_t *h = green_new(host, NULL);
     assert_ptr_equal(green_switch(h, V(9)), V(20)); /* from g, while h waits for it */
     assert_int_equal(green_state(h), GREEN_SUSPENDED);
@@ -368,9 +351,8 @@ static void a_yield_goes_to_the_parent_of_the_moment(void **state)
     assert_int_equal(green_free(g), 0);
 }
 
-static void a_yield_to_a_new_parent_starts_it(void **state)
+TEST(a_yield_to_a_new_parent_starts_it)
 {
-    (void)state;
     green_t *p = green_new(add_24, NULL), *g = green_new(wait_once, p);
     assert_ptr_equal(green_switch(g, V(1)), V(25)); /* g yields, p runs and ends */
     assert_noted("ran");
@@ -383,25 +365,5 @@ static void a_yield_to_a_new_parent_starts_it(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_green_is_new_until_it_is_entered),
-        cmocka_unit_test(a_green_runs_and_waits_and_is_dead_in_the_end),
-        cmocka_unit_test(only_one_runs_and_the_others_are_suspended_whomever_they_wait_for),
-        cmocka_unit_test(main_is_a_green_without_a_parent),
-        cmocka_unit_test(main_is_the_same_on_every_green),
-        cmocka_unit_test(each_thread_has_a_main_of_its_own),
-        cmocka_unit_test(a_new_target_starts_with_the_value),
-        cmocka_unit_test(a_suspended_target_returns_the_value_from_its_yield),
-        cmocka_unit_test(a_suspended_target_returns_the_value_from_whichever_call_it_waits_in),
-        cmocka_unit_test(any_green_may_enter_any_other),
-        cmocka_unit_test(a_dead_target_stands_for_its_parent_repeatedly),
-        cmocka_unit_test(a_dead_target_whose_parent_is_new_starts_the_parent),
-        cmocka_unit_test(the_current_green_itself_returns_the_value_at_once),
-        cmocka_unit_test(green_failed_is_no_value),
-        cmocka_unit_test(null_is_no_target),
-        cmocka_unit_test(main_has_nobody_to_yield_to),
-        cmocka_unit_test(a_yield_goes_to_the_parent_of_the_moment),
-        cmocka_unit_test(a_yield_to_a_new_parent_starts_it),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

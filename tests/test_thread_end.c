@@ -21,6 +21,8 @@ static int delete_key(void **state)
     return green_key_delete(key);
 }
 
+#define KEY_TEST(sentence) TEST_WITH(sentence, make_key, delete_key)
+
 static const green_options_t detached = { .name = "detached", .flags = GREEN_DETACHED };
 
 /* Waits on main with something to clean up; notes that it was killed. */
@@ -77,9 +79,8 @@ static void what_is_left_is_dead_or_new_and_belongs_to_nobody(void)
     assert_ptr_equal(green_current(), green_main());
 }
 
-static void a_thread_that_just_ends_runs_nothing_of_its_greens(void **state)
+KEY_TEST(a_thread_that_just_ends_runs_nothing_of_its_greens)
 {
-    (void)state;
     in_thread(leave_greens, NULL);
     assert_noted("");
     what_is_left_is_dead_or_new_and_belongs_to_nobody();
@@ -99,9 +100,8 @@ static void *free_left_ones(void *value)
     return value;
 }
 
-static void handles_may_be_freed_by_any_other_thread(void **state)
+KEY_TEST(handles_may_be_freed_by_any_other_thread)
 {
-    (void)state;
     in_thread(leave_greens, NULL);
     in_thread(use_nothing, NULL);
     in_thread(free_left_ones, NULL); /* one that has not used the library before */
@@ -112,9 +112,8 @@ static void handles_may_be_freed_by_any_other_thread(void **state)
     assert_noted("");
 }
 
-static void new_ones_may_be_taken_over(void **state)
+KEY_TEST(new_ones_may_be_taken_over)
 {
-    (void)state;
     in_thread(leave_greens, NULL);
     assert_refused(green_set_parent(left[STARTED], green_main()), EPERM);
     assert_refused(green_set_parent(left[FINISHED], green_main()), EPERM);
@@ -133,9 +132,8 @@ static void *make_a_new_chain(void *value)
     return value;
 }
 
-static void of_a_new_chain_children_are_taken_over_first(void **state)
+KEY_TEST(of_a_new_chain_children_are_taken_over_first)
 {
-    (void)state;
     in_thread(make_a_new_chain, NULL);
     assert_int_equal(green_free(left[1]), 0);
     assert_refused(green_set_parent(left[0], green_main()), EBUSY);
@@ -149,9 +147,8 @@ static void of_a_new_chain_children_are_taken_over_first(void **state)
 
 /* ---- With it ------------------------------------------------------------------------- */
 
-static void green_thread_end_ends_everything_in_order(void **state)
+KEY_TEST(green_thread_end_ends_everything_in_order)
 {
-    (void)state;
     in_thread(leave_greens, V(1));
     char *text = noted();
     assert_int_equal(strncmp(text, "main ", 5), 0); /* first main's deferred functions */
@@ -189,9 +186,8 @@ static void *end_one_with_a_new_parent(void *value)
     return value;
 }
 
-static void it_stands_in_for_the_parents_and_releases_no_handle(void **state)
+KEY_TEST(it_stands_in_for_the_parents_and_releases_no_handle)
 {
-    (void)state;
     in_thread(end_one_with_a_new_parent, NULL);
     assert_noted("1");
 }
@@ -212,9 +208,8 @@ static int call_it_while_it_looks(green_t *g, void *arg)
     return green_thread_end() == -1 && errno == EBUSY;
 }
 
-static void it_works_on_main_only(void **state)
+KEY_TEST(it_works_on_main_only)
 {
-    (void)state;
     green_t *parked = green_new(park, NULL), *g = green_new(call_it_in_a_green, NULL);
     green_switch(parked, "parked");
     assert_int_equal(green_defer(note_arg, "main"), 0);
@@ -278,9 +273,8 @@ static int count(const char *word)
     return n;
 }
 
-static void one_that_refuses_makes_it_ebusy_and_stops_nothing_else(void **state)
+KEY_TEST(one_that_refuses_makes_it_ebusy_and_stops_nothing_else)
 {
-    (void)state;
     in_thread(end_with_refusals, NULL);
     assert_int_equal(count("canceled"), 3);
     assert_int_equal(count("refused"), 2); /* asked once a time */
@@ -320,9 +314,8 @@ static void *end_with_more_and_more(void *value)
     return value;
 }
 
-static void those_made_meanwhile_are_ended_too(void **state)
+KEY_TEST(those_made_meanwhile_are_ended_too)
 {
-    (void)state;
     in_thread(end_with_more_and_more, NULL);
     for (int i = 0; i <= 4; i++) {
         char digit[2] = { (char)('0' + i), '\0' };
@@ -351,9 +344,8 @@ static void *end_with_generations(void *value)
     return value;
 }
 
-static void however_long_that_takes(void **state)
+KEY_TEST(however_long_that_takes)
 {
-    (void)state;
     in_thread(end_with_generations, NULL);
     assert_noted("9 8 7 6 5 4 3 2 1 0");
 }
@@ -379,9 +371,8 @@ static void *go_on_after_it(void *value)
     return value;
 }
 
-static void the_library_can_be_used_on_with_the_same_main(void **state)
+KEY_TEST(the_library_can_be_used_on_with_the_same_main)
 {
-    (void)state;
     in_thread(go_on_after_it, NULL);
     assert_noted("deferred canceled green green key | deferred canceled green green key | "
                  "deferred canceled green green key |");
@@ -406,9 +397,8 @@ static void *end_with_a_busy_destructor(void *value)
     return value;
 }
 
-static void what_mains_destructors_start_and_defer_is_ended_too(void **state)
+KEY_TEST(what_mains_destructors_start_and_defer_is_ended_too)
 {
-    (void)state;
     in_thread(end_with_a_busy_destructor, NULL);
     assert_int_equal(strncmp(noted(), "destroyed ", 10), 0);
     assert_int_equal(count("deferred-late"), 1);
@@ -426,9 +416,8 @@ static void *end_at_once(void *value)
     return value;
 }
 
-static void a_thread_that_has_nothing_may_end_so_too(void **state)
+KEY_TEST(a_thread_that_has_nothing_may_end_so_too)
 {
-    (void)state;
     in_thread(end_at_once, NULL);
     end_at_once(NULL); /* and so may this one */
 }
@@ -456,9 +445,8 @@ static void *end_a_tree(void *value)
     return value;
 }
 
-static void greens_that_hang_together_are_ended_each_by_itself(void **state)
+KEY_TEST(greens_that_hang_together_are_ended_each_by_itself)
 {
-    (void)state;
     in_thread(end_a_tree, NULL);
     assert_noted("1 1 1 1 1 1 1 1 1 1");
 }
@@ -496,9 +484,8 @@ static void *end_with_one_that_is_being_freed(void *value)
     return value;
 }
 
-static void one_that_is_being_freed_is_left_to_who_refuses_to_end(void **state)
+KEY_TEST(one_that_is_being_freed_is_left_to_who_refuses_to_end)
 {
-    (void)state;
     in_thread(end_with_one_that_is_being_freed, NULL);
 }
 
@@ -542,9 +529,8 @@ static void *end_in_a_green_while_ending(void *value)
     return value; /* not reached */
 }
 
-static void a_thread_may_end_inside_green_thread_end(void **state)
+KEY_TEST(a_thread_may_end_inside_green_thread_end)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
     assert_null(in_thread(end_while_ending, V(1)));
@@ -582,9 +568,8 @@ static void *leave_from_a_stack_that_was_deep(void *depth)
 }
 
 /* musl does it on that very stack. */
-static void a_thread_may_end_at_any_depth_of_a_stack(void **state)
+TEST(a_thread_may_end_at_any_depth_of_a_stack)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
     for (intptr_t depth = 16; depth < 4096; depth += times(16, 1024))
@@ -653,9 +638,8 @@ static void *only_set_late_destructors(void *posix_keys)
     return NULL;
 }
 
-static void past_its_end_a_thread_is_refused_everything(void **state)
+KEY_TEST(past_its_end_a_thread_is_refused_everything)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("in the last round of destructors ThreadSanitizer has ended the thread");
     static pthread_key_t posix_keys[2]; /* made after the library's own, if it has one */
@@ -697,9 +681,8 @@ static void *set_late_key(void *value)
     return value;
 }
 
-static void a_first_use_in_a_destructor_ends_with_the_thread_too(void **state)
+KEY_TEST(a_first_use_in_a_destructor_ends_with_the_thread_too)
 {
-    (void)state;
     if (UNDER_TSAN)
         skip_because("in the last round of destructors ThreadSanitizer has ended the thread");
     assert_int_equal(pthread_key_create(&late_key, first_use_in_a_round), 0);
@@ -737,9 +720,8 @@ static int end_the_initial_thread_first(void *arg)
     pthread_exit(NULL);
 }
 
-static void the_initial_thread_may_end_before_the_process(void **state)
+KEY_TEST(the_initial_thread_may_end_before_the_process)
 {
-    (void)state;
     struct child child = run_child(end_the_initial_thread_first, NULL);
     if (strcmp(child.out, "outlived\n") != 0)
         print_message("status %#x: %s\n", (unsigned)child.status, child.err);
@@ -747,31 +729,7 @@ static void the_initial_thread_may_end_before_the_process(void **state)
     assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGKILL);
 }
 
-#define with_key(test) cmocka_unit_test_setup_teardown(test, make_key, delete_key)
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        with_key(a_thread_that_just_ends_runs_nothing_of_its_greens),
-        with_key(handles_may_be_freed_by_any_other_thread),
-        with_key(new_ones_may_be_taken_over),
-        with_key(of_a_new_chain_children_are_taken_over_first),
-        with_key(green_thread_end_ends_everything_in_order),
-        with_key(it_stands_in_for_the_parents_and_releases_no_handle),
-        with_key(it_works_on_main_only),
-        with_key(one_that_refuses_makes_it_ebusy_and_stops_nothing_else),
-        with_key(those_made_meanwhile_are_ended_too),
-        with_key(however_long_that_takes),
-        with_key(the_library_can_be_used_on_with_the_same_main),
-        with_key(what_mains_destructors_start_and_defer_is_ended_too),
-        with_key(a_thread_that_has_nothing_may_end_so_too),
-        with_key(greens_that_hang_together_are_ended_each_by_itself),
-        with_key(one_that_is_being_freed_is_left_to_who_refuses_to_end),
-        with_key(a_thread_may_end_inside_green_thread_end),
-        cmocka_unit_test(a_thread_may_end_at_any_depth_of_a_stack),
-        with_key(past_its_end_a_thread_is_refused_everything),
-        with_key(a_first_use_in_a_destructor_ends_with_the_thread_too),
-        with_key(the_initial_thread_may_end_before_the_process),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

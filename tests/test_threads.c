@@ -220,9 +220,40 @@ static void *ask_all_in_a_green(void *value)
     return V(wrong + (green_parent(self) != green_main()));
 }
 
-static void another_threads_greens_refuse_everything(void **state)
+/* A cancelled thread, to end at the first cancellation point. */
+static int came_to_the_end;
+
+static void *use_it_though_cancelled(void *sink)
 {
-    (void)state;
+    must(pthread_cancel(pthread_self()) == 0);
+    green_t *g = green_new(echo, NULL); /* the first of the process, which asks most */
+    must(g != NULL && green_switch(g, V(1)) == V(1));
+    must(green_dump(fileno(sink)) == 0);
+    must(green_free(g) == 0 && green_trim(0) != 0 && green_thread_end() == 0);
+    came_to_the_end = 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+static int cancelled_child(void *unused)
+{
+    FILE *sink = tmpfile();
+    (void)unused;
+    must(sink != NULL && in_thread(use_it_though_cancelled, sink) == PTHREAD_CANCELED);
+    must(came_to_the_end == 1);
+    return 0;
+}
+
+/* Comes first, before any green of the process has a guard. */
+TEST(no_call_is_a_cancellation_point)
+{
+    struct child child = run_child(cancelled_child, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
+TEST(another_threads_greens_refuse_everything)
+{
     struct helper thread;
     int events = 0;
     sem_init(&inside, 0, 0);
@@ -272,9 +303,8 @@ static int ask_while_it_only_looks(green_t *g, void *arg)
     return 1;
 }
 
-static void nor_is_one_freed_that_has_nothing(void **state)
+TEST(nor_is_one_freed_that_has_nothing)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, make_bare, NULL);
@@ -283,9 +313,8 @@ static void nor_is_one_freed_that_has_nothing(void **state)
     helper_end(&thread);
 }
 
-static void that_it_only_looks_is_said_before_whose_it_is(void **state)
+TEST(that_it_only_looks_is_said_before_whose_it_is)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, make_theirs, NULL);
@@ -315,9 +344,8 @@ static void *change_own_main(void *value)
     return value;
 }
 
-static void each_thread_has_a_main_of_its_own(void **state)
+TEST(each_thread_has_a_main_of_its_own)
 {
-    (void)state;
     struct helper thread;
     int events = 0;
     in_thread(change_own_main, V(5)); /* which is of no concern to the next thread */
@@ -350,9 +378,8 @@ static void offer(void *arg)
     must(offered != NULL);
 }
 
-static void a_new_green_can_be_taken_over_and_runs_in_the_new_thread(void **state)
+TEST(a_new_green_can_be_taken_over_and_runs_in_the_new_thread)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, offer, NULL);
@@ -386,9 +413,8 @@ static void take_back(void *arg)
     must(green_free(offered) == 0 && green_free(their_parent) == 0);
 }
 
-static void once_taken_it_is_the_takers_until_it_is_taken_back(void **state)
+TEST(once_taken_it_is_the_takers_until_it_is_taken_back)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, offer, NULL);
@@ -399,9 +425,8 @@ static void once_taken_it_is_the_takers_until_it_is_taken_back(void **state)
     helper_end(&thread);
 }
 
-static void one_with_children_cannot_be_taken_over(void **state)
+TEST(one_with_children_cannot_be_taken_over)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, offer, NULL);
@@ -430,9 +455,8 @@ static void put_a_new_one_above(void *arg)
     must(green_parent(offered) == their_parent);
 }
 
-static void the_parents_count_is_right_whenever_it_is_freed(void **state)
+TEST(the_parents_count_is_right_whenever_it_is_freed)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
 
@@ -473,9 +497,8 @@ static void take_own_parent_with_no_success(void *arg)
     must(green_set_parent(own_parent, green_main()) == -1 && errno == EBUSY);
 }
 
-static void so_is_that_of_the_parent_it_is_put_under(void **state)
+TEST(so_is_that_of_the_parent_it_is_put_under)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     green_t *grand = green_new(give_back, NULL);
@@ -528,9 +551,8 @@ static void run_offered(void *arg)
     must(green_free(offered) == 0);
 }
 
-static void a_child_that_is_gone_no_longer_counts(void **state)
+TEST(a_child_that_is_gone_no_longer_counts)
 {
-    (void)state;
     void (*const ways[])(void *) = { free_offered, reparent_offered, abandon_offered };
     struct helper thread;
     helper_start(&thread);
@@ -594,9 +616,8 @@ static void *take_all_over(void *arg)
     return NULL;
 }
 
-static void several_may_lose_children_before_their_thread_notices(void **state)
+TEST(several_may_lose_children_before_their_thread_notices)
 {
-    (void)state;
     static int orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 0, 2 } };
     struct helper thread;
     helper_start(&thread);
@@ -622,9 +643,8 @@ static void make_as_many_apart(struct helper *thread)
     }
 }
 
-static void and_it_may_notice_at_any_time(void **state)
+TEST(and_it_may_notice_at_any_time)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, make_families, NULL);
@@ -669,9 +689,8 @@ static void *make_many(void *value)
     return value;
 }
 
-static void many_can_be_handed_over_and_outlive_their_maker(void **state)
+TEST(many_can_be_handed_over_and_outlive_their_maker)
 {
-    (void)state;
     pthread_t maker;
     assert_int_equal(pthread_create(&maker, NULL, make_many, NULL), 0);
     while (sem_wait(&inside) != 0)
@@ -712,9 +731,8 @@ static void *run_simple(void *log)
 }
 
 /* greenlet: test_threads */
-static void ten_threads_switch_at_once(void **state)
+TEST(ten_threads_switch_at_once)
 {
-    (void)state;
     pthread_t thread[10];
     char log[10][8];
     for (int i = 0; i < 10; i++)
@@ -771,9 +789,8 @@ static void await_attempts(long more)
 }
 
 /* greenlet: test_switching_many_threads */
-static void many_threads_that_switch_to_anothers_get_clean_errors(void **state)
+TEST(many_threads_that_switch_to_anothers_get_clean_errors)
 {
-    (void)state;
     for (int round = 0, n = times(20, 2); round < n; round++) {
         pthread_t creators[PAIRS], hammers[PAIRS];
         atomic_store(&stop, 0);
@@ -798,38 +815,6 @@ static void many_threads_that_switch_to_anothers_get_clean_errors(void **state)
     }
 }
 
-/* A cancelled thread, to end at the first cancellation point. */
-static int came_to_the_end;
-
-static void *use_it_though_cancelled(void *sink)
-{
-    must(pthread_cancel(pthread_self()) == 0);
-    green_t *g = green_new(echo, NULL); /* the first of the process, which asks most */
-    must(g != NULL && green_switch(g, V(1)) == V(1));
-    must(green_dump(fileno(sink)) == 0);
-    must(green_free(g) == 0 && green_trim(0) != 0 && green_thread_end() == 0);
-    came_to_the_end = 1;
-    pthread_testcancel();
-    return NULL;
-}
-
-static int cancelled_child(void *unused)
-{
-    FILE *sink = tmpfile();
-    (void)unused;
-    must(sink != NULL && in_thread(use_it_though_cancelled, sink) == PTHREAD_CANCELED);
-    must(came_to_the_end == 1);
-    return 0;
-}
-
-static void no_call_is_a_cancellation_point(void **state)
-{
-    (void)state;
-    struct child child = run_child(cancelled_child, NULL);
-    assert_string_equal(child.err, "");
-    assert_int_equal(child.status, 0);
-}
-
 static void *park_and_exit(void *value)
 {
     green_t *g = green_new(echo, NULL);
@@ -838,9 +823,8 @@ static void *park_and_exit(void *value)
 }
 
 /* greenlet: test_throw_to_dead_thread_doesnt_crash, ..._wait */
-static void a_green_of_a_dead_thread_refuses_a_throw(void **state)
+TEST(a_green_of_a_dead_thread_refuses_a_throw)
 {
-    (void)state;
     green_t *g = in_thread(park_and_exit, V(1));
     assert_int_equal(green_state(g), GREEN_DEAD);
     assert_fails(green_throw(g, E1), EPERM);
@@ -851,9 +835,8 @@ static void a_green_of_a_dead_thread_refuses_a_throw(void **state)
 }
 
 /* greenlet: test_unexpected_reparenting */
-static void a_green_cannot_be_put_under_one_of_a_dead_thread(void **state)
+TEST(a_green_cannot_be_put_under_one_of_a_dead_thread)
 {
-    (void)state;
     green_t *theirs_dead = in_thread(park_and_exit, V(1));
     green_t *own = green_new(give_back, NULL);
     assert_refused(green_set_parent(own, theirs_dead), EPERM);
@@ -875,9 +858,8 @@ static void reparent_started_ones_with_no_success(void *arg)
 }
 
 /* greenlet: test_threaded_reparent, test_unexpected_reparenting_thread_running */
-static void neither_can_a_started_one_and_one_of_a_living_thread(void **state)
+TEST(neither_can_a_started_one_and_one_of_a_living_thread)
 {
-    (void)state;
     struct helper thread;
     green_t *g = green_new(echo, NULL);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -890,9 +872,8 @@ static void neither_can_a_started_one_and_one_of_a_living_thread(void **state)
 }
 
 /* greenlet: test_switch_to_another_thread */
-static void an_unstarted_green_of_another_thread_cannot_be_entered(void **state)
+TEST(an_unstarted_green_of_another_thread_cannot_be_entered)
 {
-    (void)state;
     struct helper thread;
     helper_start(&thread);
     helper_do(&thread, offer, NULL);
@@ -918,9 +899,8 @@ static void *sleep_in_a_green(void *milliseconds)
 }
 
 /* greenlet: test_thread_bug */
-static void two_threads_may_sleep_in_greens(void **state)
+TEST(two_threads_may_sleep_in_greens)
 {
-    (void)state;
     pthread_t thread[2];
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, sleep_in_a_green, V(20 + 10 * i)), 0);
@@ -933,28 +913,5 @@ static void two_threads_may_sleep_in_greens(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_call_is_a_cancellation_point), /* before any green has a guard */
-        cmocka_unit_test(another_threads_greens_refuse_everything),
-        cmocka_unit_test(nor_is_one_freed_that_has_nothing),
-        cmocka_unit_test(that_it_only_looks_is_said_before_whose_it_is),
-        cmocka_unit_test(each_thread_has_a_main_of_its_own),
-        cmocka_unit_test(a_new_green_can_be_taken_over_and_runs_in_the_new_thread),
-        cmocka_unit_test(once_taken_it_is_the_takers_until_it_is_taken_back),
-        cmocka_unit_test(one_with_children_cannot_be_taken_over),
-        cmocka_unit_test(the_parents_count_is_right_whenever_it_is_freed),
-        cmocka_unit_test(so_is_that_of_the_parent_it_is_put_under),
-        cmocka_unit_test(a_child_that_is_gone_no_longer_counts),
-        cmocka_unit_test(several_may_lose_children_before_their_thread_notices),
-        cmocka_unit_test(and_it_may_notice_at_any_time),
-        cmocka_unit_test(many_can_be_handed_over_and_outlive_their_maker),
-        cmocka_unit_test(ten_threads_switch_at_once),
-        cmocka_unit_test(many_threads_that_switch_to_anothers_get_clean_errors),
-        cmocka_unit_test(a_green_of_a_dead_thread_refuses_a_throw),
-        cmocka_unit_test(a_green_cannot_be_put_under_one_of_a_dead_thread),
-        cmocka_unit_test(neither_can_a_started_one_and_one_of_a_living_thread),
-        cmocka_unit_test(an_unstarted_green_of_another_thread_cannot_be_entered),
-        cmocka_unit_test(two_threads_may_sleep_in_greens),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

@@ -42,9 +42,8 @@ static void end(green_t *g)
 /* ---- At a suspended green ----------------------------------------------- */
 
 /* greenlet: test_val, test_extension_interface test_throw */
-static void a_suspended_green_sees_the_error_in_its_yield(void **state)
+TEST(a_suspended_green_sees_the_error_in_its_yield)
 {
-    (void)state;
     static const int errors[] = {E1, E2, EINVAL, EBUSY, EPERM, 1, 4095, 4096, INT_MAX};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         green_t *g = suspended(echo, NULL);
@@ -54,9 +53,8 @@ static void a_suspended_green_sees_the_error_in_its_yield(void **state)
     }
 }
 
-static void a_suspended_green_may_go_on_living(void **state)
+TEST(a_suspended_green_may_go_on_living)
 {
-    (void)state;
     green_t *g = suspended(report, NULL);
     assert_ptr_equal(green_throw(g, E1), V(E1));
     assert_ptr_equal(green_throw(g, E1), V(E1));
@@ -69,9 +67,8 @@ static void a_suspended_green_may_go_on_living(void **state)
 }
 
 /* greenlet: test_kill, first half */
-static void error_0_means_ecanceled(void **state)
+TEST(error_0_means_ecanceled)
 {
-    (void)state;
     green_t *g = suspended(report, NULL), *h = suspended(echo, NULL);
     assert_ptr_equal(green_throw(g, 0), V(ECANCELED));
     assert_noted("ECANCELED");
@@ -91,9 +88,8 @@ static void *switch_on(void *value)
 }
 
 /* greenlet: test_class */
-static void the_thrown_green_may_switch_on(void **state)
+TEST(the_thrown_green_may_switch_on)
 {
-    (void)state;
     green_t *g = green_new(switch_on, NULL);
     assert_ptr_equal(green_switch(g, NULL), ok);
     assert_ptr_equal(green_throw(g, E1), ok);
@@ -125,9 +121,8 @@ static void *go_to_main(void *value)
     return NULL;
 }
 
-static void the_error_arrives_in_whichever_call_it_waits_in(void **state)
+TEST(the_error_arrives_in_whichever_call_it_waits_in)
 {
-    (void)state;
     for (int i = 0; i <= 4; i++) {
         third = green_new(go_to_main, NULL);
         assert_null(green_switch(third, NULL));
@@ -149,9 +144,8 @@ static void *throw_at_main(void *value)
     return value;
 }
 
-static void a_green_may_throw_at_main(void **state)
+TEST(a_green_may_throw_at_main)
 {
-    (void)state;
     green_t *g = green_new(throw_at_main, NULL), *h = green_new(throw_at_main, NULL);
     assert_fails(green_switch(g, V(E1)), E1);
     assert_int_equal(green_state(g), GREEN_SUSPENDED);
@@ -163,9 +157,8 @@ static void a_green_may_throw_at_main(void **state)
 
 /* ---- At a new green ----------------------------------------------------- */
 
-static void throw_into_a_new_green_never_runs_it(void **state)
+TEST(throw_into_a_new_green_never_runs_it)
 {
-    (void)state;
     green_t *g = green_new(never, NULL);
     assert_fails(green_throw(g, E1), E1);
     assert_int_equal(green_state(g), GREEN_DEAD);
@@ -184,9 +177,8 @@ static void *throw_at_the_victim(void *value)
 }
 
 /* The error goes to g's parent, not to the thrower. */
-static void the_parent_of_a_new_green_gets_the_error(void **state)
+TEST(the_parent_of_a_new_green_gets_the_error)
 {
-    (void)state;
     green_t *p = suspended(report, NULL), *thrower = green_new(throw_at_the_victim, NULL);
     victim = green_new(never, p);
     assert_ptr_equal(green_switch(thrower, V(E1)), V(E1)); /* from p */
@@ -199,9 +191,8 @@ static void the_parent_of_a_new_green_gets_the_error(void **state)
     end(p);
 }
 
-static void a_new_green_thrown_ecanceled_gives_its_parent_null(void **state)
+TEST(a_new_green_thrown_ecanceled_gives_its_parent_null)
 {
-    (void)state;
     for (int error = 0; error <= ECANCELED; error += ECANCELED) {
         green_t *p = suspended(report, NULL), *g = green_new(never, p);
         assert_null(green_throw(g, error)); /* the NULL that p yields */
@@ -221,9 +212,8 @@ static void *note_value(void *value)
     return V(7);
 }
 
-static void a_new_green_thrown_ecanceled_starts_its_new_parent_with_null(void **state)
+TEST(a_new_green_thrown_ecanceled_starts_its_new_parent_with_null)
 {
-    (void)state;
     green_t *p = green_new(note_value, NULL), *g = green_new(never, p);
     assert_ptr_equal(green_throw(g, 0), V(7));
     assert_noted("NULL");
@@ -232,9 +222,8 @@ static void a_new_green_thrown_ecanceled_starts_its_new_parent_with_null(void **
     free_all(p, g);
 }
 
-static void new_parents_die_of_the_error_too(void **state)
+TEST(new_parents_die_of_the_error_too)
 {
-    (void)state;
     green_t *s = suspended(report, NULL), *q = green_new(never, s), *p = green_new(never, q);
     green_t *g = green_new(never, p);
     assert_ptr_equal(green_throw(g, E1), V(E1));
@@ -248,9 +237,8 @@ static void new_parents_die_of_the_error_too(void **state)
 }
 
 /* greenlet: test_throw_goes_to_original_parent */
-static void an_error_thrown_at_a_child_goes_to_the_childs_parent(void **state)
+TEST(an_error_thrown_at_a_child_goes_to_the_childs_parent)
 {
-    (void)state;
     green_t *g1 = green_new(catch_one, NULL), *g2 = green_new(never, g1);
     assert_fails(green_throw(g2, E1), E1);
     assert_int_equal(green_state(g1), GREEN_DEAD);
@@ -276,9 +264,8 @@ static void an_error_thrown_at_a_child_goes_to_the_childs_parent(void **state)
 /* ---- At a dead green ---------------------------------------------------- */
 
 /* greenlet: test_kill, second half */
-static void a_dead_green_can_be_thrown_at_again(void **state)
+TEST(a_dead_green_can_be_thrown_at_again)
 {
-    (void)state;
     green_t *g = suspended(echo, NULL);
     for (int i = 0; i < 3; i++) {
         assert_null(green_throw(g, 0));
@@ -290,9 +277,8 @@ static void a_dead_green_can_be_thrown_at_again(void **state)
     free_all(g);
 }
 
-static void a_dead_green_stands_for_its_nearest_ancestor_that_is_not_dead(void **state)
+TEST(a_dead_green_stands_for_its_nearest_ancestor_that_is_not_dead)
 {
-    (void)state;
     green_t *s = suspended(report, NULL), *d1 = dead(s), *d2 = dead(d1);
     assert_ptr_equal(green_throw(d2, E1), V(E1));
     assert_noted("E1");
@@ -306,9 +292,8 @@ static void a_dead_green_stands_for_its_nearest_ancestor_that_is_not_dead(void *
     end(s);
 }
 
-static void a_new_ancestor_of_a_dead_green_starts_with_null_or_dies(void **state)
+TEST(a_new_ancestor_of_a_dead_green_starts_with_null_or_dies)
 {
-    (void)state;
     green_t *p = green_new(note_value, NULL), *d = dead(p), *e = dead(d);
     assert_ptr_equal(green_throw(e, 0), V(7));
     assert_noted("NULL");
@@ -331,9 +316,8 @@ static void *throw_at_a_dead_child(void *value)
     return value;
 }
 
-static void the_current_green_may_be_that_ancestor(void **state)
+TEST(the_current_green_may_be_that_ancestor)
 {
-    (void)state;
     green_t *g = green_new(throw_at_a_dead_child, NULL);
     assert_ptr_equal(green_switch(g, V(2)), V(2));
     assert_noted("1 1 0");
@@ -351,9 +335,8 @@ static void *throw_at_oneself(void *value)
     return value;
 }
 
-static void thrown_at_oneself_it_fails_at_once(void **state)
+TEST(thrown_at_oneself_it_fails_at_once)
 {
-    (void)state;
     assert_fails(green_throw(green_main(), E1), E1);
     assert_fails(green_throw(green_main(), INT_MAX), INT_MAX);
     assert_fails(green_throw(green_main(), 0), ECANCELED);
@@ -364,9 +347,8 @@ static void thrown_at_oneself_it_fails_at_once(void **state)
     free_all(g);
 }
 
-static void a_negative_error_and_null_are_refused(void **state)
+TEST(a_negative_error_and_null_are_refused)
 {
-    (void)state;
     green_t *fresh = green_new(never, NULL), *waiting = suspended(report, NULL), *d = dead(NULL);
     green_t *targets[] = {fresh, waiting, d, green_main(), NULL};
     for (int i = 0; i < 5; i++) {
@@ -387,25 +369,5 @@ static void a_negative_error_and_null_are_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_suspended_green_sees_the_error_in_its_yield),
-        cmocka_unit_test(a_suspended_green_may_go_on_living),
-        cmocka_unit_test(error_0_means_ecanceled),
-        cmocka_unit_test(the_thrown_green_may_switch_on),
-        cmocka_unit_test(the_error_arrives_in_whichever_call_it_waits_in),
-        cmocka_unit_test(a_green_may_throw_at_main),
-        cmocka_unit_test(throw_into_a_new_green_never_runs_it),
-        cmocka_unit_test(the_parent_of_a_new_green_gets_the_error),
-        cmocka_unit_test(a_new_green_thrown_ecanceled_gives_its_parent_null),
-        cmocka_unit_test(a_new_green_thrown_ecanceled_starts_its_new_parent_with_null),
-        cmocka_unit_test(new_parents_die_of_the_error_too),
-        cmocka_unit_test(an_error_thrown_at_a_child_goes_to_the_childs_parent),
-        cmocka_unit_test(a_dead_green_can_be_thrown_at_again),
-        cmocka_unit_test(a_dead_green_stands_for_its_nearest_ancestor_that_is_not_dead),
-        cmocka_unit_test(a_new_ancestor_of_a_dead_green_starts_with_null_or_dies),
-        cmocka_unit_test(the_current_green_may_be_that_ancestor),
-        cmocka_unit_test(thrown_at_oneself_it_fails_at_once),
-        cmocka_unit_test(a_negative_error_and_null_are_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

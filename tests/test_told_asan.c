@@ -120,9 +120,8 @@ static void told_all(void)
     assert_true(unpoisoned > 0);
 }
 
-static void stacks_are_four_times_as_large(void **state)
+TEST(stacks_are_four_times_as_large)
 {
-    (void)state;
     size_t size;
     green_t *g = green_new(give_back, NULL);
     green_stack(g, NULL, &size);
@@ -139,18 +138,16 @@ static void *see_roots(void *frame_of_main)
     return NULL;
 }
 
-static void mains_frames_are_roots_while_it_waits(void **state)
+TEST(mains_frames_are_roots_while_it_waits)
 {
-    (void)state;
     green_t *g = green_new(see_roots, NULL);
     must(green_switch(g, HERE) == NULL);
     assert_int_equal(regions, 0);
     must(green_free(g) == 0);
 }
 
-static void a_suspended_stack_is_a_root_and_a_dead_one_is_none(void **state)
+TEST(a_suspended_stack_is_a_root_and_a_dead_one_is_none)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL);
     must(green_switch(g, NULL) == NULL);
     assert_int_equal(regions, 1);
@@ -177,9 +174,8 @@ static void *exit_over_a_frame(void *value)
     return NULL;
 }
 
-static void what_frames_that_are_left_have_poisoned_is_unpoisoned(void **state)
+TEST(what_frames_that_are_left_have_poisoned_is_unpoisoned)
 {
-    (void)state;
     green_t *g = green_new(exit_over_a_frame, NULL);
     must(green_switch(g, V(1)) == V(1));
     must(green_free(g) == 0);
@@ -201,9 +197,8 @@ static void *end_the_thread_in_a_green(void *unused)
     return green_switch(green_new_with(be_watched_and_end_the_thread, NULL, &detached), NULL);
 }
 
-static void so_is_what_main_has_where_its_thread_ends_in_a_green(void **state)
+TEST(so_is_what_main_has_where_its_thread_ends_in_a_green)
 {
-    (void)state;
     in_thread(end_the_thread_in_a_green, NULL);
     must(watched > 0);
 }
@@ -229,9 +224,8 @@ static void *end_the_thread_two_below(void *end)
     return green_switch(green_new_with(*(green_fn **)end, NULL, &detached), NULL);
 }
 
-static void what_it_has_of_one_that_is_unwound_stays_for_the_clean_up(void **state)
+TEST(what_it_has_of_one_that_is_unwound_stays_for_the_clean_up)
 {
-    (void)state;
     green_fn *ways[] = { end_the_thread_below, end_in_a_green, end_the_thread };
     for (int i = 0; i < 3; i++) {
         in_thread(end_the_thread_two_below, &ways[i]);
@@ -242,17 +236,6 @@ static void what_it_has_of_one_that_is_unwound_stays_for_the_clean_up(void **sta
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TOLD,
-#ifdef __GLIBC__
-        cmocka_unit_test(what_it_has_of_one_that_is_unwound_stays_for_the_clean_up),
-#endif
-        cmocka_unit_test(stacks_are_four_times_as_large),
-        cmocka_unit_test(mains_frames_are_roots_while_it_waits),
-        cmocka_unit_test(a_suspended_stack_is_a_root_and_a_dead_one_is_none),
-        cmocka_unit_test(what_frames_that_are_left_have_poisoned_is_unpoisoned),
-        cmocka_unit_test(so_is_what_main_has_where_its_thread_ends_in_a_green),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }
 #endif

@@ -67,9 +67,8 @@ static void expect_passed(size_t arguments)
     calls++;
 }
 
-static void what_comes_through_a_pointer_is_told(void **state)
+TEST(what_comes_through_a_pointer_is_told)
 {
-    (void)state;
     begin();
     green_stats_t stats;
     must(green_stats(&stats, sizeof stats) == 0);
@@ -99,9 +98,8 @@ static void what_comes_through_a_pointer_is_told(void **state)
     assert_int_equal(ranges, 0);
 }
 
-static void the_frames_that_were_found_are_told(void **state)
+TEST(the_frames_that_were_found_are_told)
 {
-    (void)state;
     begin();
     void *pcs[100];
     int n = green_backtrace(green_current(), pcs, 100);
@@ -121,9 +119,8 @@ static void *make_the_threads_first(void *unused)
     return V(1);
 }
 
-static void what_is_read_inline_is_told(void **state)
+TEST(what_is_read_inline_is_told)
 {
-    (void)state;
     assert_non_null(in_thread(make_the_threads_first, NULL));
 }
 
@@ -151,9 +148,8 @@ static void *keep_and_defer(void *value)
     return value;
 }
 
-static void a_body_a_clean_up_and_a_destructor_are_passed_arguments(void **state)
+TEST(a_body_a_clean_up_and_a_destructor_are_passed_arguments)
 {
-    (void)state;
     begin();
     green_key_t key;
     must(green_key_create(&key, take) == 0);
@@ -177,9 +173,8 @@ static int count(green_t *g, void *arg)
     return 0;
 }
 
-static void who_watches_is_passed_arguments(void **state)
+TEST(who_watches_is_passed_arguments)
 {
-    (void)state;
     begin();
     green_t *g = green_new(body, NULL), *h = green_new(body, NULL);
     must(green_set_trace(see, NULL) == NULL);
@@ -201,13 +196,6 @@ static void who_watches_is_passed_arguments(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_comes_through_a_pointer_is_told),
-        cmocka_unit_test(the_frames_that_were_found_are_told),
-        cmocka_unit_test(what_is_read_inline_is_told),
-        cmocka_unit_test(a_body_a_clean_up_and_a_destructor_are_passed_arguments),
-        cmocka_unit_test(who_watches_is_passed_arguments),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }
 #endif

@@ -79,9 +79,8 @@ static void *say_where(void *value)
     }
 }
 
-static void every_green_runs_in_a_fiber_of_its_own(void **state)
+TEST(every_green_runs_in_a_fiber_of_its_own)
 {
-    (void)state;
     green_t *g = green_new(say_where, NULL), *h = green_new(say_where, NULL);
     int mine = (int)(intptr_t)__tsan_get_current_fiber();
     for (int i = 0; i < 2; i++) {
@@ -99,10 +98,6 @@ static void every_green_runs_in_a_fiber_of_its_own(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TOLD,
-        cmocka_unit_test(every_green_runs_in_a_fiber_of_its_own),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }
 #endif

@@ -42,7 +42,7 @@ static void log_event(green_trace_event_t event, green_t *from, green_t *to, voi
          event == GREEN_TRACE_THROW ? "!" : ">", green_name(to));
 }
 
-static int start(void **state)
+static int set_hook(void **state)
 {
     (void)state;
     wrong = 0;
@@ -50,16 +50,16 @@ static int start(void **state)
     return green_set_trace(log_event, &data_of_hook) == NULL ? 0 : -1;
 }
 
-static int stop(void **state)
+static int unset_hook(void **state)
 {
     (void)state;
     green_trace_fn *before = green_set_trace(NULL, NULL);
     return (before == log_event || before == NULL) && wrong == 0 ? 0 : -1;
 }
 
-/* All tests here run with the hook on. */
-#define traced_test(test) cmocka_unit_test_setup_teardown(test, start, stop)
+#define TRACED_TEST(sentence) TEST_WITH(sentence, set_hook, unset_hook)
 
+/* All tests here run with the hook on. */
 #define assert_events(text)        \
     do {                           \
         assert_noted(text);        \
@@ -92,9 +92,8 @@ static green_t *finished(const char *name, green_t *parent)
 /* ---- Which events there are --------------------------------------------- */
 
 /* greenlet: test_a_greenlet_tracing */
-static void a_start_a_death_and_a_death_by_error(void **state)
+TRACED_TEST(a_start_a_death_and_a_death_by_error)
 {
-    (void)state;
     green_t *g1 = named("g1", give_back, NULL), *g2 = named("g2", die_of, NULL);
     assert_ptr_equal(green_switch(g1, V(1)), V(1));
     assert_fails(green_switch(g2, V(E1)), E1);
@@ -103,9 +102,8 @@ static void a_start_a_death_and_a_death_by_error(void **state)
     assert_events("");
 }
 
-static void a_death_by_ecanceled_is_a_switch(void **state)
+TRACED_TEST(a_death_by_ecanceled_is_a_switch)
 {
-    (void)state;
     static const int errors[] = {ECANCELED, 0, -E1};
     for (int i = 0; i < 3; i++) {
         green_t *g = named("g", die_of, NULL);
@@ -121,9 +119,8 @@ static void *exit_with(void *value)
     green_exit(value == V(1) ? value : GREEN_FAILED);
 }
 
-static void an_exit_is_a_death(void **state)
+TRACED_TEST(an_exit_is_a_death)
 {
-    (void)state;
     green_t *g = named("g", exit_with, NULL), *h = named("h", exit_with, NULL);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
     assert_events("main>g (g)>main");
@@ -139,9 +136,8 @@ static void *enter_the_next(void *value)
     return green_switch(next_one, value);
 }
 
-static void yields_and_switches_between_greens(void **state)
+TRACED_TEST(yields_and_switches_between_greens)
 {
-    (void)state;
     green_t *a = named("a", enter_the_next, NULL), *b = named("b", echo, a);
     next_one = b;
     assert_ptr_equal(green_switch(a, V(1)), V(1)); /* b yields to a, which ends */
@@ -161,9 +157,8 @@ static void *survive(void *value)
     return value;
 }
 
-static void a_throw_at_a_suspended_green(void **state)
+TRACED_TEST(a_throw_at_a_suspended_green)
 {
-    (void)state;
     green_t *g = suspended("g", survive, NULL), *h = suspended("h", echo, NULL);
     assert_null(green_throw(g, E1));
     assert_null(green_throw(g, 0));
@@ -173,9 +168,8 @@ static void a_throw_at_a_suspended_green(void **state)
     free_all(g, h);
 }
 
-static void a_throw_at_a_new_green_which_dies_unrun(void **state)
+TRACED_TEST(a_throw_at_a_new_green_which_dies_unrun)
 {
-    (void)state;
     green_t *g = doom("g", NULL), *h = doom("h", NULL);
     assert_fails(green_throw(g, E1), E1);
     assert_events("main!g (g)!main");
@@ -189,9 +183,8 @@ static void *throw_at_the_next(void *value)
     return green_throw(next_one, (int)(intptr_t)value);
 }
 
-static void a_throw_at_new_greens_in_a_row(void **state)
+TRACED_TEST(a_throw_at_new_greens_in_a_row)
 {
-    (void)state;
     green_t *s = suspended("s", survive, NULL), *q = doom("q", s), *p = doom("p", q);
     green_t *thrower = named("t", throw_at_the_next, NULL);
     next_one = doom("g", p);
@@ -205,9 +198,8 @@ static void a_throw_at_new_greens_in_a_row(void **state)
     free_all(next_one, p, q, s, thrower, m, n);
 }
 
-static void a_throw_at_a_dead_green_is_one_at_its_ancestor(void **state)
+TRACED_TEST(a_throw_at_a_dead_green_is_one_at_its_ancestor)
 {
-    (void)state;
     green_t *s = suspended("s", survive, NULL), *d1 = finished("d1", s), *d2 = finished("d2", d1);
     assert_null(green_throw(d2, E1));
     assert_events("main!s s>main");
@@ -226,9 +218,8 @@ static void a_throw_at_a_dead_green_is_one_at_its_ancestor(void **state)
     free_all(d1, d2, n, x, s);
 }
 
-static void a_switch_to_a_dead_green_is_one_to_its_ancestor(void **state)
+TRACED_TEST(a_switch_to_a_dead_green_is_one_to_its_ancestor)
 {
-    (void)state;
     green_t *s = suspended("s", echo, NULL), *d = finished("d", s), *n = named("n", give_back, s);
     green_t *e = finished("e", n);
     assert_ptr_equal(green_switch(d, V(2)), V(2));
@@ -245,9 +236,8 @@ static void a_switch_to_a_dead_green_is_one_to_its_ancestor(void **state)
     free_all(c);
 }
 
-static void new_parents_start_one_after_the_other(void **state)
+TRACED_TEST(new_parents_start_one_after_the_other)
 {
-    (void)state;
     green_t *q = named("q", give_back, NULL), *p = named("p", give_back, q);
     green_t *c = named("c", give_back, p);
     assert_ptr_equal(green_switch(c, V(2)), V(2));
@@ -267,9 +257,8 @@ static void *to_itself(void *value)
     return value;
 }
 
-static void moves_to_oneself(void **state)
+TRACED_TEST(moves_to_oneself)
 {
-    (void)state;
     green_t *m = green_main();
     assert_ptr_equal(green_switch(m, V(1)), V(1));
     assert_fails(green_throw(m, E1), E1);
@@ -294,9 +283,8 @@ static void *refuse_once(void *value)
     return green_yield(NULL);
 }
 
-static void free_throws_and_takes_what_is_left(void **state)
+TRACED_TEST(free_throws_and_takes_what_is_left)
 {
-    (void)state;
     green_t *p = suspended("p", echo, NULL), *g = suspended("g", echo, p);
     assert_int_equal(green_free(g), 0);
     assert_events("main!g (g)>main"); /* not to p */
@@ -315,9 +303,8 @@ static void free_throws_and_takes_what_is_left(void **state)
     free_all(p);
 }
 
-static void a_detached_green_is_still_there_for_the_hook(void **state)
+TRACED_TEST(a_detached_green_is_still_there_for_the_hook)
 {
-    (void)state;
     green_options_t options = {.name = "d", .flags = GREEN_DETACHED};
     green_t *g = green_new_with(give_back, NULL, &options);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -328,9 +315,8 @@ static void a_detached_green_is_still_there_for_the_hook(void **state)
     assert_events("main!d (d)!main");
 }
 
-static void what_is_refused_is_not_traced(void **state)
+TRACED_TEST(what_is_refused_is_not_traced)
 {
-    (void)state;
     green_t *g = named("g", give_back, NULL);
     assert_fails(green_switch(NULL, NULL), EINVAL);
     assert_fails(green_switch(g, GREEN_FAILED), EINVAL);
@@ -352,9 +338,8 @@ static void *change_hooks(void *value)
     return value;
 }
 
-static void a_hook_may_come_and_go_anywhere(void **state)
+TRACED_TEST(a_hook_may_come_and_go_anywhere)
 {
-    (void)state;
     green_t *g = named("g", change_hooks, NULL);
     green_set_trace(NULL, NULL);
     assert_ptr_equal(green_switch(g, V(1)), V(1));
@@ -379,9 +364,8 @@ static void *untraced_thread(void *arg)
     return ok ? arg : NULL;
 }
 
-static void each_thread_has_a_hook_of_its_own(void **state)
+TRACED_TEST(each_thread_has_a_hook_of_its_own)
 {
-    (void)state;
     pthread_t thread;
     void *result;
     int events = 0;
@@ -397,23 +381,5 @@ static void each_thread_has_a_hook_of_its_own(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        traced_test(a_start_a_death_and_a_death_by_error),
-        traced_test(a_death_by_ecanceled_is_a_switch),
-        traced_test(an_exit_is_a_death),
-        traced_test(yields_and_switches_between_greens),
-        traced_test(a_throw_at_a_suspended_green),
-        traced_test(a_throw_at_a_new_green_which_dies_unrun),
-        traced_test(a_throw_at_new_greens_in_a_row),
-        traced_test(a_throw_at_a_dead_green_is_one_at_its_ancestor),
-        traced_test(a_switch_to_a_dead_green_is_one_to_its_ancestor),
-        traced_test(new_parents_start_one_after_the_other),
-        traced_test(moves_to_oneself),
-        traced_test(free_throws_and_takes_what_is_left),
-        traced_test(a_detached_green_is_still_there_for_the_hook),
-        traced_test(what_is_refused_is_not_traced),
-        traced_test(a_hook_may_come_and_go_anywhere),
-        traced_test(each_thread_has_a_hook_of_its_own),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

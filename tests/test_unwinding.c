@@ -66,9 +66,8 @@ static void *outermost(void *value)
     return NULL;
 }
 
-static void it_cleans_up_in_each_frame_and_then_what_that_has_deferred(void **state)
+TEST(it_cleans_up_in_each_frame_and_then_what_that_has_deferred)
 {
-    (void)state;
     assert_ends(outermost, V(5), V(5), "in d-in mid d-mid-2 d-mid-1 out d-out");
 }
 
@@ -81,9 +80,8 @@ static void *exit_with_a_key(void *key)
     return NULL;
 }
 
-static void destructors_of_keys_come_last(void **state)
+TEST(destructors_of_keys_come_last)
 {
-    (void)state;
     green_key_t key;
     assert_int_equal(green_key_create(&key, note_arg), 0);
     assert_ends(exit_with_a_key, &key, NULL, "frame deferred key");
@@ -105,9 +103,8 @@ static void *exit_later(void *value)
     return NULL;
 }
 
-static void what_a_function_that_returned_has_deferred_is_not_forgotten(void **state)
+TEST(what_a_function_that_returned_has_deferred_is_not_forgotten)
 {
-    (void)state;
     assert_ends(exit_later, V(1), V(1), "returned deferred body");
 }
 
@@ -135,9 +132,8 @@ static void *exit_over_defer_exits(void *value)
     return NULL;
 }
 
-static void an_exit_in_a_deferred_function_ends_that_alone(void **state)
+TEST(an_exit_in_a_deferred_function_ends_that_alone)
 {
-    (void)state;
     assert_ends(exit_over_defer_exits, V(5), V(21), "inner d2 clean-up clean-up d1 outer d0");
 }
 
@@ -157,9 +153,8 @@ static void *exit_with_more(void *value)
     return NULL;
 }
 
-static void what_it_has_deferred_itself_runs_next(void **state)
+TEST(what_it_has_deferred_itself_runs_next)
 {
-    (void)state;
     assert_ends(exit_with_more, V(1), V(2), "body more late first");
 }
 
@@ -184,9 +179,8 @@ static void *exit_after_a_call_that_returned(void *value)
     return NULL;
 }
 
-static void what_an_earlier_call_has_deferred_is_not_this_ones(void **state)
+TEST(what_an_earlier_call_has_deferred_is_not_this_ones)
 {
-    (void)state;
     assert_ends(exit_after_a_call_that_returned, V(1), V(3), "clean-up left over");
 }
 
@@ -222,9 +216,8 @@ static void *exit_over_many_in(void *n)
     return NULL;
 }
 
-static void many_that_exit_need_no_more_stack_than_one(void **state)
+TEST(many_that_exit_need_no_more_stack_than_one)
 {
-    (void)state;
     const green_options_t small = {.stack_size = 16384};
     int n = times(10000, 1000);
     green_t *g = green_new_with(exit_over_many_in, NULL, &small);
@@ -253,9 +246,8 @@ static void *exit_over_frames_that_wait(void *value)
     return NULL;
 }
 
-static void clean_up_may_switch(void **state)
+TEST(clean_up_may_switch)
 {
-    (void)state;
     green_t *g = green_new(exit_over_frames_that_wait, NULL);
     assert_string_equal(green_switch(g, "end"), "frame");
     green_t *other = green_new(exit_over_frames_that_wait, NULL);
@@ -277,9 +269,8 @@ static void *exit_over_a_gap(void *value)
     return NULL;
 }
 
-static void at_a_frame_without_unwind_data_it_leaves_at_once(void **state)
+TEST(at_a_frame_without_unwind_data_it_leaves_at_once)
 {
-    (void)state;
     assert_ends(exit_over_a_gap, V(6), V(6), "in d-in mid d-mid-2 d-mid-1 d-out");
 }
 
@@ -297,9 +288,8 @@ static void *defer_an_exit_over_a_gap(void *value)
     return NULL;
 }
 
-static void also_in_a_deferred_function(void **state)
+TEST(also_in_a_deferred_function)
 {
-    (void)state;
     assert_ends(defer_an_exit_over_a_gap, V(6), V(7), "out in d-in mid d-mid-2 d-mid-1 d-out");
 }
 
@@ -311,9 +301,8 @@ static void *wait_and_exit(void *value)
     return NULL;
 }
 
-static void a_kill_is_an_error_and_unwinds_nothing_by_itself(void **state)
+TEST(a_kill_is_an_error_and_unwinds_nothing_by_itself)
 {
-    (void)state;
     green_t *g = green_new(wait_and_exit, NULL);
     green_switch(g, NULL);
     assert_int_equal(green_free(g), 0);
@@ -411,9 +400,8 @@ static void *end_thread_on(void *memory, size_t size)
     return result;
 }
 
-static void pthread_exit_cleans_up_in_the_ancestors_too(void **state)
+TEST(pthread_exit_cleans_up_in_the_ancestors_too)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     for (cancels = 0; cancels < 2; cancels++) {
         options = detached;
@@ -422,9 +410,8 @@ static void pthread_exit_cleans_up_in_the_ancestors_too(void **state)
     }
 }
 
-static void wherever_their_stacks_are(void **state)
+TEST(wherever_their_stacks_are)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     enum { SIZE = 256 << 10, APART = 8 << 20 }; /* Valgrind takes close ones for one */
     char *memory = mmap(NULL, 4 * APART, PROT_READ | PROT_WRITE,
@@ -471,9 +458,8 @@ static int exit_in_the_first_thread(void *arg)
     return exit_in_main(arg);
 }
 
-static void also_in_the_first_thread_of_a_process(void **state)
+TEST(also_in_the_first_thread_of_a_process)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     if (sanitized())
         skip_because("LeakSanitizer ends the child for what cmocka has");
@@ -516,9 +502,8 @@ static void *hold_in_a_green(void *value)
     return green_switch(g, value);
 }
 
-static void an_ancestor_that_cleans_up_is_current_again(void **state)
+TEST(an_ancestor_that_cleans_up_is_current_again)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     cancels = 0;
     assert_ptr_equal(in_thread(hold_in_a_green, V(4)), V(4));
@@ -572,9 +557,8 @@ static void *hold_both(void *value)
     return green_switch(green_new_with(hold_one_that_ends_the_thread, NULL, detached), value);
 }
 
-static void to_signal_handlers_too(void **state)
+TEST(to_signal_handlers_too)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     if (!CAN_STEP)
         skip_because("only x86_64 lets a program step through itself");
@@ -625,9 +609,8 @@ static void *free_one_that_ends_the_thread(void *value)
     return NULL;
 }
 
-static void one_that_is_freed_goes_on_to_its_parent(void **state)
+TEST(one_that_is_freed_goes_on_to_its_parent)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread, NULL), V(8));
     assert_noted("freed main");
@@ -648,9 +631,8 @@ static void *free_one_that_ends_the_thread_and_stays(void *value)
     return NULL;
 }
 
-static void nobody_is_freeing_it_any_more(void **state)
+TEST(nobody_is_freeing_it_any_more)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     assert_ptr_equal(in_thread(free_one_that_ends_the_thread_and_stays, NULL), V(8));
     assert_noted("freed main");
@@ -688,9 +670,8 @@ static void *free_one_and_come_back(void *how)
     return NULL;
 }
 
-static void a_call_that_frees_it_may_come_back(void **state)
+TEST(a_call_that_frees_it_may_come_back)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     assert_ptr_equal(in_thread(free_one_and_come_back, (void *)(uintptr_t)detached), V(8));
     assert_noted("freed 0 0 main");
@@ -724,9 +705,8 @@ static void *free_one_that_is_gone(void *value)
     return value;
 }
 
-static void or_find_it_gone(void **state)
+TEST(or_find_it_gone)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     assert_ptr_equal(in_thread(free_one_that_is_gone, NULL), V(8));
     assert_noted("freed -1 1 main");
@@ -760,9 +740,8 @@ static void *free_one_that_goes_to_another(void *ends)
     return NULL;
 }
 
-static void an_ancestor_frees_nobody_any_more(void **state)
+TEST(an_ancestor_frees_nobody_any_more)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     cancels = 0;
     assert_ptr_equal(in_thread(free_one_that_goes_to_another, NULL), V(9));
@@ -799,9 +778,8 @@ static void *free_a_parent_in_a_circle(void *value)
     return NULL;
 }
 
-static void it_goes_round_no_circle(void **state)
+TEST(it_goes_round_no_circle)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     cancels = 0;
     assert_ptr_equal(in_thread(free_a_parent_in_a_circle, NULL), V(6));
@@ -966,9 +944,8 @@ static void *end_two_below(void *first)
     return NULL;
 }
 
-static void whatever_it_asks_first(void **state)
+TEST(whatever_it_asks_first)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     cancels = 0;
     assert_int_equal(green_key_create(&key_of_ancestor, NULL), 0);
@@ -1035,9 +1012,8 @@ static void *end_in_a_hook(void *value)
     return value;
 }
 
-static void it_may_begin_in_a_trace_hook(void **state)
+TEST(it_may_begin_in_a_trace_hook)
 {
-    (void)state;
     skip_if_it_cannot_end_in_a_green();
     if (sanitized())
         skip_because("no sanitizer is told whose stack the thread ends on");
@@ -1076,9 +1052,8 @@ static int hold_one_that_raises(void *arg)
     return 0;
 }
 
-static void one_of_another_language_stops_the_program_where_it_leaves_a_body(void **state)
+TEST(one_of_another_language_stops_the_program_where_it_leaves_a_body)
 {
-    (void)state;
     struct child child = run_child(hold_one_that_raises, NULL);
     assert_true(WIFSIGNALED(child.status));
     assert_int_equal(WTERMSIG(child.status), SIGABRT);
@@ -1089,34 +1064,5 @@ static void one_of_another_language_stops_the_program_where_it_leaves_a_body(voi
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_cleans_up_in_each_frame_and_then_what_that_has_deferred),
-        cmocka_unit_test(destructors_of_keys_come_last),
-        cmocka_unit_test(what_a_function_that_returned_has_deferred_is_not_forgotten),
-        cmocka_unit_test(an_exit_in_a_deferred_function_ends_that_alone),
-        cmocka_unit_test(what_it_has_deferred_itself_runs_next),
-        cmocka_unit_test(what_an_earlier_call_has_deferred_is_not_this_ones),
-        cmocka_unit_test(many_that_exit_need_no_more_stack_than_one),
-        cmocka_unit_test(clean_up_may_switch),
-        cmocka_unit_test(at_a_frame_without_unwind_data_it_leaves_at_once),
-        cmocka_unit_test(also_in_a_deferred_function),
-        cmocka_unit_test(a_kill_is_an_error_and_unwinds_nothing_by_itself),
-#ifdef __GLIBC__
-        cmocka_unit_test(an_ancestor_that_cleans_up_is_current_again),
-        cmocka_unit_test(to_signal_handlers_too),
-        cmocka_unit_test(whatever_it_asks_first),
-        cmocka_unit_test(it_goes_round_no_circle),
-        cmocka_unit_test(one_that_is_freed_goes_on_to_its_parent),
-        cmocka_unit_test(nobody_is_freeing_it_any_more),
-        cmocka_unit_test(a_call_that_frees_it_may_come_back),
-        cmocka_unit_test(or_find_it_gone),
-        cmocka_unit_test(an_ancestor_frees_nobody_any_more),
-        cmocka_unit_test(pthread_exit_cleans_up_in_the_ancestors_too),
-        cmocka_unit_test(wherever_their_stacks_are),
-        cmocka_unit_test(also_in_the_first_thread_of_a_process),
-        cmocka_unit_test(it_may_begin_in_a_trace_hook),
-#endif
-        cmocka_unit_test(one_of_another_language_stops_the_program_where_it_leaves_a_body),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_all_tests();
 }

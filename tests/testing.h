@@ -260,6 +260,74 @@ static inline int testing_run(const char *group, const struct CMUnitTest *tests,
 #define cmocka_run_group_tests(tests, setup, teardown) \
     testing_run(#tests, tests, sizeof(tests) / sizeof(tests)[0], setup, teardown)
 
+/*
+ * TEST(a_sentence) { ... } is a test.  TEST_WITH() has a setup and a teardown as well; each may
+ * be NULL.  Tests register themselves before main(), and run in the order of the file.
+ */
+#define TEST(sentence) TEST_WITH(sentence, NULL, NULL)
+
+#define TEST_WITH(sentence, setup, teardown)                                                    \
+    static void sentence(void);                                                                 \
+    static void testing_call_##sentence(void **state)                                           \
+    {                                                                                           \
+        (void)state;                                                                            \
+        sentence();                                                                             \
+    }                                                                                           \
+    __attribute__((constructor)) static void testing_add_##sentence(void)                       \
+    {                                                                                           \
+        static struct testing_test test = {                                                     \
+            { .name = #sentence, .test_func = testing_call_##sentence,                          \
+              .setup_func = (setup), .teardown_func = (teardown) }, __COUNTER__, NULL           \
+        };                                                                                      \
+        testing_add(&test);                                                                     \
+    }                                                                                           \
+    static void sentence(void)
+
+struct testing_test {
+    struct CMUnitTest test;
+    int place; /* in the file: constructors run in any order */
+    struct testing_test *next;
+};
+
+static inline struct testing_test **testing_first(void)
+{
+    static struct testing_test *first;
+    return &first;
+}
+
+static inline void testing_add(struct testing_test *test)
+{
+    struct testing_test **at = testing_first();
+    while (*at != NULL && (*at)->place < test->place)
+        at = &(*at)->next;
+    test->next = *at;
+    *at = test;
+}
+
+/* Runs them all, between this setup and this teardown: what main() returns. */
+static inline int run_all_tests_between(CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    size_t count = 0, n = 0;
+    for (struct testing_test *test = *testing_first(); test != NULL; test = test->next)
+        count++;
+    struct CMUnitTest *tests = calloc(count, sizeof *tests);
+    if (count == 0 || tests == NULL) {
+        fputs("there is no test to run\n", stderr);
+        free(tests);
+        return 1;
+    }
+    for (struct testing_test *test = *testing_first(); test != NULL; test = test->next)
+        tests[n++] = test->test;
+    int failed = testing_run("tests", tests, count, setup, teardown);
+    free(tests);
+    return failed;
+}
+
+static inline int run_all_tests(void)
+{
+    return run_all_tests_between(NULL, NULL);
+}
+
 /* Holds in greens, threads and children, where cmocka's asserts must not jump: prints, aborts. */
 #define must(expr) ((expr) ? (void)0 : must_failed(__FILE__, __LINE__, #expr))
 

@@ -48,9 +48,8 @@ static void *free_another(void *g)
     return g;
 }
 
-static void moves_and_ends_are_told(void **state)
+TEST(moves_and_ends_are_told)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL), *h = green_new(nest, NULL);
     for (int i = 0; i < 10; i++) {
         must(green_switch(g, V(i)) == V(i));
@@ -67,9 +66,8 @@ static void moves_and_ends_are_told(void **state)
     told_all();
 }
 
-static void errors_are_told(void **state)
+TEST(errors_are_told)
 {
-    (void)state;
     green_t *g = green_new(refuse_once, NULL);
     must(green_switch(g, NULL) == NULL);
     assert_ptr_equal(green_throw(g, E1), V(7));
@@ -82,18 +80,16 @@ static void errors_are_told(void **state)
     told_all();
 }
 
-static void detached_ones_are_told(void **state)
+TEST(detached_ones_are_told)
 {
-    (void)state;
     const green_options_t detached = { .flags = GREEN_DETACHED };
     for (int i = 0; i < 10; i++)
         must(green_switch(green_new_with(give_back, NULL, &detached), V(i)) == V(i));
     told_all();
 }
 
-static void the_abandoned_are_told(void **state)
+TEST(the_abandoned_are_told)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL), *h = green_new(free_another, NULL);
     must(green_switch(g, NULL) == NULL);
     must(green_abandon(g) == 0);
@@ -112,9 +108,8 @@ static void *abandon_the_other(void *g)
     return NULL;
 }
 
-static void a_green_may_abandon_another(void **state)
+TEST(a_green_may_abandon_another)
 {
-    (void)state;
     green_t *g = green_new(echo, NULL), *h = green_new(abandon_the_other, NULL);
     must(green_switch(g, NULL) == NULL);
     must(green_switch(h, g) == NULL);
@@ -131,9 +126,8 @@ static void *leave_some(void *unused)
     return left;
 }
 
-static void a_thread_that_leaves_some_is_told(void **state)
+TEST(a_thread_that_leaves_some_is_told)
 {
-    (void)state;
     green_t **left = in_thread(leave_some, NULL);
     for (int i = 0; i < 3; i++)
         must(green_free(left[i]) == 0);
@@ -152,20 +146,11 @@ static void *end_in_a_green(void *unused)
     return green_switch(green_new_with(end_the_thread, NULL, &detached), NULL);
 }
 
-static void a_thread_that_ends_in_a_green_is_told(void **state)
+TEST(a_thread_that_ends_in_a_green_is_told)
 {
-    (void)state;
     in_thread(end_in_a_green, NULL);
     told_all();
 }
 
-#define TOLD                                                           \
-    cmocka_unit_test(moves_and_ends_are_told),                         \
-    cmocka_unit_test(errors_are_told),                                 \
-    cmocka_unit_test(detached_ones_are_told),                          \
-    cmocka_unit_test(the_abandoned_are_told),                          \
-    cmocka_unit_test(a_green_may_abandon_another),                     \
-    cmocka_unit_test(a_thread_that_leaves_some_is_told),               \
-    cmocka_unit_test(a_thread_that_ends_in_a_green_is_told)
 #endif
 #endif

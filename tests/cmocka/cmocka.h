@@ -16,8 +16,8 @@ typedef int (*CMFixtureFunction)(void **state);
 
 struct CMUnitTest {
     const char *name;
-    void (*test)(void **state);
-    CMFixtureFunction setup, teardown;
+    void (*test_func)(void **state);
+    CMFixtureFunction setup_func, teardown_func;
 };
 
 static jmp_buf cmocka_out; /* with 1: failed, 2: skipped */
@@ -102,14 +102,14 @@ static inline int _cmocka_run_group_tests(const char *name, const struct CMUnitT
         fflush(stdout);
         state = group;
         volatile int outcome = 0;
-        if (tests[i].setup != NULL && tests[i].setup(&state) != 0) {
+        if (tests[i].setup_func != NULL && tests[i].setup_func(&state) != 0) {
             outcome = 1;
         } else {
             int out = setjmp(cmocka_out);
             if (out == 0)
-                tests[i].test(&state);
+                tests[i].test_func(&state);
             outcome = out;
-            if (tests[i].teardown != NULL && tests[i].teardown(&state) != 0)
+            if (tests[i].teardown_func != NULL && tests[i].teardown_func(&state) != 0)
                 outcome = 1;
         }
         printf("[%s ] %s\n", outcomes[outcome], tests[i].name);
