@@ -3,8 +3,9 @@
 #
 #     check_readme.sh LIBRARY [LAUNCHER...]
 #
-# Every C block of the README is a program, and prints the text block that
-# follows it.  CC (with flags) comes from the environment.
+# Every C block of a page (README.md, and that of each folder) is a program, and
+# prints the text block that follows it.  What the pages link to is there, and
+# the README says early how to link.  CC (with flags) comes from the environment.
 set -u
 : "${CC:=cc}"
 library=$1
@@ -36,6 +37,21 @@ prints()
     diff "$program.out" "$program.real"
 }
 
+# lost PAGE: the files it links to that are not there.
+lost()
+{
+    grep -o ']([^)]*)' "$1" | sed 's/^](//; s/)$//; s/#.*//' | grep -v '^https:' | sort -u |
+        while read -r file; do
+            [ -z "$file" ] || [ -e "$(dirname "$1")/$file" ] || echo "$file"
+        done
+}
+
+# early PAGE: the line that links a program is on its first two screens.
+early()
+{
+    sed 100q "$1" | grep -q '^cc .* -lgreen'
+}
+
 # That it can fail is shown first.
 cat >"$dir/bad.md" <<'END'
 ```c
@@ -55,6 +71,7 @@ int main(void) { return green_mian() == 0; }
 ```
 ```text
 ```
+[one](bad.md#there), [two](not_there.md), [three](https://not.there)
 END
 blocks "$dir/bad.md" "$dir/bad"
 for program in "$dir"/bad/*.c; do
@@ -64,18 +81,34 @@ for program in "$dir"/bad/*.c; do
     fi
 done
 
+[ "$(lost "$dir/bad.md")" = not_there.md ] || { echo "FAILED: a lost link is not found"; exit 1; }
+if early "$dir/bad.md"; then
+    echo "FAILED: no linking line is not found"
+    exit 1
+fi
+
 status=0
 count=0
-blocks "$root/README.md" "$dir/good"
-for program in "$dir"/good/*.c; do
-    count=$((count + 1))
-    if prints "$program" >"$dir/log" 2>&1; then
-        echo "ok: program $count prints what it says"
-    else
-        echo "FAILED: program $count of README.md"
-        cat "$dir/log"
-        status=1
-    fi
+page=0
+for file in "$root"/README.md "$root"/*/README.md; do
+    name=${file#"$root"/}
+    page=$((page + 1))
+    blocks "$file" "$dir/page$page"
+    for program in "$dir/page$page"/*.c; do
+        [ -e "$program" ] || continue # none on this page
+        count=$((count + 1))
+        if prints "$program" >"$dir/log" 2>&1; then
+            echo "ok: program $(basename "$program" .c) of $name prints what it says"
+        else
+            echo "FAILED: program $(basename "$program" .c) of $name"
+            cat "$dir/log"
+            status=1
+        fi
+    done
+    lost "$file" >"$dir/lost"
+    [ ! -s "$dir/lost" ] || { echo "FAILED: $name links to: $(cat "$dir/lost")"; status=1; }
 done
 [ $count -ge 7 ] || { echo "FAILED: only $count programs found"; status=1; }
+[ $page -ge 5 ] || { echo "FAILED: only $page pages found"; status=1; }
+early "$root/README.md" || { echo "FAILED: README.md says late how to link"; status=1; }
 exit $status

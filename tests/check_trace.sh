@@ -156,7 +156,7 @@ trace "$dir/nowhere/trace" hello && failed 'a file that cannot be written is pas
 grep -q 'nowhere/trace: No such file or directory' "$dir/err" ||
     failed "no reason: $(cat "$dir/err")"
 
-# The picture in the README is what the script draws, but for the times.
+# The picture in examples/README.md is what the script draws, but for the times.
 shape()
 {
     sed 's/[0-9][0-9.]*//g' "$1"
@@ -168,9 +168,9 @@ elif command -v python3 >"$dir/found"; then
     mkdir -p "$dir/tree/build" && ln -s "$examples" "$dir/tree/build" &&
         ln -s "$root/examples" "$dir/tree"
     awk '/^<!-- tests\/check_trace.sh / { found = 1 } found && /^```$/ { exit }
-        inside { print } found && /^```sh$/ { inside = 1 }' "$root/README.md" >"$dir/commands"
+        inside { print } found && /^```sh$/ { inside = 1 }' "$root/examples/README.md" >"$dir/commands"
     (cd "$dir/tree" && sh -e "$dir/commands" </dev/null >"$dir/out") ||
-        failed "the README's commands"
+        failed "the commands of examples/README.md"
     picture=$dir/tree/trace.svg
     arrows=$(grep -c marker-end "$picture")
     [ "$arrows" = 10 ] || failed "the picture has $arrows arrows instead of 10"
