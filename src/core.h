@@ -91,7 +91,9 @@ struct green {
     unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
     unsigned char left;       /* by forced unwinding; dead as soon as somebody asks */
     unsigned char cleaning;   /* its ending holds something, see unwind.c */
+    unsigned char kept;       /* GREEN__KEPT_... below, by layer.h; 0: no layer has a say in it */
     int error;                /* at its end: errno if result is GREEN_FAILED */
+    unsigned valgrind;        /* the number of a lent stack there */
     uintptr_t exceptions[2];  /* __cxa_eh_globals while it waits; not 0 only if enter is closed */
 
     /* Whose it is: changes only when a NEW green is taken over. */
@@ -111,6 +113,7 @@ struct green {
     struct green__fiber fiber;      /* what sanitizers have of it */
     struct green__deferred *deferred; /* innermost first */
     struct green__locals *locals;     /* or NULL: no key has a value */
+    void *layer;              /* layer.h: the layer's word; NULL: none */
     void *data;
     char *name;               /* malloc'ed, or NULL */
 
@@ -122,6 +125,15 @@ struct green {
     };
     struct green__stack stack;
 };
+
+/*
+ * What a layer above (layer.h) has taken from a green's users.  A green with any of
+ * these is closed to the fast paths while it does not run; its handle's owner counts as
+ * one of its children, which sends green_free() the complete way.
+ */
+#define GREEN__KEPT_WAITING 1u /* it waits in the layer, which alone may enter it */
+#define GREEN__KEPT_OWNED 2u   /* its handle is the layer's; while NEW, so is its start */
+#define GREEN__KEPT_HUB 4u     /* the layer's own: nobody else does anything with it but look */
 
 /* What ending a green takes, above its first frame. */
 #define GREEN__ENDING_SIZE 128
@@ -153,7 +165,8 @@ struct green__thread {
     struct green__stack_cache stacks;
     green_t *spare;           /* freed blocks for the next greens, by their parent field */
     unsigned spare_room;      /* how many more may wait; none where a tool looks for their use */
-    struct green__stack lent; /* of a green that has died, under a tool: to be given back */
+    struct green__stack lent; /* of a green that has died, under a tool: to be given back ... */
+    unsigned lent_valgrind;   /* ... and its number there */
     bool sanitized;           /* under ASan or TSan, which are told of every switch: */
     const void *main_low;     /* where main's stack is, as ASan says when it is left */
     size_t main_size;
@@ -162,6 +175,8 @@ struct green__thread {
     struct green__fiber dead; /* of a green that has died and was not left behind yet */
     struct green__fiber unwound; /* of one that forced unwinding has left, or none */
     _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
+
+    struct green__layer *layer; /* what stands on this thread's greens, or NULL */
 
     void *signal_stack;       /* an alternate one of ours, or NULL ... */
     size_t signal_stack_size; /* ... and its size */
@@ -210,6 +225,7 @@ __typeof__(green_throw) green_throw GREEN__MOVES;
 __typeof__(green_yield) green_yield GREEN__MOVES;
 __typeof__(green_free) green_free GREEN__MOVES;
 __typeof__(green_thread_end) green_thread_end GREEN__MOVES;
+void *green__layer_switch(green_t *to, void *value) GREEN__MOVES;
 
 /* The bounds of GREEN__MOVES, by the linker.  Under other names gcc would not hide them. */
 extern const char __start_green_moves[] __attribute__((visibility("hidden")));
@@ -313,6 +329,15 @@ static inline bool green__may_change(const struct green__thread *self, const gre
     return false;
 }
 
+/* And of one that a layer refuses for a green that it has any of these rights in. */
+static inline bool green__is_free_of(const green_t *g, unsigned rights)
+{
+    if (LIKELY((g->kept & rights) == 0))
+        return true;
+    errno = EBUSY;
+    return false;
+}
+
 /* ---- green.c ------------------------------------------------------------ */
 
 /* Makes the main green of a thread, whose memory may have been another's. */
@@ -362,6 +387,9 @@ static inline green_t *green__parent(green_t *g)
 /* Makes g DEAD without running it, its stack given back to the thread self or the system. */
 void green__bury(struct green__thread *self, green_t *g);
 
+/* green_new_with() of a green that a layer owns: its parent may be the layer's own. */
+green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *options);
+
 /* Gives up the handle of a DEAD green.  By its thread, or under the lock if that has ended. */
 void green__release(green_t *g);
 
@@ -405,6 +433,23 @@ void green__left_by_unwinding(struct green__thread *self);
 
 /* Who is current once that is settled; changes nothing, as a signal handler may ask. */
 green_t *green__current_when_settled(const struct green__thread *self);
+
+/* ---- layer.c ------------------------------------------------------------- */
+
+/* green_yield() in a green that the layer owns. */
+void *green__layer_yield(struct green__thread *self);
+
+/* g, which has a word of the layer's, runs no more of its body. */
+void green__layer_leave(struct green__thread *self, green_t *g);
+
+/* g, which the layer keeps, is DEAD, of a value or of an error. */
+void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error);
+
+/* green_thread_end() begins: false with errno if the layer does not let it. */
+bool green__layer_may_end(struct green__thread *self);
+
+/* The thread ends: none of its greens will run any more. */
+void green__layer_thread_ends(struct green__thread *self);
 
 /* ---- unwind.c ------------------------------------------------------------ */
 

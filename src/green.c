@@ -73,6 +73,8 @@ void green__init_main(green_t *main, struct green__thread *thread)
     store(main->enter, load(thread->id));
     memset(main->exceptions, 0, sizeof main->exceptions);
     main->next = main->prev = main;
+    main->kept = 0;
+    main->layer = NULL;
     main->data = NULL;
 }
 
@@ -247,7 +249,9 @@ int green_set_parent(green_t *g, green_t *parent)
     if (!green__may_change(self, parent))
         return -1;
     if (!green__is_mine(self, g))
-        return take_over(self, g, parent);
+        return green__is_free_of(parent, GREEN__KEPT_HUB) ? take_over(self, g, parent) : -1;
+    if (!green__is_free_of(g, ~0u) || !green__is_free_of(parent, GREEN__KEPT_HUB))
+        return -1;
     if (is_above(g, parent)) {
         errno = ELOOP;
         return -1;
@@ -281,7 +285,7 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     g->parent = parent;
     g->stand_in = NULL;
     store(g->life, GREEN__NEW);
-    g->is_main = g->detached = g->released = g->tried = g->left = g->cleaning = 0;
+    g->is_main = g->detached = g->released = g->tried = g->left = g->cleaning = g->kept = 0;
     g->exceptions[0] = g->exceptions[1] = 0;
     store(g->owner, load(self->id));
     store(g->thread, self);
@@ -290,6 +294,7 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     g->fiber = (struct green__fiber){0};
     g->deferred = NULL;
     g->locals = NULL;
+    g->layer = NULL;
     g->data = NULL;
     g->name = NULL;
     g->run = run;
@@ -314,7 +319,7 @@ static green_t *furnish(struct green__thread *self, green_t *g, const green_opti
     if (options->name != NULL && (g->name = strndup(options->name, GREEN__NAME_MAX)) == NULL)
         goto no_name;
     if (options->stack != NULL)
-        green__stack_lend(options->stack, options->stack_size, &g->stack);
+        g->valgrind = green__stack_lend(options->stack, options->stack_size, &g->stack);
     else if (green__stack_get(&self->stacks, options->stack_size,
                               (options->flags & GREEN_NO_GUARD) == 0, &g->stack) != 0)
         goto no_stack;
@@ -329,7 +334,7 @@ no_name:
 }
 
 static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
-                                               const green_options_t *options)
+                                               const green_options_t *options, unsigned rights)
 {
     if (run == NULL || !is_valid(options)) {
         errno = EINVAL;
@@ -340,7 +345,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
         return NULL;
     if (parent == NULL)
         parent = load(self->current);
-    if (!green__may_change(self, parent))
+    if (!green__may_change(self, parent) || !green__is_free_of(parent, rights))
         return NULL;
     settle_if_bereaved(self);
 
@@ -367,18 +372,24 @@ green_t *green_new(green_fn *run, green_t *parent)
     green_t *g = self->spare;
     green_t *under = UNLIKELY(parent != NULL) ? parent : load(self->current);
     if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
+               (parent == NULL || !(under->kept & GREEN__KEPT_HUB)) &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
         take_spare(self);
         init(g, self, run, under);
         count_in(self, under);
         return g;
     }
-    return make(run, parent, &defaults);
+    return make(run, parent, &defaults, GREEN__KEPT_HUB);
 }
 
 green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
 {
-    return options != NULL ? make(run, parent, options) : green_new(run, parent);
+    return options != NULL ? make(run, parent, options, GREEN__KEPT_HUB) : green_new(run, parent);
+}
+
+green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *options)
+{
+    return make(run, parent, options, 0);
 }
 
 /* ---- Release --------------------------------------------------------------- */
@@ -398,11 +409,13 @@ void green__bury(struct green__thread *self, green_t *g)
     if (load(g->life) == GREEN__STARTED)
         green__forget(self, g);
     green__set_life(g, GREEN__DEAD);
+    if (UNLIKELY(g->kept != 0))
+        green__layer_dead(self, g, GREEN_FAILED, ECANCELED);
     if (g->deferred != NULL)
         green__defer_drop(g);
     if (g->locals != NULL)
         green__local_drop(g);
-    green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack);
+    green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack, g->valgrind);
 }
 
 /*
@@ -452,7 +465,7 @@ static inline bool may_free(struct green__thread *self, green_t *g)
         errno = EBUSY;
         return false;
     }
-    return true;
+    return green__is_free_of(g, ~0u);
 }
 
 /* A NEW or DEAD green, or one to be abandoned. */
@@ -529,7 +542,7 @@ void *green_data(const green_t *g)
 
 int green_set_data(green_t *g, void *data)
 {
-    if (!green__may_change(green__settled(), g))
+    if (!green__may_change(green__settled(), g) || !green__is_free_of(g, GREEN__KEPT_HUB))
         return -1;
     g->data = data;
     return 0;

@@ -298,13 +298,14 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
     return 0;
 }
 
-void green__stack_lend(void *memory, size_t size, struct green__stack *stack)
+unsigned green__stack_lend(void *memory, size_t size, struct green__stack *stack)
 {
     uintptr_t low, end;
     align(memory, size, &low, &end);
     *stack = (struct green__stack){.low = (char *)low, .size = end - low};
-    stack->valgrind = green__valgrind_register((void *)low, (void *)end);
+    unsigned number = green__valgrind_register((void *)low, (void *)end);
     green__stack_begins(stack->low, stack->size);
+    return number;
 }
 
 static RARE void tell_of_end(const struct green__stack *stack)
@@ -315,7 +316,8 @@ static RARE void tell_of_end(const struct green__stack *stack)
 }
 
 /* Where there is more to do, somebody to be told, or no cache for it. */
-static RARE void put_otherwise(struct green__stack_cache *cache, struct green__stack *stack)
+static RARE void put_otherwise(struct green__stack_cache *cache, struct green__stack *stack,
+                               unsigned number)
 {
     struct green__slot *slot = stack->slot;
     if ((cache == NULL || cache->watched) && stack->low != NULL)
@@ -331,15 +333,16 @@ static RARE void put_otherwise(struct green__stack_cache *cache, struct green__s
         green__arena_give(slot);
     } else if (stack->low != NULL) {
         green__valgrind_return(stack->low, stack->size);
-        green__valgrind_deregister(stack->valgrind);
+        green__valgrind_deregister(number);
     }
     *stack = (struct green__stack){0};
 }
 
-void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack)
+void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack,
+                      unsigned number)
 {
     if (cache == NULL || cache->watched || !green__stack_put_warm(cache, stack))
-        put_otherwise(cache, stack);
+        put_otherwise(cache, stack, number);
 }
 
 size_t green__stack_guard(const struct green__stack *stack)

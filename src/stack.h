@@ -30,7 +30,6 @@ struct green__stack {
     char *low;       /* where the guard ends; NULL: no stack */
     size_t size;     /* from there to the first frame; a multiple of 16, as is low */
     struct green__slot *slot; /* NULL: the caller's memory, never mapped, protected or kept */
-    unsigned valgrind;        /* such memory's number there */
 };
 
 /* Room above a stack of the asked size, so that not all tops share one page offset. */
@@ -180,15 +179,17 @@ static inline bool green__stack_put_warm(struct green__stack_cache *cache,
 int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded,
                      struct green__stack *stack);
 
-/* Makes a stack of the caller's memory. */
-void green__stack_lend(void *memory, size_t size, struct green__stack *stack);
+/* Makes a stack of the caller's memory.  Returns the number that Valgrind gives it. */
+unsigned green__stack_lend(void *memory, size_t size, struct green__stack *stack);
 
 /*
  * Takes a stack back, into cache; NULL if the caller has none, under a lock.
  * May be the stack that is running, provided a cache is given, and nothing is
- * got from it before that stack is left.
+ * got from it before that stack is left.  number: what green__stack_lend() returned,
+ * if the memory is the caller's.
  */
-void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack);
+void green__stack_put(struct green__stack_cache *cache, struct green__stack *stack,
+                      unsigned number);
 
 /* Sends home all that cache keeps, the running stack too. */
 void green__stack_drop(struct green__stack_cache *cache);

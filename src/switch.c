@@ -302,6 +302,16 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 /* ---- The calls ------------------------------------------------------------------ */
 
+/* Whether a user may enter g, or who it stands for. */
+static bool may_enter(green_t *g)
+{
+    while (load(g->life) == GREEN__DEAD)
+        g = green__parent(g);
+    bool is_new = load(g->life) == GREEN__NEW;
+    return green__is_free_of(g, GREEN__KEPT_WAITING | GREEN__KEPT_HUB |
+                                    (is_new ? GREEN__KEPT_OWNED : 0));
+}
+
 static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t *g, void *value)
 {
     struct green__thread *self = green__settled();
@@ -309,7 +319,7 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t 
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
+    if (!green__may_change(self, g) || !may_enter(g))
         return GREEN_FAILED;
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
@@ -319,7 +329,7 @@ void *green__switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
     if (LIKELY(g != NULL && value != GREEN_FAILED && load(g->life) == GREEN__NEW &&
-               load(g->owner) == load(self->tag))) {
+               load(g->owner) == load(self->tag) && g->kept == 0)) {
         green_t *me = load(self->current);
         start(g);
         store(self->current, g);
@@ -360,6 +370,8 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
         errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
+    if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->looking == 0)
+        return green__layer_yield(self);
     return switch_by_all_rules(green__parent(me), value);
 }
 
@@ -384,12 +396,37 @@ void *green_throw(green_t *g, int error)
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
+    if (!green__may_change(self, g) || !may_enter(g))
         return GREEN_FAILED;
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
         parcel = (struct parcel){0};
     return move(self, load(self->current), g, parcel);
+}
+
+/*
+ * A move of a layer's: nobody else may enter me meanwhile.  Who does all the same is a
+ * child that has died.
+ */
+void *green__layer_switch(green_t *to, void *value)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    me->kept |= GREEN__KEPT_WAITING;
+    store(me->enter, GREEN__TAG_CLOSED);
+    if (LIKELY(load(self->tag) == load(self->id))) {
+        if (load(to->life) == GREEN__NEW)
+            start(to);
+        store(self->current, to);
+        value = enter(self, me, to, value);
+    } else {
+        value = move(self, me, to, (struct parcel){.value = value});
+    }
+    if (LIKELY(!(me->kept & GREEN__KEPT_HUB))) {
+        me->kept &= (unsigned char)~GREEN__KEPT_WAITING;
+        store(me->enter, load(me->owner));
+    }
+    return value;
 }
 
 int green__cancel(struct green__thread *self, green_t *g, bool release)
@@ -428,9 +465,10 @@ static inline void give_up(struct green__thread *self, green_t *me)
 {
     if (UNLIKELY(self->stacks.watched) && !self->sanitized && me->stack.slot == NULL) {
         self->lent = me->stack;
+        self->lent_valgrind = me->valgrind;
         me->stack = (struct green__stack){0};
     } else {
-        green__stack_put(&self->stacks, &me->stack);
+        green__stack_put(&self->stacks, &me->stack, me->valgrind);
     }
     self->dead = me->fiber;
 }
@@ -445,7 +483,7 @@ static void *below(const void *sp)
 static _Noreturn GREEN__NO_ASAN void give_back(void *value)
 {
     struct green__thread *self = green__self;
-    green__stack_put(&self->stacks, &self->lent);
+    green__stack_put(&self->stacks, &self->lent, self->lent_valgrind);
     green__arch_jump(load(self->current)->sp, value);
 }
 
@@ -461,6 +499,8 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     green__set_life(me, GREEN__DEAD);
     if (me->locals != NULL)
         green__local_drop(me);
+    if (UNLIKELY(me->kept != 0))
+        green__layer_dead(self, me, me->result, me->error);
     to = deliver(self, me, to, &parcel);
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
@@ -488,13 +528,14 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
 static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *value)
 {
     green_t *to = me->parent;
-    uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals | (uintptr_t)me->stand_in;
+    uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals |
+                     (uintptr_t)me->stand_in | (uintptr_t)me->layer;
     if (UNLIKELY(held != 0 || me->detached || self->stacks.watched || !is_open(self, to)))
         return;
     green__change_life(me, GREEN__STARTED, GREEN__DEAD);
     store(self->current, to);
     if (UNLIKELY(!green__stack_put_warm(&self->stacks, &me->stack)))
-        green__stack_put(&self->stacks, &me->stack);
+        green__stack_put(&self->stacks, &me->stack, me->valgrind);
     green__arch_jump(to->sp, value);
 }
 
@@ -526,6 +567,8 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     if (LIKELY(value != GREEN_FAILED))
         die_plainly(self, me, value);
     set_result(me, value);
+    if (UNLIKELY(me->layer != NULL))
+        green__layer_leave(self, me);
     wind_up(NULL);
 }
 
@@ -548,5 +591,7 @@ void green_exit(void *value)
         abort();
     }
     set_result(me, value);
+    if (UNLIKELY(me->layer != NULL))
+        green__layer_leave(self, me);
     green__unwind(self, me);
 }

@@ -84,6 +84,8 @@ static GREEN__NO_ASAN void end_thread(void *value)
 {
     struct green__thread *self = value;
     green__settle_unwinding(self);
+    if (self->layer != NULL)
+        green__layer_thread_ends(self);
     if (load(self->current) == &self->main && !self->ends &&
         pthread_setspecific(end_key, self) == 0) {
         self->ends = true;
@@ -287,6 +289,8 @@ int green_thread_end(void)
         errno = EBUSY;
         return -1;
     }
+    if (!green__layer_may_end(self))
+        return -1;
     self->ending = true;
     self->mark.next = self->mark.prev = &self->mark;
     move_before(&self->mark, main->next);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_LAYER_H
+#define GREEN_LAYER_H
+/*
+ * What the core offers to a layer above it: something that decides by itself
+ * which green of a thread runs next.  The hub (src/hub) is one; it uses green.h,
+ * this header, and nothing else of the core.
+ *
+ * A layer has a state in each thread that uses it, which begins with a struct
+ * green__layer.  In every green it has a word of its own.  It can own greens: their
+ * handles are its, and their users may enter and look at them, but not release them.
+ * And it can keep a green waiting, whosever that is: nobody else may enter it then.
+ *
+ * All of it is called in the thread whose greens are meant.
+ */
+#include "core.h"
+
+struct green__layer_calls {
+    /* green_yield() was called in an owned green: 0 when it may go on, or -1 with errno. */
+    int (*yield)(struct green__layer *layer);
+
+    /*
+     * g, which has a word, will run nothing more of its body: that has returned, or has
+     * called green_exit().  On g's stack, before its deferred functions; must not switch.
+     */
+    void (*leave)(struct green__layer *layer, green_t *g);
+
+    /*
+     * An owned green, or the layer's own, is DEAD, of value or, if that is GREEN_FAILED,
+     * of error.  Before its parent is entered; must not switch.
+     */
+    void (*dead)(struct green__layer *layer, green_t *g, void *value, int error);
+
+    /* green_thread_end() was called: 0 if there is nothing to be done any more, or -1 with errno. */
+    int (*may_end)(struct green__layer *layer);
+
+    /* The thread ends.  The layer releases what it owns, and is not asked again. */
+    void (*thread_ends)(struct green__layer *layer);
+};
+
+/* The first member of a layer's state. */
+struct green__layer {
+    const struct green__layer_calls *calls;
+};
+
+/* Makes layer that of the calling thread, for which the thread has none.  0, or -1 with errno. */
+int green__layer_begin(struct green__layer *layer);
+
+/* It is the thread's no longer; it owns nothing. */
+void green__layer_end(void);
+
+/* That of the calling thread, or NULL. */
+static inline struct green__layer *green__layer(void)
+{
+    return green__settled()->layer;
+}
+
+/* Whether the calling thread is being ended: nobody will be entered any more. */
+static inline bool green__layer_thread_is_ending(void)
+{
+    const struct green__thread *self = green__settled();
+    return self->ended || self->ends;
+}
+
+/* The check of all that does not only look: false with EBUSY in a hook, EPERM past the end. */
+static inline bool green__layer_may_act(void)
+{
+    return green__may_act(green__settled());
+}
+
+/* More or less than 0: until it is taken back, the thread's greens may only look. */
+static inline void green__layer_look_only(int more)
+{
+    struct green__thread *self = green__self;
+    self->looking += (unsigned)more;
+    green__thread_set_tag(self);
+}
+
+/* The current green; the thread has used the library. */
+static inline green_t *green__layer_current(void)
+{
+    return load(green__settled()->current);
+}
+
+static inline bool green__layer_is_main(const green_t *g)
+{
+    return g->is_main;
+}
+
+static inline bool green__layer_is_owned(const green_t *g)
+{
+    return (g->kept & GREEN__KEPT_OWNED) != 0;
+}
+
+/* Whether it has been entered and lives. */
+static inline bool green__layer_is_started(const green_t *g)
+{
+    return load(g->life) == GREEN__STARTED && !g->left;
+}
+
+/* Who gets what g leaves, alive or not: who frees it, or its parent; NULL: g is main. */
+static inline green_t *green__layer_above(green_t *g)
+{
+    return g->is_main ? NULL : green__parent(g);
+}
+
+/* The layer's word in a green.  NULL until it is written, and in greens that are DEAD. */
+static inline void *green__layer_word(const green_t *g)
+{
+    return g->layer;
+}
+
+static inline void green__layer_set_word(green_t *g, void *word)
+{
+    g->layer = word;
+}
+
+/*
+ * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
+ * do anything with but look; under parent.  NULL with errno.
+ */
+green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t *options,
+                          bool hub);
+
+/* Releases an owned or own green that is DEAD or NEW; its stack also if it is started. */
+void green__layer_release(green_t *g);
+
+/* A green that is started, waits, and will not be entered by the layer, is its user's again. */
+void green__layer_let_go(green_t *g);
+
+/*
+ * Leaves the current green, which waits from now on, for `to`, which is NEW or waits and is
+ * not current; to enters its body or returns from this call with value.  Returns what the
+ * current green is entered with.  It is not waiting any more then, unless it is the
+ * layer's own.
+ */
+void *green__layer_switch(green_t *to, void *value);
+
+#endif
