@@ -85,13 +85,13 @@ struct green {
     green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
 
     _Atomic(unsigned char) life; /* enum green__life; written by green__change_life() alone */
+    unsigned char kept;       /* GREEN__KEPT_... below, by layer.h; 0: no layer has a say in it */
     unsigned char is_main;
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
     unsigned char left;       /* by forced unwinding; dead as soon as somebody asks */
     unsigned char cleaning;   /* its ending holds something, see unwind.c */
-    unsigned char kept;       /* GREEN__KEPT_... below, by layer.h; 0: no layer has a say in it */
     int error;                /* at its end: errno if result is GREEN_FAILED */
     unsigned valgrind;        /* the number of a lent stack there */
     uintptr_t exceptions[2];  /* __cxa_eh_globals while it waits; not 0 only if enter is closed */
@@ -134,6 +134,11 @@ struct green {
 #define GREEN__KEPT_WAITING 1u /* it waits in the layer, which alone may enter it */
 #define GREEN__KEPT_OWNED 2u   /* its handle is the layer's; while NEW, so is its start */
 #define GREEN__KEPT_HUB 4u     /* the layer's own: nobody else does anything with it but look */
+
+/* A block's eight bytes from life on: of a NEW green with which nothing is special, zero. */
+_Static_assert(GREEN__NEW == 0, "");
+_Static_assert(offsetof(struct green, kept) == offsetof(struct green, life) + 1, "");
+_Static_assert(offsetof(struct green, cleaning) == offsetof(struct green, life) + 7, "");
 
 /* What ending a green takes, above its first frame. */
 #define GREEN__ENDING_SIZE 128

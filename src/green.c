@@ -284,8 +284,7 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     store(g->enter, GREEN__TAG_CLOSED);
     g->parent = parent;
     g->stand_in = NULL;
-    store(g->life, GREEN__NEW);
-    g->is_main = g->detached = g->released = g->tried = g->left = g->cleaning = g->kept = 0;
+    memset((void *)&g->life, 0, 8); /* see core.h */
     g->exceptions[0] = g->exceptions[1] = 0;
     store(g->owner, load(self->id));
     store(g->thread, self);
@@ -370,9 +369,13 @@ green_t *green_new(green_fn *run, green_t *parent)
     static const green_options_t defaults;
     struct green__thread *self = green__self;
     green_t *g = self->spare;
-    green_t *under = UNLIKELY(parent != NULL) ? parent : load(self->current);
+    green_t *under = load(self->current);
+    if (UNLIKELY(parent != NULL)) {
+        if (parent->kept & GREEN__KEPT_HUB)
+            g = NULL;
+        under = parent;
+    }
     if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
-               (parent == NULL || !(under->kept & GREEN__KEPT_HUB)) &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
         take_spare(self);
         init(g, self, run, under);

@@ -324,12 +324,20 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t 
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
 
+/* NEW, and no layer has a say in it. */
+static inline bool is_plainly_new(const green_t *g)
+{
+    uint16_t life_and_kept;
+    memcpy(&life_and_kept, (const void *)&g->life, sizeof life_and_kept);
+    return life_and_kept == 0;
+}
+
 /* The first into a green of ours, with nobody to be told: both are shown by the tag. */
 void *green__switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
-    if (LIKELY(g != NULL && value != GREEN_FAILED && load(g->life) == GREEN__NEW &&
-               load(g->owner) == load(self->tag) && g->kept == 0)) {
+    if (LIKELY(g != NULL && value != GREEN_FAILED && is_plainly_new(g) &&
+               load(g->owner) == load(self->tag))) {
         green_t *me = load(self->current);
         start(g);
         store(self->current, g);
