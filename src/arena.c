@@ -4,9 +4,10 @@
  *
  * An arena is a private anonymous mapping.  It is mapped without reserving
  * memory, so only what is touched costs any, and marked as stacks, which keeps
- * huge pages away from it.  Each new one of a kind is as large as all before it
- * together, so that a million stacks are a few dozen mappings; where the system
- * refuses it, half as large, down to a single stack.
+ * huge pages away from it.  Each new one of a kind is as large as all of that kind
+ * together, so that a million stacks are a few dozen mappings.  It is smaller where
+ * the process would otherwise have more at home than it uses, and half as large, down
+ * to a single stack, where the system refuses it.
  *
  * One lock guards it all.  Threads come here for several slots at a time.
  */
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,7 +38,13 @@
 #define ARENA_FIRST ((size_t)4 << 20)
 #define ARENA_MOST ((size_t)8 << 30)
 
-/* An arena up to this size may be kept when all its slots are home: one of a kind. */
+/*
+ * What is at home may exceed what is used if a kind has many stacks: a new arena is at
+ * least this part of its kind, so that their number stays small.
+ */
+#define ARENA_LEAST_PART 8
+
+/* Arenas may be kept when all their slots are home: the largest of a kind, in all this much. */
 #define IDLE_MOST ((size_t)64 << 20)
 
 /* Resident memory that slots at home may keep together. */
@@ -46,19 +54,25 @@
 #define COUNT_MOST ((size_t)16 << 20)
 _Static_assert(COUNT_MOST / 4096 <= UINT16_MAX, "as many pages as a slot can tell");
 
-/* Kinds of slots whose size has the same hash. */
-struct kinds {
-    struct green__arena *open; /* those with slots at home */
+/* Slots of one size, with a guard or without.  It exists while it has an arena. */
+struct green__kind {
+    size_t size, guard;
+    struct green__kind *next;  /* whose hash is the same */
+    struct green__arena *open; /* its arenas with slots at home */
     struct green__arena *idle; /* of these, one all of whose slots are; or NULL */
     size_t bytes;              /* mapped in all */
 };
 
+#define HASHES 64
+
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kinds kinds_at[64];
+static struct green__kind *kinds_at[HASHES];
 static struct green__slot *left;  /* running stacks of threads that have ended */
 static size_t home_pages;         /* resident in slots at home */
 static size_t home_slots;         /* that have any */
 static size_t mapped_bytes;
+static size_t away_bytes;         /* of these: slots that are not at home, */
+static size_t idle_bytes;         /* and the idle arenas */
 
 void green__arena_lock(void)
 {
@@ -143,19 +157,42 @@ bool green__slot_is_running(const struct green__slot *slot)
 
 /* ---- Arenas ------------------------------------------------------------------ */
 
-static struct kinds *find_kinds(size_t size, size_t guard)
+/* Where the kind is linked in, or is to be. */
+static struct green__kind **place_of_kind(size_t size, size_t guard)
 {
-    return &kinds_at[(size / 4096 + (guard != 0)) % (sizeof kinds_at / sizeof kinds_at[0])];
+    uint64_t word = (uint64_t)size / 4096 * 2 + (guard != 0);
+    struct green__kind **at = &kinds_at[word * 0x9e3779b97f4a7c15 >> 32 & (HASHES - 1)];
+    while (*at != NULL && ((*at)->size != size || (*at)->guard != guard))
+        at = &(*at)->next;
+    return at;
+}
+
+static struct green__kind *need_kind(size_t size, size_t guard)
+{
+    struct green__kind **at = place_of_kind(size, guard);
+    if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL) {
+        (*at)->size = size;
+        (*at)->guard = guard;
+    }
+    return *at;
+}
+
+static void drop_kind_if_empty(struct green__kind *kind)
+{
+    if (kind->bytes == 0) {
+        *place_of_kind(kind->size, kind->guard) = kind->next;
+        free(kind);
+    }
 }
 
 static void open_arena(struct green__arena *arena)
 {
-    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    struct green__kind *kind = arena->kind;
     arena->prev = NULL;
-    arena->next = kinds->open;
-    if (kinds->open != NULL)
-        kinds->open->prev = arena;
-    kinds->open = arena;
+    arena->next = kind->open;
+    if (kind->open != NULL)
+        kind->open->prev = arena;
+    kind->open = arena;
 }
 
 static void close_arena(struct green__arena *arena)
@@ -165,13 +202,29 @@ static void close_arena(struct green__arena *arena)
     if (arena->prev != NULL)
         arena->prev->next = arena->next;
     else
-        find_kinds(arena->size, arena->guard)->open = arena->next;
+        arena->kind->open = arena->next;
 }
 
 static size_t arena_bytes(const struct green__arena *arena)
 {
     size_t known = sizeof *arena + arena->slots * (sizeof arena->slot_at[0] + sizeof(unsigned));
     return arena->slots * arena->slot + green__round_up(known, green__page_size());
+}
+
+/* All its slots are home, and it is kept for the next of its kind. */
+static void keep_idle(struct green__arena *arena)
+{
+    arena->kind->idle = arena;
+    idle_bytes += arena_bytes(arena);
+}
+
+/* It is used again, or unmapped. */
+static void end_idle(struct green__arena *arena)
+{
+    if (arena != NULL && arena->kind->idle == arena) {
+        arena->kind->idle = NULL;
+        idle_bytes -= arena_bytes(arena);
+    }
 }
 
 /*
@@ -212,9 +265,10 @@ static void *place(size_t bytes)
     return high -= bytes;
 }
 
-static struct green__arena *map_slots(size_t size, size_t guard, size_t slot, uint32_t slots)
+static struct green__arena *map_slots(struct green__kind *kind, size_t slot, uint32_t slots)
 {
-    struct green__arena wanted = {.size = size, .guard = guard, .slot = slot, .slots = slots};
+    struct green__arena wanted = {.kind = kind, .size = kind->size, .guard = kind->guard,
+                                  .slot = slot, .slots = slots};
     size_t bytes = arena_bytes(&wanted);
     wanted.memory = mmap(place(bytes), bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
@@ -225,7 +279,7 @@ static struct green__arena *map_slots(size_t size, size_t guard, size_t slot, ui
     struct green__arena *arena = (struct green__arena *)(wanted.memory + slots * slot);
     green__memory_clean(arena, bytes - slots * slot);
     *arena = wanted;
-    find_kinds(size, guard)->bytes += bytes;
+    kind->bytes += bytes;
     mapped_bytes += bytes;
     open_arena(arena);
     return arena;
@@ -234,7 +288,7 @@ static struct green__arena *map_slots(size_t size, size_t guard, size_t slot, ui
 /* Unmaps an arena all of whose slots are home; false if the system cannot even do that. */
 static bool unmap_arena(struct green__arena *arena)
 {
-    struct kinds *kinds = find_kinds(arena->size, arena->guard);
+    struct green__kind *kind = arena->kind;
     size_t bytes = arena_bytes(arena), pages = 0, resident = 0;
     for (struct green__slot *slot = arena->free; slot != NULL; slot = slot->next) {
         if (slot->low != NULL)
@@ -242,17 +296,20 @@ static bool unmap_arena(struct green__arena *arena)
         pages += slot->pages;
         resident += slot->pages != 0;
     }
+    bool idle = kind->idle == arena;
+    end_idle(arena);
     close_arena(arena);
     if (munmap(arena->memory, bytes) != 0) {
         open_arena(arena);
+        if (idle)
+            keep_idle(arena);
         return false;
     }
-    if (kinds->idle == arena)
-        kinds->idle = NULL;
-    kinds->bytes -= bytes;
+    kind->bytes -= bytes;
     mapped_bytes -= bytes;
     home_pages -= pages;
     home_slots -= resident;
+    drop_kind_if_empty(kind);
     return true;
 }
 
@@ -260,29 +317,50 @@ static bool unmap_arena(struct green__arena *arena)
 static bool unmap_idle(void)
 {
     bool any = false;
-    for (size_t i = 0; i < sizeof kinds_at / sizeof kinds_at[0]; i++)
-        if (kinds_at[i].idle != NULL && unmap_arena(kinds_at[i].idle))
-            any = true;
+    for (size_t i = 0; i < HASHES; i++) {
+        struct green__kind *next;
+        for (struct green__kind *kind = kinds_at[i]; kind != NULL; kind = next) {
+            next = kind->next;
+            if (kind->idle != NULL && unmap_arena(kind->idle))
+                any = true;
+        }
+    }
     return any;
+}
+
+/*
+ * How much to map for a kind none of whose slots are at home.  What is at home, of all
+ * kinds, shall not be more than what is used, or than the first arena.
+ */
+static size_t growth(const struct green__kind *kind)
+{
+    size_t home = mapped_bytes - away_bytes - idle_bytes;
+    size_t most = away_bytes > ARENA_FIRST ? away_bytes : ARENA_FIRST;
+    size_t bytes = kind->bytes > ARENA_FIRST ? kind->bytes : ARENA_FIRST;
+    size_t room = home < most ? most - home : 0;
+    if (bytes > room)
+        bytes = room > kind->bytes / ARENA_LEAST_PART ? room : kind->bytes / ARENA_LEAST_PART;
+    return bytes < ARENA_MOST ? bytes : ARENA_MOST;
 }
 
 static struct green__arena *map_arena(size_t size, size_t guard)
 {
-    size_t bytes = find_kinds(size, guard)->bytes;
+    struct green__kind *kind = need_kind(size, guard);
+    if (kind == NULL)
+        return NULL;
     size_t slot = guard + size + green__round_up(GREEN__SPREAD, green__page_size());
-    if (bytes < ARENA_FIRST)
-        bytes = ARENA_FIRST;
-    if (bytes > ARENA_MOST)
-        bytes = ARENA_MOST;
+    size_t bytes = growth(kind);
     size_t slots = bytes > slot && !GREEN__STRESS && !mappings_are_locked() ? bytes / slot : 1;
     for (;;) {
-        struct green__arena *arena = map_slots(size, guard, slot, (uint32_t)slots);
+        struct green__arena *arena = map_slots(kind, slot, (uint32_t)slots);
         if (arena != NULL)
             return arena;
-        if (slots > 1)
+        if (slots > 1) {
             slots /= 2;
-        else if (!unmap_idle())
+        } else if (!unmap_idle()) {
+            drop_kind_if_empty(kind);
             return NULL;
+        }
     }
 }
 
@@ -314,26 +392,36 @@ void green__stack_unmap(void *memory, size_t size)
 static void come_home(struct green__slot *slot)
 {
     struct green__arena *arena = green__slot_arena(slot);
-    struct kinds *kinds = find_kinds(arena->size, arena->guard);
     if (home_pages + slot->pages > HOME_BYTES / green__page_size())
         green__slot_clear(slot, NULL);
     home_pages += slot->pages;
     home_slots += slot->pages != 0;
+    away_bytes -= arena->slot;
     slot->next = arena->free;
     arena->free = slot;
     if (arena->home++ == 0)
         open_arena(arena);
     if (arena->home < arena->slots)
         return;
-    bool keep = kinds->idle == NULL && arena_bytes(arena) <= IDLE_MOST && !GREEN__STRESS;
-    if (keep || !unmap_arena(arena))
-        kinds->idle = arena;
+    size_t bytes = arena_bytes(arena);
+    struct green__arena *idle = arena->kind->idle;
+    if (bytes > IDLE_MOST || (idle != NULL && arena_bytes(idle) >= bytes) || GREEN__STRESS) {
+        unmap_arena(arena); /* if the system cannot even do that, it stays at home */
+        return;
+    }
+    if (idle != NULL)
+        unmap_arena(idle);
+    if (idle_bytes + bytes > IDLE_MOST)
+        unmap_idle(); /* none of these was used later */
+    end_idle(arena->kind->idle);
+    keep_idle(arena);
 }
 
 static struct green__slot *leave_home(struct green__arena *arena)
 {
-    struct kinds *kinds = find_kinds(arena->size, arena->guard);
     struct green__slot *slot = arena->free;
+    end_idle(arena);
+    away_bytes += arena->slot;
     if (slot != NULL) {
         arena->free = slot->next;
         home_pages -= slot->pages;
@@ -342,8 +430,6 @@ static struct green__slot *leave_home(struct green__arena *arena)
         slot = &arena->slot_at[arena->cut];
         slot->index = arena->cut++;
     }
-    if (kinds->idle == arena)
-        kinds->idle = NULL;
     if (--arena->home == 0)
         close_arena(arena);
     return slot;
@@ -387,9 +473,8 @@ struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, 
     struct green__slot *taken = NULL;
     green__arena_lock();
     fetch_left();
-    struct green__arena *arena = find_kinds(size, guard)->open;
-    while (arena != NULL && (arena->size != size || arena->guard != guard))
-        arena = arena->next;
+    struct green__kind *kind = *place_of_kind(size, guard);
+    struct green__arena *arena = kind != NULL ? kind->open : NULL;
     if (arena == NULL)
         arena = map_arena(size, guard);
     for (*count = 0; arena != NULL && arena->home != 0 && *count < most; ++*count) {
@@ -405,10 +490,9 @@ struct green__slot *green__arena_take_ready(size_t size, size_t guard)
 {
     struct green__slot *slot = NULL;
     green__arena_lock();
-    for (struct green__arena *arena = find_kinds(size, guard)->open; arena != NULL && slot == NULL;
-         arena = arena->next) {
-        if (arena->size != size || arena->guard != guard)
-            continue;
+    struct green__kind *kind = *place_of_kind(size, guard);
+    struct green__arena *arena = kind != NULL ? kind->open : NULL;
+    for (; arena != NULL && slot == NULL; arena = arena->next) {
         struct green__slot **from = &arena->free;
         while (*from != NULL && (*from)->low == NULL)
             from = &(*from)->next;
@@ -466,18 +550,29 @@ static bool is_bare(const struct green__arena *arena)
     return slot == NULL;
 }
 
+static size_t trim_kind(struct green__kind *kind, size_t keep)
+{
+    size_t given = 0;
+    struct green__arena *next;
+    for (struct green__arena *arena = kind->open; arena != NULL; arena = next) {
+        next = arena->next; /* of the last one kind may be gone */
+        given += clear_arena(arena, keep);
+        if (is_bare(arena))
+            unmap_arena(arena);
+    }
+    return given;
+}
+
 size_t green__arena_trim(size_t keep)
 {
     size_t given = 0;
     green__arena_lock();
     fetch_left();
-    for (size_t i = 0; i < sizeof kinds_at / sizeof kinds_at[0]; i++) {
-        struct green__arena *next;
-        for (struct green__arena *arena = kinds_at[i].open; arena != NULL; arena = next) {
-            next = arena->next;
-            given += clear_arena(arena, keep / green__page_size());
-            if (is_bare(arena))
-                unmap_arena(arena);
+    for (size_t i = 0; i < HASHES; i++) {
+        struct green__kind *next;
+        for (struct green__kind *kind = kinds_at[i]; kind != NULL; kind = next) {
+            next = kind->next;
+            given += trim_kind(kind, keep / green__page_size());
         }
     }
     green__arena_unlock();

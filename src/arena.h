@@ -31,6 +31,7 @@
 /* struct green__slot is in stack.h. */
 struct green__arena {
     char *memory;              /* slot 0 */
+    struct green__kind *kind;  /* arena.c: what is known of all of its size and guard */
     size_t size, guard, slot;  /* bytes: of a stack at least, of a guard, of both with the spread */
     uint32_t slots;            /* how many */
     uint32_t cut;              /* how many of them have ever left home: those below this index */

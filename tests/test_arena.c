@@ -238,6 +238,69 @@ CLEAN_TEST(any_number_of_sizes_works)
     assert_int_equal(stats().stacks_live, 0);
 }
 
+/* What a stack takes in its arena: also a guard and a page for the spread of tops. */
+static size_t slot_of(const green_t *g)
+{
+    return size_of(g) + 64 * KIB + PAGE;
+}
+
+/* Greens of sizes that are step apart, rounds of them: see that little is mapped for nobody. */
+static void see_that_little_is_mapped(size_t step, int sizes, int rounds)
+{
+    size_t used = 0;
+    int n = 0;
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 1; i <= sizes; i++) {
+            must((greens[n] = with(echo, 16 * KIB + (size_t)i * step, 0)) != NULL);
+            used += slot_of(greens[n++]);
+            assert_in_range(stats().bytes_mapped, used, 4 * used + 4 * MIB);
+        }
+    }
+    end(n);
+    green_trim(0);
+}
+
+CLEAN_TEST(what_is_mapped_is_bounded_by_what_is_used_whatever_the_sizes)
+{
+    if (UNDER_TSAN)
+        skip_because("there is no address space for it here");
+    see_that_little_is_mapped(MIB, 8, 16);
+    see_that_little_is_mapped(256 * KIB, 8, 8); /* alike in many low bits */
+    see_that_little_is_mapped(64 * KIB, 16, 8);
+    see_that_little_is_mapped(PAGE, 300, 1); /* many kinds of one stack each */
+    see_that_little_is_mapped(PAGE, 100, 5);
+}
+
+/* One size after the other, each used and freed before the next. */
+static void make_one_of_each(size_t step, int sizes)
+{
+    for (int i = 1; i <= sizes; i++) {
+        make(1, echo, (size_t)i * step, 0);
+        end(1);
+    }
+}
+
+CLEAN_TEST(idle_arenas_of_all_sizes_together_are_bounded)
+{
+    if (UNDER_TSAN)
+        skip_because("there is no address space for it here");
+    make_one_of_each(MIB, 60);
+    make(1, echo, 60 * MIB, 0);
+    /* What a thread keeps: eight sizes. */
+    assert_true(stats().bytes_mapped <= 64 * MIB + 9 * slot_of(greens[0]));
+    end(1);
+}
+
+CLEAN_TEST(a_size_that_was_used_some_sizes_ago_maps_nothing)
+{
+    skip_if_stressed();
+    make_one_of_each(256 * KIB, 10);
+    memset(&asked, 0, sizeof asked);
+    make_one_of_each(256 * KIB, 10);
+    assert_int_equal(asked.maps, 0);
+    assert_int_equal(asked.unmaps, 0);
+}
+
 CLEAN_TEST(huge_ones_have_few_in_an_arena_and_leave_nothing)
 {
     const size_t size = (size_t)GIB;

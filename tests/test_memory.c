@@ -302,8 +302,9 @@ TEST(green_new_without_memory_changes_nothing)
                 blocks = atomic_load(&live_blocks);
                 bytes = atomic_load(&live_bytes);
             }
-            assert_int_equal(atomic_load(&live_blocks), blocks);
-            assert_int_equal(atomic_load(&live_bytes), bytes);
+            /* To get it, it may have given back what was kept for the next. */
+            assert_true(atomic_load(&live_blocks) <= blocks);
+            assert_true(atomic_load(&live_bytes) <= bytes);
             assert_ptr_equal(green_current(), green_main());
             assert_int_equal(green_state(parent), GREEN_NEW);
         }
