@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 
-from build import ROOT, TESTS, call, compiles, run
+from build import ROOT, SUPPORT, TESTS, call, compiles, run, test_source
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -231,7 +231,7 @@ class Bench:
         cc, self.tools, self.pads, self.runner, self.seconds = CPUS[cpu]
         self.cc = os.environ.get('CC', cc).split() if cpu == os.uname().machine else [cc]
         self.options = ['-std=gnu11', '-O2', *self.pads, '-pthread',
-                        f'-I{ROOT}/include', f'-I{ROOT}/src']
+                        f'-I{ROOT}/include', f'-I{ROOT}/src', f'-I{SUPPORT}']
         self.environment = {'GREEN_TEST_SLOW': '1'}
 
         # The library whole, but for what is mutated; and the tests.
@@ -241,15 +241,13 @@ class Bench:
                 self.library.append(self.compiled(f'{ROOT}/src/{file}', '-fvisibility=hidden'))
         self.switch = self.compiled(ROOT + '/src/arch/switch.S')
         self.tests = {}
-        for file in sorted(os.listdir(TESTS)):
-            if re.match(r'(arch_\w+|test_fast_path)\.c$', file):
-                objects = [self.compiled(f'{TESTS}/{file}')]
-                if os.path.exists(f'{TESTS}/{file[:-2]}.S'):
-                    objects.append(self.compiled(f'{TESTS}/{file[:-2]}.S'))
-                self.tests[file[:-2]] = objects
+        registers = self.compiled(f'{SUPPORT}/registers.S')
+        names = sorted(file[:-2] for file in os.listdir(f'{TESTS}/arch') if file.endswith('.c'))
+        for name in [*names, 'test_fast_path']:
+            self.tests[name] = [self.compiled(test_source(name)), registers]
         self.more = ['-lcmocka', '-lm']
         if cpu == 'aarch64':  # landing pads count there
-            self.more += [self.compiled(TESTS + '/enforce_bti.c'), '-Wl,--wrap=main', '-Wl,-z,now']
+            self.more += [self.compiled(SUPPORT + '/enforce_bti.c'), '-Wl,--wrap=main', '-Wl,-z,now']
         call(['ar', 'rc', f'{dir}/libgreen.a', *self.library])
 
     def compiled(self, source, *options):
@@ -296,7 +294,7 @@ class Bench:
         for level in ('-O2', '-O0'):
             output = f'{include}/test_fast.o'
             if not compiles([*self.cc, '-I' + include, *self.options, level,
-                             '-c', f'{TESTS}/test_fast.c', '-o', output]):
+                             '-c', test_source('test_fast'), '-o', output]):
                 return 'the compiler'
             if not self.runs([output, self.switch], f'{include}/test_fast'):
                 return 'test_fast' + level

@@ -4,6 +4,7 @@ Builds the library in pieces, so that what is changed in one place is compiled
 in that place only.  For the programs of this directory.
 """
 import contextlib
+import glob
 import os
 import shlex
 import shutil
@@ -13,6 +14,16 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TESTS = os.path.join(ROOT, 'tests')
+SUPPORT = os.path.join(TESTS, 'support')
+
+
+def test_source(name):
+    """The file of a test, wherever it is below tests/."""
+    found = [path for end in ('.c', '.cpp')
+             for path in glob.glob(f'{TESTS}/**/{name}{end}', recursive=True)]
+    if len(found) != 1:
+        sys.exit(f'{len(found)} sources of {name}: {found}')
+    return found[0]
 
 
 def run(command, environment=None, seconds=20):
@@ -50,7 +61,7 @@ class Library:
     def __init__(self):
         self.cc = shlex.split(os.environ.get('CC', 'cc'))
         self.options = ['-std=gnu11', '-O1', '-fPIC', '-pthread',
-                        '-I' + os.path.join(ROOT, 'include')]
+                        '-I' + os.path.join(ROOT, 'include'), '-I' + SUPPORT]
         self.nodelete = '-Wl,-z,nodelete'
         self.programs = {}
 
@@ -63,6 +74,8 @@ class Library:
         self.files = sorted(f for f in os.listdir(self.src) if f.endswith('.c')) + ['arch/switch.S']
         for file in self.files:
             self.compile(file)
+        self.registers = os.path.join(self.dir, 'registers.o')
+        call([*self.cc, '-c', os.path.join(SUPPORT, 'registers.S'), '-o', self.registers])
         return self
 
     def __exit__(self, *_):
@@ -84,8 +97,9 @@ class Library:
         call([*self.cc, '-shared', *self.nodelete.split(), *objects, '-pthread',
               '-o', output or self.shared])
 
-    def program(self, name, source, others=()):
-        """Compiles a test, its assembly, and others beside it.  They are linked by link()."""
+    def program(self, name, others=()):
+        """Compiles a test, and others for it.  They are linked by link()."""
+        source = test_source(name)
         objects = [os.path.join(self.dir, name + '.o')]
         if source.endswith('.cpp'):
             call(['c++', *self.options[1:], '-std=c++11', '-c', source, '-o', objects[0]])
@@ -96,12 +110,7 @@ class Library:
         call([*self.cc, *self.options, *unwound, '-c', source, '-o', objects[0]])
         for other in others:
             objects.append(os.path.join(self.dir, other + '.o'))
-            call([*self.cc, *self.options, '-c', os.path.join(TESTS, other + '.c'),
-                  '-o', objects[-1]])
-        assembly = source[:-2] + '.S'
-        if os.path.exists(assembly):
-            objects.append(os.path.join(self.dir, name + '_S.o'))
-            call([*self.cc, '-c', assembly, '-o', objects[-1]])
+            call([*self.cc, *self.options, '-c', test_source(other), '-o', objects[-1]])
         self.programs[name] = objects
 
     def link(self, *names):
@@ -109,7 +118,7 @@ class Library:
         objects = [self.object(file) for file in self.files]
         for name in names or self.programs:
             own = [] if name == 'load_library' else objects
-            call([*self.cc, *self.programs[name], *own, '-pthread', '-lcmocka', '-lm', '-ldl',
+            call([*self.cc, *self.programs[name], self.registers, *own, '-pthread', '-lcmocka', '-lm', '-ldl',
                   '-o', os.path.join(self.dir, name)])
         self.link_shared()
 

@@ -131,8 +131,7 @@ class Bench:
         names += CPLUSPLUS
         self.names = FIRST + [n for n in names if n not in FIRST and n not in NOT]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            sources = [f'{TESTS}/{n}.c' + ('pp' if n in CPLUSPLUS else '') for n in self.names]
-            list(pool.map(library.program, self.names, sources))
+            list(pool.map(library.program, self.names))
             library.link_shared()
             list(pool.map(self.link, self.names))
         # What was not initialized is not zero by chance.
@@ -149,7 +148,7 @@ class Bench:
 
     def link(self, name):
         lib = self.library
-        call([*lib.cc, *lib.programs[name], '-L' + lib.dir, '-lgreen', '-pthread', '-lcmocka',
+        call([*lib.cc, *lib.programs[name], lib.registers, '-L' + lib.dir, '-lgreen', '-pthread', '-lcmocka',
               '-lm', '-ldl',
               '-o', os.path.join(lib.dir, name)])
 

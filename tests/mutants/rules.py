@@ -14,7 +14,7 @@ of text in a file of src/; one that is not there any more is an error.
 import os
 import sys
 
-from build import Library, TESTS, run
+from build import Library, run
 
 # By the random programs: what is broken, in which file, what stands there, what it becomes.
 RULES = [
@@ -124,7 +124,7 @@ def check(program, arguments, others, options, broken):
     library = Library()
     library.cc += options
     with library:
-        library.program(program, os.path.join(TESTS, program + '.c'), others)
+        library.program(program, others)
         library.link()
         library.keep_whole()
         command = [os.path.join(library.dir, program), *arguments]

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 
-from build import Library, ROOT, run
+from build import Library, run
 
 
 # What a test is called here: its program, arguments, environment.
@@ -96,8 +96,7 @@ def check_fuzzing():
     watched.cc = [os.environ.get('CLANG', 'clang'), '-fsanitize=fuzzer']
     with watched, plain:
         for library, program in (watched, 'fuzz_programs'), (plain, 'random_programs'):
-            source = os.path.join(ROOT, 'tests', program + '.c')
-            library.program(program, source, ['play', 'model'])
+            library.program(program, ['play', 'model'])
             library.link()
         plain.keep_whole()
         if fuzzes(watched) is not None:
@@ -133,7 +132,7 @@ def main():
     failed = check_fuzzing()
     with Library() as library:
         for program in {test[0] for test in TESTS.values()}:
-            library.program(program, os.path.join(ROOT, 'tests', program + '.c'))
+            library.program(program)
         library.link()
         for test in TESTS:
             if not passes(library, test):

@@ -3,7 +3,7 @@
 #
 # What gdb shows of greens, by src/gdb/green-gdb.py.
 #
-#     check_gdb.sh PROGRAM [DIRECTORY [QEMU...]]
+#     gdb.sh PROGRAM [DIRECTORY [QEMU...]]
 #
 # PROGRAM is gdb_greens.  If DIRECTORY is given and not -, gdb must load the script by
 # itself, from there or from below: beside the shared library, or because a
@@ -16,7 +16,7 @@ LC_ALL=C
 export LC_ALL
 : "${GDB:=gdb}" "${GREEN_GDB_MANY:=0}"
 program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-source=$(cd "$(dirname "$0")/../src/gdb" && pwd)/green-gdb.py || exit
+source=$(cd "$(dirname "$0")/../../src/gdb" && pwd)/green-gdb.py || exit
 directory=${2:--}
 shift
 [ $# = 0 ] || shift

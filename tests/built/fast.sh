@@ -3,7 +3,7 @@
 #
 # What green_fast.h leaves in a program besides code.
 #
-#     check_fast.sh LIBRARY [LAUNCHER...]
+#     fast.sh LIBRARY [LAUNCHER...]
 #
 # CC (with flags) comes from the environment.
 set -u
@@ -13,7 +13,7 @@ export LC_ALL
 
 library=$1
 shift
-include=$(dirname "$0")/../include
+include=$(dirname "$0")/../../include
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0

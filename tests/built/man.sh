@@ -3,16 +3,16 @@
 #
 # The manual pages say what the headers say, and are well formed.
 #
-#     check_man.sh declarations PAGES    PAGES has man3 and man7, as built
-#     check_man.sh examples              whole programs in them compile
-#     check_man.sh lint                  mandoc and groff find nothing; 77 without them
+#     man.sh declarations PAGES    PAGES has man3 and man7, as built
+#     man.sh examples              whole programs in them compile
+#     man.sh lint                  mandoc and groff find nothing; 77 without them
 #
 # CC (with flags) comes from the environment.
 set -u
 LC_ALL=C
 export LC_ALL
 : "${CC:=cc}"
-root=$(cd "$(dirname "$0")/.." && pwd) || exit
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0

@@ -11,7 +11,7 @@ import os
 import sys
 
 here = os.path.dirname(os.path.abspath(__file__))
-root = os.path.dirname(here)
+root = os.path.dirname(os.path.dirname(here))
 
 
 def read_exceptions():

@@ -4,7 +4,7 @@
 # usage: hello.sh BINARY [LAUNCHER...]
 #
 # The README shows examples/hello.c to the letter, and what it prints.
-root=$(cd "$(dirname "$0")/.." && pwd) || exit
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit
 binary=$1
 shift
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What check_gdb.sh looks at: greens that wait in every way there is, and then
+ * What gdb.sh looks at: greens that wait in every way there is, and then
  *
  *     gdb_greens N    N more of them, a thread that has none, and stop()
  *

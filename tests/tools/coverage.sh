@@ -6,15 +6,15 @@
 # (That each instruction of the switch is executed, mutants/assembly.py shows: it
 # drops them one by one.)
 #
-#     tests/coverage.sh [BUILD-DIRECTORY]
+#     tests/tools/coverage.sh [BUILD-DIRECTORY]
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 build=$PWD/${1:-build/coverage}
 rm -rf "$build" # counts add up
 mkdir -p "$build"
 umask 0 # a test that has become nobody counts too
 
-gcc -O1 -c tests/coverage.c -o "$build/coverage.o"
+gcc -O1 -c tests/tools/coverage.c -o "$build/coverage.o"
 cmake -B "$build" -DCMAKE_BUILD_TYPE=Debug -DGREEN_BUILD_EXAMPLES=OFF -DGREEN_TEST_FAST=OFF \
     -DCMAKE_C_FLAGS="--coverage -fprofile-update=atomic" \
     -DCMAKE_EXE_LINKER_FLAGS="--coverage $build/coverage.o" > "$build/log" 2>&1 &&
@@ -26,4 +26,4 @@ ctest --test-dir "$build" -j 2 --no-tests=error --output-on-failure -R '^test_' 
 grep 'tests passed' "$build/log"
 gcovr --root . --filter src/ --json "$build/coverage.json" "$build" 2> "$build/gcovr.log" ||
     { cat "$build/gcovr.log"; exit 1; }
-python3 tests/coverage.py "$build/coverage.json"
+python3 tests/tools/coverage.py "$build/coverage.json"

@@ -3,7 +3,7 @@
 #
 # The frames that gdb shows of nested greens, without any script.
 #
-#     check_frames.sh PROGRAM
+#     frames.sh PROGRAM
 #
 # PROGRAM is nested_greens.  77: skipped, for the reason it gives.
 set -u

@@ -3,7 +3,7 @@
 #
 # What a built library must look like from outside.
 #
-#     check_objects.sh LIBRARY PROGRAM OBJECT...
+#     objects.sh LIBRARY PROGRAM OBJECT...
 #
 # PROGRAM is any that is linked with LIBRARY, the OBJECTs are what LIBRARY is
 # made of.  CC (with flags), NM and READELF come from the environment.  Objects
@@ -19,7 +19,7 @@ export LC_ALL
 library=$1
 program=$2
 shift 2
-root=$(dirname "$0")/..
+root=$(dirname "$0")/../..
 include=$root/include
 header=$include/green.h
 map=$root/cmake/green.map

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Aborts three greens deep, for check_frames.sh to look at with gdb. */
+/* Aborts three greens deep, for frames.sh to look at with gdb. */
 #include <stdlib.h>
 
 #include <green.h>

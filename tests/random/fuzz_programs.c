@@ -3,12 +3,12 @@
  * libFuzzer's way into the player of play.h: any input is a program.
  *
  *     cmake --preset clang && cmake --build --preset clang --target fuzz_programs
- *     build/clang/tests/fuzz_programs -max_total_time=3600 -max_len=1600 -len_control=0
+ *     build/clang/tests/random/fuzz_programs -max_total_time=3600 -max_len=1600 -len_control=0
  *
  * By -len_control=0 programs are long from the beginning: short ones find little.
  *
  * What it finds and leaves in a file, random_programs makes short and prints as
- * C:  build/clang/tests/random_programs crash-...
+ * C:  build/clang/tests/random/random_programs crash-...
  */
 #include <stdio.h>
 #include <stdlib.h>

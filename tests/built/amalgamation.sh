@@ -4,7 +4,7 @@
 # What cmake/amalgamate.awk makes is enough: three files and a program compile
 # without a warning, run, and look from outside as the library does.
 #
-#     check_amalgamation.sh SOURCE... HEADER... -- [LAUNCHER...]
+#     amalgamation.sh SOURCE... HEADER... -- [LAUNCHER...]
 #
 # CC (with flags), READELF and AWK come from the environment.
 set -u
@@ -12,7 +12,7 @@ LC_ALL=C
 export LC_ALL
 : "${CC:=cc}" "${READELF:=readelf}" "${AWK:=awk}"
 
-root=$(cd "$(dirname "$0")/.." && pwd) || exit
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0

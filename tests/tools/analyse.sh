@@ -4,13 +4,13 @@
 # Static analysis of the library: clang-tidy (.clang-tidy), cppcheck and gcc
 # -fanalyzer, all without a warning.
 #
-#     tests/analyse.sh [BUILD-DIRECTORY]
+#     tests/tools/analyse.sh [BUILD-DIRECTORY]
 #
 # First each must find a defect that is planted for it.  What is known to be
 # wrong of a warning stands in the table below, with the reason; a row that is
 # of no use any more is an error too.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 build=${1:-build/analyse}
 failed=0
 

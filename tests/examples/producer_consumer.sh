@@ -3,7 +3,7 @@
 #
 # What examples/producer_consumer promises, checked from outside.
 #
-#     tests/producer_consumer.sh PROGRAM [LAUNCHER...]
+#     tests/examples/producer_consumer.sh PROGRAM [LAUNCHER...]
 #
 # LAUNCHER runs the program if it is for another CPU, say qemu-aarch64 -L DIR;
 # GREEN_TEST_SLOW is set under such and under tools that take their time.

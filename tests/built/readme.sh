@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-#     check_readme.sh LIBRARY [LAUNCHER...]
+#     readme.sh LIBRARY [LAUNCHER...]
 #
 # Every C block of a page (README.md, and that of each folder) is a program, and
 # prints the text block that follows it.  What the pages link to is there, and
@@ -11,7 +11,7 @@ set -u
 library=$1
 shift
 launcher=$*
-root=$(cd "$(dirname "$0")/.." && pwd) || exit
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-#     check_trace.sh DIRECTORY [LAUNCHER...]
+#     trace.sh DIRECTORY [LAUNCHER...]
 #
 # GREEN_TRACE=FILE has each example in DIRECTORY write a file of Chrome trace
 # events, and what stands in it makes sense.  That it is JSON says push_parser,
@@ -12,7 +12,7 @@ export LC_ALL
 examples=$1
 shift
 launcher=$*
-root=$(cd "$(dirname "$0")/.." && pwd) || exit
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -167,7 +167,7 @@ if [ -n "$launcher" ]; then
 elif command -v python3 >"$dir/found"; then
     mkdir -p "$dir/tree/build" && ln -s "$examples" "$dir/tree/build" &&
         ln -s "$root/examples" "$dir/tree"
-    awk '/^<!-- tests\/check_trace.sh / { found = 1 } found && /^```$/ { exit }
+    awk '/^<!-- tests\/built\/trace.sh / { found = 1 } found && /^```$/ { exit }
         inside { print } found && /^```sh$/ { inside = 1 }' "$root/examples/README.md" >"$dir/commands"
     (cd "$dir/tree" && sh -e "$dir/commands" </dev/null >"$dir/out") ||
         failed "the commands of examples/README.md"

@@ -4,7 +4,7 @@
 # Repeats every test until the process stands still: the library's counters,
 # mappings, what is allocated and what is resident (see testing.h).
 #
-#     tests/leaks.sh BUILD-DIRECTORY [TIMES]
+#     tests/tools/leaks.sh BUILD-DIRECTORY [TIMES]
 #
 # TIMES: after so many repetitions a test that still grows has a leak (20).
 set -u

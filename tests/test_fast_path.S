@@ -1,3 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* The same patterns. */
-#include "test_registers.S"
