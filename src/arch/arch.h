@@ -94,9 +94,19 @@
  * as switch.c has it for the other ports, and a jump to green__switch_slowly() in
  * all other cases.  It is the one thing of a port that knows greens.
  *
- * Leave by an indirect jump, not by a return: return predictors keep a stack
- * of their own, which a switch of stacks puts out of step, so a return would be
- * mispredicted every time.
+ * How a switch leaves.  Return predictors keep a stack of their own: the return
+ * addresses of the calls that the CPU has seen.  On top of it is that of the one
+ * who has just called the switch.
+ *
+ *   - If the one who goes on waits at the same return address, leave by a
+ *     return.  It goes where it is predicted to go, and it takes away the entry that
+ *     the call has made, so the returns that follow find their own.
+ *   - Else leave by an indirect jump.  A return would be mispredicted every time.
+ *     The jump leaves one entry too many, so the returns that follow are
+ *     mispredicted, but a loop of two that wait at two places has none.
+ *
+ * Whoever is resumed by something else than such a switch leaves by the jump: it
+ * does not know what is on top.
  *
  * How to add a port
  * -----------------

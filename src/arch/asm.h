@@ -216,8 +216,8 @@
 #endif
 .endm
 
-/* Checks x30 against sp and returns to it.  With BTI only ret may land there. */
-.macro green_return
+/* Checks x30 against sp. */
+.macro green_check
 #if GREEN__PAC && (__ARM_FEATURE_PAC_DEFAULT & 2)
         hint    #31             /* autibsp */
         .cfi_negate_ra_state
@@ -225,11 +225,33 @@
         hint    #29             /* autiasp */
         .cfi_negate_ra_state
 #endif
-#if GREEN__BTI
-        ret
-#else
-        br      x30
+.endm
+
+/*
+ * arch.h, "How a switch leaves".  Before green_sign: keeps the return address, as
+ * the return predictor has it.  Where another has resumed: nobody knows what it has.
+ * At the end: returns to a checked x30 if that is the same, else jumps there.  With
+ * BTI only a return may land there.
+ */
+.macro green_note_return register
+#if !GREEN__BTI
+        mov     \register, x30
 #endif
+.endm
+.macro green_forget_return register
+#if !GREEN__BTI
+        mov     \register, xzr
+#endif
+.endm
+.macro green_return_or_jump register
+#if !GREEN__BTI
+        cmp     x30, \register
+        b.eq    1f
+        br      x30
+        brk     #1
+1:
+#endif
+        ret
 .endm
 
 #if GREEN__BTI || GREEN__PAC

@@ -102,6 +102,15 @@ static void *leave(void *from, void *value)
     return green__arch_switch(&me->sp, to->sp, value);
 }
 
+/* The same at another return address. */
+static void *leave_from_elsewhere(void *from, void *value)
+{
+    struct side *me = from, *to = &sides[me == sides];
+    value = green__arch_switch(&me->sp, to->sp, value);
+    __asm__ volatile("" : "+r"(value)); /* the switch returns to here */
+    return value;
+}
+
 /* As a program does with green_fast.h, which does not keep the modes. */
 static void *leave_inlined(void *from, void *value)
 {
@@ -154,8 +163,8 @@ static void *leave_with_pattern(struct side *me, void *value)
     result = registers_call(AS_CALL(leaves[me - sides]), me, value, me->in, me->out);
     end_stops();
     calls++;
-    for (uint32_t w = 0; w < (leaves[me - sides] == leave ? registers_count : registers_control);
-         w++)
+    uint32_t kept = leaves[me - sides] == leave_inlined ? registers_control : registers_count;
+    for (uint32_t w = 0; w < kept; w++)
         if (((me->in[w] ^ me->out[w]) & registers_mask[w] & settable[w]) != 0)
             changed++;
     return result;
@@ -605,7 +614,7 @@ static void check_here(uintptr_t pc, const ucontext_t *context)
     stopped_at = pc;
     _Unwind_Backtrace(look_at_frame, &walk);
     if ((pc == (uintptr_t)green__arch_entry || pc == (uintptr_t)green__arch_resumed) &&
-        leaves[1] == leave)
+        leaves[1] != leave_inlined)
         strangers += !has_its_frame_pointer(context);
     if (end_of_start == 0 && is_start)
         end_of_start = walk.end;
@@ -619,6 +628,9 @@ static void check_here(uintptr_t pc, const ucontext_t *context)
                  walk.found, walk.wrong);
 }
 
+/* How those leave who are stopped at each instruction; see "How a switch leaves" in arch.h. */
+static unsigned returns, jumps;
+
 static int in_range(uintptr_t pc)
 {
     return pc - range_low < range_high - range_low;
@@ -626,7 +638,7 @@ static int in_range(uintptr_t pc)
 
 #if defined __x86_64__
 
-static unsigned stmxcsrs, ldmxcsrs, fldcws, fnclexes;
+static unsigned stmxcsrs, ldmxcsrs, fldcws, fnclexes, mxcsr_tests;
 
 static void step(int number, siginfo_t *info, void *context)
 {
@@ -644,6 +656,9 @@ static void step(int number, siginfo_t *info, void *context)
         ldmxcsrs += code[0] == 0x0f && code[1] == 0xae && (code[2] >> 3 & 7) == 2;
         fldcws += code[0] == 0xd9 && (code[1] >> 3 & 7) == 5;
         fnclexes += code[0] == 0xdb && code[1] == 0xe2;
+        mxcsr_tests += code[0] == 0xf7 && code[1] == 0xc2; /* testl $..., %edx */
+        returns += code[0] == 0xc3;
+        jumps += memcmp(code + (code[0] == 0x3e), "\xff\x64\x24\xf8", 4) == 0; /* -8(%rsp) */
         check_here(pc, interrupted);
     }
 }
@@ -703,6 +718,8 @@ static void step(int number, siginfo_t *info, void *context)
         must_failed(__FILE__, __LINE__, "a trap that was never set");
     take_breakpoint_away();
     modes_written += (original & ~0x1fu) == 0xd51b4400; /* msr fpcr */
+    returns += original == 0xd65f03c0;                  /* ret */
+    jumps += original == 0xd61f03c0;                    /* br x30 */
     /* There is no red zone: whatever runs here may write below the stack pointer. */
     uintptr_t sp = (uintptr_t)((ucontext_t *)context)->uc_mcontext.sp;
     memset((char *)sp - 1024, 0xee, 1024);
@@ -774,6 +791,88 @@ TEST(so_they_do_if_the_other_waits_inlined)
     finds_all_in_order(there_and_back,
                        (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
     leaves[1] = leave;
+}
+
+TEST(so_they_do_if_the_other_waits_at_another_place)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    leaves[1] = leave_from_elsewhere;
+    sides[1].sp = new_stack(bounce);
+    leave_with_pattern(&sides[0], V(0));
+    finds_all_in_order(there_and_back,
+                       (uintptr_t)green__arch_switch, (uintptr_t)green__arch_jump, 30);
+    leaves[1] = leave;
+}
+
+/* With BTI only a return may land behind a call. */
+#ifdef __ARM_FEATURE_BTI_DEFAULT
+#define ONLY_RETURNS 1
+#else
+#define ONLY_RETURNS 0
+#endif
+
+static void leave_by(void (*fn)(void), int by_return)
+{
+    returns = jumps = 0;
+    range_low = (uintptr_t)green__arch_switch;
+    range_high = (uintptr_t)green__arch_jump;
+    stop_everywhere(fn);
+    if (by_return || ONLY_RETURNS) {
+        assert_true(returns > 0);
+        assert_int_equal(jumps, 0);
+    } else {
+        assert_int_equal(returns, 0);
+        assert_true(jumps > 0);
+    }
+}
+
+TEST(who_waits_at_the_same_place_is_returned_to_and_others_are_jumped_to)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    static void *(*const others[])(void *, void *) = { leave, leave_from_elsewhere, leave_inlined };
+    for (int i = 0; i < 3; i++) {
+        leaves[1] = others[i];
+        sides[1].sp = new_stack(bounce);
+        leave_with_pattern(&sides[0], V(0)); /* both wait */
+        leave_by(there_and_back, others[i] == leave);
+    }
+    leaves[1] = leave;
+}
+
+/* A register holds what a switch would have there if both waited at the same place. */
+static void jump_with_the_return_address_of_the_other(void *value)
+{
+    struct green__frame frame;
+    void *sp = sides[0].sp;
+    memcpy(&frame, (char *)sp - offsetof(struct green__frame, resume), sizeof frame);
+    begin_stops();
+#if defined __x86_64__
+    __asm__ volatile("movq %2, %%r9\n\t"
+                     "jmp green__arch_jump"
+                     : : "D"(sp), "S"(value), "r"(frame.return_address) : "r9");
+#else
+    __asm__ volatile("mov x30, %2\n\t"
+                     "hint #7\n\t" /* xpaclri: unsigned */
+                     "mov x13, x30\n\t"
+                     "mov x0, %0\n\t"
+                     "mov x1, %1\n\t"
+                     "b green__arch_jump"
+                     : : "r"(sp), "r"(value), "r"(frame.x30) : "x0", "x1", "x13", "x30");
+#endif
+}
+
+static void be_jumped_to_with_the_return_address(void)
+{
+    sides[1].sp = new_stack(jump_with_the_return_address_of_the_other);
+    leave_with_pattern(&sides[0], V(1));
+}
+
+TEST(who_is_resumed_by_something_else_leaves_by_a_jump)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    changed = 0;
+    leave_by(be_jumped_to_with_the_return_address, 0);
+    assert_int_equal(changed, 0);
 }
 
 static void jump_with_pattern(void *value)
@@ -953,12 +1052,17 @@ TEST(only_modes_that_differ_are_written)
         other_side(which & 1 ? X87_UP : X87, which & 2 ? SSE_UP : SSE);
         leave(&sides[0], V(0));
         set_mxcsr(SSE | INEXACT); /* flags are none of it */
-        stmxcsrs = ldmxcsrs = fldcws = fnclexes = 0;
+        stmxcsrs = ldmxcsrs = fldcws = fnclexes = mxcsr_tests = 0;
         stop_everywhere(there_and_back_as_it_is);
         assert_int_equal(stmxcsrs, which == 0 ? 2 : 4);
         assert_int_equal(ldmxcsrs, which & 2 ? 2 : 0);
         assert_int_equal(fldcws, which & 1 ? 2 : 0);
         assert_int_equal(fnclexes, 0);
+        if (which == 0)
+            assert_int_equal(mxcsr_tests, 1); /* one had not seen the flag */
+        stop_everywhere(there_and_back_as_it_is);
+        if (which == 0)
+            assert_int_equal(mxcsr_tests, 1);
     }
     set_mxcsr(SSE);
     set_x87(X87);

@@ -58,14 +58,14 @@ enum { STATIC, SHARED };
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
-    {[SWITCH]      = {    480,    490},
+    {[SWITCH]      = {    520,    530},
      [SWITCH_FAST] = {    300,    300},
-     [YIELD]       = {    510,    520},
+     [YIELD]       = {    550,    560},
      [YIELD_FAST]  = {    300,    300},
      [LIFE]        = {   2910,   2940}},
-    {[SWITCH]      = {    485,    495},
+    {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
-     [YIELD]       = {    515,    525},
+     [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2840,   2870}},
 };

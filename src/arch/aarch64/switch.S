@@ -33,8 +33,10 @@
  *     x9   where the target goes on
  *     x10  FPCR
  *     x11  where we shall go on
+ *     x13  our return address, which the return predictor has on top
  */
 green_function green__arch_switch
+        green_note_return x13
         green_sign
         ldr     x9, [x1]
 
@@ -90,6 +92,8 @@ green_function green__arch_switch
         .cfi_same_value d13
         .cfi_same_value d14
         .cfi_same_value d15
+        cmp     x9, x11
+        b.eq    .Lhere
         ldr     x29, [x1, #8]           /* unwinders go by it where it was inlined */
         br      x9
         .cfi_restore_state
@@ -101,12 +105,14 @@ green_function green__arch_switch
         brk     #1
 
         /*
-         * We have been resumed.  At this point x0 holds the value, sp is the
-         * saved stack pointer plus 8, and no other register means anything.
+         * We have been resumed by something else.  At this point x0 holds the value,
+         * sp is the saved stack pointer plus 8, and no other register means anything.
          */
 .Lresume:
         green_label green__arch_resumed
         green_jump_pad
+        green_forget_return x13
+.Lhere:
         sub     sp, sp, #8
         .cfi_def_cfa_offset GREEN__FRAME_SIZE
         ldr     x29, [sp, #GREEN__FRAME_X29]
@@ -129,7 +135,8 @@ green_function green__arch_switch
         add     sp, sp, #GREEN__FRAME_SIZE
         .cfi_def_cfa_offset 0
         .cfi_remember_state
-        green_return
+        green_check
+        green_return_or_jump x13
         brk     #1
 
         /* Rare: a rounding mode or a trap enable differs. */
@@ -225,5 +232,6 @@ green_function green__arch_call_as
         load_pair x29, x30, 0
         add     sp, sp, #32
         .cfi_def_cfa_offset 0
-        green_return
+        green_check
+        ret
 green_end green__arch_call_as

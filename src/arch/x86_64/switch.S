@@ -102,9 +102,12 @@ green_end green_switch                  /* falls into: */
  *     rdx  where the stack pointer of the one who leaves is stored
  *     rsi  the saved stack pointer of the one who goes on
  *     r8   where we shall go on
+ *     r9   our return address, which the return predictor has on top
+ *     rdi  our saved stack pointer
  */
 green_part green__arch_suspend
 .Lsuspend:
+        movq    (%rsp), %r9
         fnstcw  GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
         push_saved %r15, 16
         push_saved %r14, 24
@@ -118,8 +121,7 @@ green_part green__arch_suspend
         movq    %rsp, (%rdx)
 
         /* Resume the target. */
-        movl    GREEN__FRAME_MXCSR(%rsp), %edx
-        movzwl  GREEN__FRAME_X87(%rsp), %ecx
+        movq    %rsp, %rdi
         leaq    8(%rsi), %rsp
         /*
          * At this point we stand on the target's stack, about to go on where it
@@ -137,17 +139,25 @@ green_part green__arch_suspend
         cmpq    %r8, -8(%rsp)
         jne     .Lelsewhere
         /*
-         * Mostly it was suspended here, and it goes on without a jump.  edx and cx
-         * hold the control words as the one who left has them: MXCSR is slow to read.
+         * Mostly it was suspended here, and it goes on without a jump.  The control
+         * words of the one who left are on its stack: MXCSR is slow to read, so what
+         * was read comes late.
          */
         .cfi_restore_state
         .cfi_def_cfa %rsp, 56
         pop_all_saved
+        movzwl  GREEN__FRAME_X87(%rdi), %ecx
         cmpw    %cx, GREEN__FRAME_X87 - GREEN__FRAME_RETURN(%rsp)
         jne     .Lmodes
+        movl    GREEN__FRAME_MXCSR(%rdi), %edx
         cmpl    %edx, GREEN__FRAME_MXCSR - GREEN__FRAME_RETURN(%rsp)
         jne     .Lmxcsr                 /* status and all: mostly equal */
 .Lmodes_done:
+        cmpq    %r9, (%rsp)
+        jne     .Lother_place
+        ret                             /* both wait at the same place: as predicted */
+        ud2
+.Lother_place:
         addq    $8, %rsp
         .cfi_def_cfa_offset 0
         green_jump_back
@@ -179,6 +189,7 @@ green_part green__arch_suspend
 .Lresume:
         green_label green__arch_resumed
         pop_all_saved
+        xorl    %r9d, %r9d              /* nobody knows what the return predictor has */
 
         /*
          * Rare: a rounding mode or a mask differs, or nobody has read them.  The
