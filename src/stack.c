@@ -38,11 +38,10 @@ _Static_assert(COUNT_EVERY <= UINT16_MAX, "as often as a slot can tell");
 #define SHALLOW 2     /* pages: the spread's, and what a few frames may need below it */
 
 /*
- * Tops are so far apart, modulo the second: a few cache lines and half a page.
- * A few neighbours share a place, as the ways of a cache allow: who has only
- * those gets stacks of exactly the size that was asked for.
+ * Tops are so far apart, modulo the second: a few cache lines and half a page.  No
+ * two of 32 neighbours share a place: a CPU that compares the low 12 bits of addresses
+ * takes a load from one stack for one of what was just stored on the other.
  */
-#define SPREAD_SHARE 4
 #define SPREAD_STEP 192
 #define SPREAD_RANGE 2048
 
@@ -238,7 +237,7 @@ bool green__stack_valid(const void *memory, size_t size)
 static void measure(struct green__slot *slot)
 {
     const struct green__arena *arena = green__slot_arena(slot);
-    size_t colour = slot->index / SPREAD_SHARE * SPREAD_STEP % SPREAD_RANGE;
+    size_t colour = slot->index * SPREAD_STEP % SPREAD_RANGE;
     size_t size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
     slot->word = green__stack_word(size, arena->guard != 0);
 }

@@ -153,6 +153,28 @@ CLEAN_TEST(tops_are_spread_over_the_lines_of_a_page)
     assert_true(control >= 16);
 }
 
+/* Else a load from one of them waits for a store to another: only the low bits are compared. */
+CLEAN_TEST(neighbours_have_their_tops_at_different_places_of_a_page)
+{
+    enum { MANY = 64, NEAR = 32 };
+    const size_t slot = STACK_FACTOR * 64 * KIB + PAGE; /* of one without a guard */
+    int near = 0;
+    skip_if_stressed();
+    for (int i = 0; i < MANY; i++)
+        must((greens[i] = with(echo, 64 * KIB, GREEN_NO_GUARD)) != NULL);
+    for (int i = 0; i < MANY; i++)
+        for (int k = 0; k < MANY; k++) {
+            size_t apart = (size_t)(low_of(greens[i]) - low_of(greens[k])); /* or huge */
+            if (apart == 0 || apart % slot != 0 || apart / slot >= NEAR)
+                continue;
+            near++;
+            assert_int_not_equal((uintptr_t)(low_of(greens[i]) + size_of(greens[i])) % PAGE,
+                                 (uintptr_t)(low_of(greens[k]) + size_of(greens[k])) % PAGE);
+        }
+    end(MANY);
+    assert_true(near >= 100);
+}
+
 CLEAN_TEST(stacks_do_not_overlap)
 {
     for (int i = 0; i < 300; i++) {
