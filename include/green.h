@@ -272,6 +272,8 @@ int green_abandon(green_t *g);
  * pthread_exit() does a thread's: destructors run, and what C functions compiled
  * so have given __attribute__((cleanup)).  A deferred function runs after the
  * clean-up in the function that deferred it and before that in its callers.
+ * One that ends itself by green_exit() is left in the same way; what it deferred
+ * itself runs next, and needs no more stack.
  * Without an unwinder, and from a function on that it has no data about, the
  * frames are left at once, as by longjmp().
  *

@@ -470,6 +470,18 @@ _Noreturn void green__unwind(struct green__thread *self, green_t *me);
  */
 bool green__clean_up_one(struct green__thread *self, green_t *me);
 
+/* A deferred function, or a destructor, and its argument. */
+struct green__due {
+    void (*fn)(void *);
+    void *arg;
+};
+
+/*
+ * Runs one that is taken out, on the running stack.  *frame, unless frame is NULL,
+ * becomes the stack pointer of the call: all of fn's frames are below it.
+ */
+void green__run_due(const struct green__due *due, const char **frame);
+
 /* The number of the call of a deferred function or destructor that the green is in, or 0. */
 uint64_t green__clean_up_call(const green_t *me);
 
@@ -481,15 +493,12 @@ uint64_t green__clean_up_call(const green_t *me);
  */
 bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp);
 
-/* Takes the current green's innermost deferred function and runs it; false if there is none. */
-bool green__defer_run_one(green_t *g);
+/* Takes the innermost deferred function out; false if there is none. */
+bool green__defer_take(green_t *g, struct green__due *due);
 void green__defer_drop(green_t *g); /* forgets them all */
 
-/*
- * Takes a value of the current green that a destructor waits for and runs it;
- * false if there is none or the rounds are over.
- */
-bool green__local_run_one(green_t *g);
+/* Takes out a value that a destructor waits for; false if there is none or the rounds are over. */
+bool green__local_take(green_t *g, struct green__due *due);
 void green__local_drop(green_t *g); /* forgets all values */
 void green__local_rewind(green_t *g); /* lets the rounds begin anew, for a main green */
 

@@ -38,36 +38,29 @@ __attribute__((noinline)) int green_defer(void (*fn)(void *), void *arg)
     return 0;
 }
 
-/* Takes the innermost out; false if there is none. */
-static bool take_innermost(green_t *g, struct green__deferred *taken)
+bool green__defer_take(green_t *g, struct green__due *due)
 {
     struct green__deferred *innermost = g->deferred;
     if (innermost == NULL)
         return false;
-    *taken = *innermost;
+    *due = (struct green__due){innermost->fn, innermost->arg};
     g->deferred = innermost->outer;
     free(innermost);
     return true;
 }
 
-static void run(const struct green__deferred *taken)
-{
-    green__passes();
-    taken->fn(taken->arg);
-}
-
 int green_undefer(int execute)
 {
     struct green__thread *self = green__thread_need();
-    struct green__deferred taken;
+    struct green__due due;
     if (self == NULL || !green__may_change(self, load(self->current)))
         return -1;
-    if (!take_innermost(load(self->current), &taken)) {
+    if (!green__defer_take(load(self->current), &due)) {
         errno = ENOENT;
         return -1;
     }
     if (execute)
-        run(&taken);
+        green__run_due(&due, NULL);
     return 0;
 }
 
@@ -77,18 +70,9 @@ bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp)
     return innermost != NULL && (call == 0 || innermost->call == call) && innermost->sp < sp;
 }
 
-bool green__defer_run_one(green_t *g)
-{
-    struct green__deferred taken;
-    if (!take_innermost(g, &taken))
-        return false;
-    run(&taken);
-    return true;
-}
-
 void green__defer_drop(green_t *g)
 {
-    struct green__deferred taken;
-    while (take_innermost(g, &taken)) {
+    struct green__due due;
+    while (green__defer_take(g, &due)) {
     }
 }

@@ -150,7 +150,7 @@ static void (*destructor_of(green_key_t key, const struct value *value))(void *)
     return destructor;
 }
 
-bool green__local_run_one(green_t *g)
+bool green__local_take(green_t *g, struct green__due *due)
 {
     struct green__locals *locals = g->locals;
     while (locals != NULL && locals->round < ROUNDS) {
@@ -162,8 +162,7 @@ bool green__local_run_one(green_t *g)
             if (destructor != NULL) {
                 locals->any = true;
                 value->pointer = NULL;
-                green__passes();
-                destructor(pointer); /* may make locals grow, and move */
+                *due = (struct green__due){destructor, pointer};
                 return true;
             }
         }

@@ -295,11 +295,15 @@ int green_thread_end(void)
     self->mark.next = self->mark.prev = &self->mark;
     move_before(&self->mark, main->next);
     bool all_died = true;
-    do {
-        while (green__defer_run_one(main)) {
-        }
+    struct green__due due;
+    for (;;) {
+        while (green__defer_take(main, &due))
+            green__run_due(&due, NULL);
         all_died = end_greens(self) && all_died;
-    } while (green__local_run_one(main));
+        if (!green__local_take(main, &due))
+            break;
+        green__run_due(&due, NULL);
+    }
     green__local_rewind(main);
     green__thread_end_is_left(self);
     if (all_died)

@@ -30,7 +30,7 @@ struct call {
     jmp_buf back;
     struct call *outer;      /* that in which it was made */
     uint64_t number;         /* in its green, from 1 */
-    const char *frame;       /* of the function that makes it */
+    const char *frame;       /* the stack pointer where it was made, see green__run_due() */
     uintptr_t exceptions[2]; /* as they were before */
 };
 
@@ -79,11 +79,9 @@ static void say(const char *what, const green_t *g)
 
 /* ---- Calls that can be left ------------------------------------------------------ */
 
-static void begin(struct green__thread *self, struct ending *ending, struct call *call,
-                  const char *frame)
+static void begin(struct green__thread *self, struct ending *ending, struct call *call)
 {
     call->number = ++ending->calls;
-    call->frame = frame;
     if (self->exceptions != NULL)
         memcpy(call->exceptions, self->exceptions, sizeof call->exceptions);
     call->outer = ending->call;
@@ -99,14 +97,34 @@ static _Noreturn void leave_call(struct green__thread *self, green_t *me, struct
     longjmp(call->back, 1);
 }
 
+/* The stack pointer of the function that calls it, at the call. */
+static __attribute__((noinline)) const char *callers_sp(void)
+{
+    __asm__ volatile("");
+    return __builtin_dwarf_cfa();
+}
+
+__attribute__((noinline)) void green__run_due(const struct green__due *due, const char **frame)
+{
+    if (frame != NULL)
+        *frame = callers_sp();
+    green__passes();
+    due->fn(due->arg);
+    __asm__ volatile(""); /* no jump to it, which would take this frame away before */
+}
+
 GREEN__NO_ASAN bool green__clean_up_one(struct green__thread *self, green_t *me)
 {
     struct ending *ending = begin_ending(me);
     struct call call;
-    begin(self, ending, &call, __builtin_frame_address(0));
-    bool ran = _setjmp(call.back) != 0 || green__defer_run_one(me) || green__local_run_one(me);
+    struct green__due due;
+    if (!green__defer_take(me, &due) && !green__local_take(me, &due))
+        return false;
+    begin(self, ending, &call);
+    if (_setjmp(call.back) == 0)
+        green__run_due(&due, &call.frame);
     ending->call = call.outer;
-    return ran;
+    return true;
 }
 
 uint64_t green__clean_up_call(const green_t *me)
@@ -126,9 +144,11 @@ static GREEN__NO_ASAN void run_due(struct green__thread *self, green_t *me,
 {
     while (green__defer_is_due(me, green__clean_up_call(me), sp)) {
         struct call call;
-        begin(self, ending, &call, __builtin_frame_address(0));
+        struct green__due due;
+        green__defer_take(me, &due);
+        begin(self, ending, &call);
         if (_setjmp(call.back) == 0)
-            green__defer_run_one(me);
+            green__run_due(&due, &call.frame);
         ending->call = call.outer;
     }
 }
@@ -161,7 +181,7 @@ static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
     (void)exception_class;
     (void)exception;
     if ((actions & _UA_END_OF_STACK) || is_entry(context) ||
-        (ending->call != NULL && sp > ending->call->frame))
+        (ending->call != NULL && sp >= ending->call->frame))
         leave_at_once(self, me);
     run_due(self, me, ending, sp);
     return _URC_NO_REASON;

@@ -228,6 +228,53 @@ TEST(many_that_exit_need_no_more_stack_than_one)
     assert_int_equal(green_free(g), 0);
 }
 
+static size_t most_stack;
+
+/* Defers itself and ends by green_exit(), until exits is 0. */
+static void defer_itself_and_exit(void *value)
+{
+    __attribute__((cleanup(note_text), unused)) const char *left = exits == 1 ? "last" : "";
+    size_t used = green_stack_used(green_current());
+    most_stack = used > most_stack ? used : most_stack;
+    if (exits-- > 1)
+        must(green_defer(defer_itself_and_exit, value) == 0);
+    leave(value);
+}
+
+static void *exit_over_one_that_does(void *value)
+{
+    must(green_defer(defer_itself_and_exit, value) == 0);
+    leave(NULL);
+    return NULL;
+}
+
+static void *return_over_one_that_does(void *value)
+{
+    must(green_defer(defer_itself_and_exit, value) == 0);
+    return NULL;
+}
+
+static size_t stack_of_exits(green_fn *run, int n)
+{
+    green_t *g = green_new(run, NULL);
+    exits = n;
+    most_stack = 0;
+    assert_ptr_equal(green_switch(g, V(n)), V(n));
+    assert_int_equal(exits, 0);
+    assert_non_null(strstr(noted(), "last"));
+    noted()[0] = '\0';
+    assert_int_equal(green_free(g), 0);
+    return most_stack;
+}
+
+TEST(a_chain_of_them_each_deferred_by_the_one_before_needs_no_more_stack_either)
+{
+    assert_int_equal(stack_of_exits(exit_over_one_that_does, 1000),
+                     stack_of_exits(exit_over_one_that_does, 2));
+    assert_int_equal(stack_of_exits(return_over_one_that_does, 1000),
+                     stack_of_exits(return_over_one_that_does, 2));
+}
+
 static void yield_and_note(void *arg)
 {
     note("%s-%s", (const char *)arg, (const char *)green_yield(arg));
