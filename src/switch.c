@@ -103,7 +103,11 @@ static size_t size_of_mains_frames(const struct green__thread *self)
     return (size_t)((const char *)self->main_low + self->main_size - self->main_waits);
 }
 
-static ALWAYS_INLINE void arrive(struct green__thread *self, green_t *me)
+/*
+ * Not for ASan, as it is put into functions that are not: gcc has the variables poisoned
+ * at the end of their block all the same, and nobody to unpoison them at the function's.
+ */
+static ALWAYS_INLINE GREEN__NO_ASAN void arrive(struct green__thread *self, green_t *me)
 {
     if (LIKELY(!self->sanitized))
         return;
