@@ -61,9 +61,9 @@
  *     GREEN_FAILED and errno e at once.
  *
  *  7. Threads.  A green belongs to the thread that made it; once started, for
- *     ever.  green_set_parent() hands a NEW one over.  Whatever another thread
- *     asks of it is refused with EPERM, but for green_state() and what rule 14
- *     allows.
+ *     ever.  green_set_parent() hands a NEW one over, and any thread may
+ *     green_abandon() one.  Whatever else another thread asks of it is refused
+ *     with EPERM, but for green_state() and what rule 14 allows.
  *
  *  8. Parents.  A parent belongs to the same thread, and no green is its own
  *     ancestor.  If none is named, it is the green that is current at
@@ -72,6 +72,8 @@
  *  9. Free.  green_free() ends a SUSPENDED green by throwing ECANCELED into
  *     it; until it returns, the caller stands in for that green's parent.
  *     Children of a freed green stand under its nearest remaining ancestor.
+ *     green_abandon() releases a green without running it; if another thread
+ *     calls it, the green's own thread releases it a little later.
  *
  * 10. Exit.  green_exit(v) ends the current green, from any depth, as a return
  *     of v from its body would.
@@ -120,7 +122,7 @@
  *     trace hook.
  *
  * 20. A stack lent by the caller is the caller's again once its green is
- *     released.  It has no guard.
+ *     released, by its own thread if another has abandoned it.  It has no guard.
  *
  * Unwinding
  * ---------
@@ -260,6 +262,17 @@ int green_free(green_t *g);
  * Releases g without running it, for one that refuses to die: its deferred
  * functions and destructors do not run, what it held is lost.  The same EINVAL
  * and EBUSY as green_free().
+ *
+ * Any thread may call it, as a garbage collector does, if no thread will enter g
+ * or ask anything of it any more.  That is the caller's promise, and the threads
+ * must see to it that it is so before the call.  The handle is gone at once, and
+ * g's children stand under its nearest remaining ancestor.  g's own thread
+ * releases the rest, its stack above all, at its next call of green_new(),
+ * green_free(), green_abandon() or green_trim() that is not refused, or at its
+ * end; it may do so earlier.  Until then green_stats() counts the stack as live,
+ * and green_set_parent() of another thread g as its parent's child.
+ * A green of another thread that is current there, or is being freed, is EBUSY as
+ * far as that can be seen: it may become so the next moment.
  */
 int green_abandon(green_t *g);
 

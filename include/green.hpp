@@ -159,7 +159,7 @@ template <class In> struct only<In> {
 
 inline void end(green_t *g)
 {
-    if (green_free(g) != 0 && green_abandon(g) != 0)
+    if (green_free(g) != 0 && (errno == EPERM || green_abandon(g) != 0))
         std::terminate();
 }
 
@@ -359,8 +359,9 @@ public:
      * Ends the green if need be, by green_free(): the call it waits in throws
      * cancelled, so that destructors run.  What it leaves, also by another
      * exception, is dropped.  One that yields instead of ending is abandoned, by
-     * green_abandon(); if not even that is possible, from another thread, inside
-     * a trace hook or of a green that is running or being freed, std::terminate().
+     * green_abandon().  If not even that is possible, inside a trace hook or of a
+     * green that is running or being freed, and in another thread than the green's,
+     * std::terminate().
      * What runs meanwhile finds the handle empty.
      */
     ~green()

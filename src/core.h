@@ -39,13 +39,14 @@
 #define GREEN__SPARES 1024
 
 /*
- * Numbers of threads are used once and never again.  Two are never given out:
- * the number that no green carries in `enter`, and the one no thread compares
- * it with.
+ * Numbers of threads are used once and never again.  Three are never given out:
+ * the number that no green carries in `enter`, and those no thread compares it
+ * with.
  */
 #define GREEN__TAG_SLOW 0u   /* a thread's tag while every move must go the slow way */
 #define GREEN__TAG_CLOSED 1u /* a green's enter while it cannot be entered */
-#define GREEN__TAG_FIRST 2u
+#define GREEN__TAG_ABANDONED 2u /* ... and when another thread has abandoned it */
+#define GREEN__TAG_FIRST 3u
 
 #define GREEN__NAME_MAX 31 /* bytes of a name */
 
@@ -80,7 +81,7 @@ struct green {
      * to do when they change.
      */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
-    _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else GREEN__TAG_CLOSED */
+    _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else a GREEN__TAG_... */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
     green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
 
@@ -122,6 +123,7 @@ struct green {
     union {
         green_fn *run;        /* until it is called */
         void *result;         /* at its end: what run returned or green_exit() got */
+        green_t *next_abandoned; /* in the thread's list of those; under the lock */
     };
     struct green__stack stack;
 };
@@ -196,6 +198,7 @@ struct green__thread {
     green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
 
     _Atomic(green_t *) bereaved; /* greens with gone != 0; written under the lock */
+    _Atomic(green_t *) abandoned; /* by other threads, to be released; written under the lock */
     struct green__thread *next;  /* among those to be used again; under the lock */
     struct green__thread *next_made; /* among all there are */
     uintptr_t handle;         /* pthread_self(), for debuggers */
@@ -282,7 +285,7 @@ void green__debug_begin(struct green__thread *self);
 /* green_thread_end() is over, also if it does not return. */
 void green__thread_end_is_left(struct green__thread *self);
 
-/* Sets tag from what is traced and looked at. */
+/* Sets tag from what is traced and looked at, and from what waits to be released. */
 void green__thread_set_tag(struct green__thread *self);
 
 /* The one lock of the process: ended threads' greens, take-overs, keys. */
@@ -353,7 +356,8 @@ void green__drop_blocks(struct green__thread *self);
 
 /*
  * Changes life from old, and with it enter and the thread's list, which a signal
- * handler of the thread may follow by next at any moment.
+ * handler of the thread may follow by next at any moment.  Another thread that
+ * sees it DEAD may abandon it: nothing here that abandoning writes comes after.
  */
 static inline void green__change_life(green_t *g, enum green__life old, enum green__life life)
 {
@@ -361,8 +365,8 @@ static inline void green__change_life(green_t *g, enum green__life old, enum gre
         g->prev->next = g->next;
         g->next->prev = g->prev;
     }
-    store(g->life, (unsigned char)life);
     store(g->enter, life == GREEN__STARTED ? load(g->owner) : GREEN__TAG_CLOSED);
+    atomic_store_explicit(&g->life, (unsigned char)life, memory_order_release);
     if (life == GREEN__STARTED) {
         green_t *main = &load(g->thread)->main;
         g->next = main;
@@ -403,6 +407,26 @@ void green__stop_freeing(green_t *g);
 
 /* Lets the thread's greens know of children that other threads have taken over; under the lock. */
 void green__settle(struct green__thread *thread);
+
+/* Whether another thread has abandoned g: its handle is gone, its thread has not released it. */
+static inline bool green__is_abandoned(const green_t *g)
+{
+    return load(g->enter) == GREEN__TAG_ABANDONED;
+}
+
+/* Releases the thread's greens that others have abandoned; at its end, under the lock. */
+void green__release_abandoned(struct green__thread *self, bool at_end);
+
+/*
+ * The same, if there are any: before all that makes, frees, or goes where an
+ * abandoned green may be found on the way.  Not inside a hook, which may be looking
+ * at them.
+ */
+static inline void green__collect_abandoned(struct green__thread *self)
+{
+    if (UNLIKELY(load(self->abandoned) != NULL) && self->looking == 0)
+        green__release_abandoned(self, false);
+}
 
 /* ---- switch.c ----------------------------------------------------------- */
 

@@ -91,9 +91,10 @@ green_state_t green_state(const green_t *g)
         unsettled ? green__current_when_settled(thread) : load(thread->current);
     if (current == g && load(thread->id) == load(g->owner))
         return GREEN_RUNNING;
-    if (load(g->life) == GREEN__DEAD || (unsettled && g->left))
+    enum green__life life = atomic_load_explicit(&g->life, memory_order_acquire);
+    if (life == GREEN__DEAD || (unsettled && g->left))
         return GREEN_DEAD;
-    return load(g->life) == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
+    return life == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
 }
 
 /* ---- Family ---------------------------------------------------------------- */
@@ -150,11 +151,22 @@ green_t *green__real_parent(green_t *g)
     return ancestor;
 }
 
+/* Who that is once what others have abandoned is released: a hook may ask before. */
+static green_t *remaining_parent(green_t *g)
+{
+    green_t *parent = green__parent(g);
+    if (UNLIKELY(green__is_abandoned(parent)) && parent == g->stand_in)
+        parent = green__real_parent(g);
+    while (UNLIKELY(green__is_abandoned(parent)))
+        parent = green__real_parent(parent);
+    return parent;
+}
+
 green_t *green_parent(const green_t *g)
 {
     if (!green__may_look(green__settled(), g))
         return NULL;
-    return g->is_main ? NULL : green__parent((green_t *)g);
+    return g->is_main ? NULL : remaining_parent((green_t *)g);
 }
 
 static bool is_above(const green_t *g, green_t *from)
@@ -256,6 +268,7 @@ int green_set_parent(green_t *g, green_t *parent)
         errno = ELOOP;
         return -1;
     }
+    green__collect_abandoned(self);
     settle_if_bereaved(self);
     green_t *old = g->parent;
     g->parent = parent;
@@ -346,6 +359,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
         parent = load(self->current);
     if (!green__may_change(self, parent) || !green__is_free_of(parent, rights))
         return NULL;
+    green__collect_abandoned(self);
     settle_if_bereaved(self);
 
     green_t *g = take_block(self);
@@ -361,8 +375,9 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
 }
 
 /*
- * Most have what they want waiting for them.  The tag shows that the parent is ours
- * and that nothing forbids it; make() does and refuses the rest.
+ * Most have what they want waiting for them.  The tag shows that the parent is ours,
+ * that nothing forbids it, and that nothing waits to be released; make() does and
+ * refuses the rest.
  */
 green_t *green_new(green_fn *run, green_t *parent)
 {
@@ -433,10 +448,9 @@ static void forbid(green_t *g)
     green__forbid(&g->freeing, all - offsetof(struct green, freeing));
 }
 
-void green__release(green_t *g)
+/* Gives up the memory of a green whose handle is gone. */
+static void let_go(struct green__thread *self, green_t *g)
 {
-    struct green__thread *self = green__self;
-    count_out(self);
     free(g->name);
     if (g->children == 0) {
         green_t *parent = g->parent;
@@ -448,42 +462,111 @@ void green__release(green_t *g)
     }
 }
 
-/* What green_free() and green_abandon() refuse alike. */
-static inline bool may_free(struct green__thread *self, green_t *g)
+void green__release(green_t *g)
 {
-    if (g->is_main) {
-        errno = EINVAL;
-        return false;
-    }
-    if (!green__may_change(self, g)) {
-        if (self->looking != 0)
-            return false;
-        /* A thread that ends makes its greens DEAD before it has ended, under the lock. */
-        green__lock();
-        bool orphan = green__is_orphan(g);
-        green__unlock();
-        return orphan;
-    }
-    if (load(self->current) == g || g->stand_in != NULL) {
-        errno = EBUSY;
-        return false;
-    }
-    return green__is_free_of(g, ~0u);
+    struct green__thread *self = green__self;
+    count_out(self);
+    let_go(self, g);
 }
 
-/* A NEW or DEAD green, or one to be abandoned. */
-static inline void dispose(struct green__thread *self, green_t *g)
+/* A NEW or DEAD green, or one to be abandoned: of ours, or under the lock an orphan. */
+static void dispose(struct green__thread *self, green_t *g)
 {
-    bool orphan = !green__is_mine(self, g);
-    if (orphan)
-        green__lock();
-    else
-        settle_if_bereaved(self);
     if (load(g->life) != GREEN__DEAD)
         green__bury(load(self->id) != 0 ? self : NULL, g);
     green__release(g);
-    if (orphan)
+}
+
+void green__release_abandoned(struct green__thread *self, bool at_end)
+{
+    if (!at_end)
+        green__lock();
+    green_t *g = load(self->abandoned);
+    store(self->abandoned, NULL);
+    green__settle(self);
+    if (!at_end)
         green__unlock();
+    for (green_t *freer = g; freer != NULL; freer = freer->next_abandoned)
+        if (load(freer->life) != GREEN__DEAD)
+            green__stop_freeing(freer); /* of one that may be in the list, too */
+    while (g != NULL) {
+        green_t *next = g->next_abandoned;
+        if (load(g->life) != GREEN__DEAD)
+            green__bury(self, g);
+        else
+            store(g->enter, GREEN__TAG_CLOSED);
+        let_go(self, g); /* who has abandoned it has counted it out */
+        g = next;
+    }
+    green__thread_set_tag(self);
+}
+
+/* What green_free() and green_abandon() refuse alike of a green of ours. */
+static bool is_free_to_go(const struct green__thread *self, const green_t *g)
+{
+    if (load(self->current) != g && g->stand_in == NULL)
+        return green__is_free_of(g, ~0u);
+    errno = EBUSY;
+    return false;
+}
+
+/* What they refuse of any green, even before its thread matters. */
+static bool may_release(const struct green__thread *self, const green_t *g)
+{
+    if (!g->is_main && self->looking == 0)
+        return true;
+    errno = g->is_main ? EINVAL : EBUSY;
+    return false;
+}
+
+/*
+ * Leaves g to its thread, whose tag sends the short ways of its next calls to the
+ * long ones.  What the thread itself writes it also reads: see
+ * green__thread_set_tag().
+ */
+static void leave_to_its_thread(green_t *g)
+{
+    struct green__thread *thread = load(g->thread);
+    store(g->enter, GREEN__TAG_ABANDONED);
+    g->next_abandoned = load(thread->abandoned);
+    store(thread->abandoned, g);
+    atomic_store_explicit(&thread->tag, GREEN__TAG_SLOW, memory_order_release);
+}
+
+/* As far as another thread can see: it is current, kept, being freed, or abandoned already. */
+static bool seems_busy(const green_t *g)
+{
+    if (load(load(g->thread)->current) == g || g->kept != 0 || green__is_abandoned(g))
+        return true;
+    return g->stand_in != NULL && !green__is_abandoned(g->stand_in);
+}
+
+/* Frees or abandons a green that is not the calling thread's; 0 or an errno. */
+static int release_foreign(struct green__thread *self, green_t *g, bool abandon)
+{
+    int error = 0;
+    green__lock(); /* a thread that ends makes its greens DEAD before it has ended, under it */
+    if (green__is_orphan(g)) {
+        dispose(self, g);
+    } else if (!abandon) {
+        error = EPERM;
+    } else if (seems_busy(g)) {
+        error = EBUSY;
+    } else {
+        leave_to_its_thread(g);
+        count_out(self);
+    }
+    green__unlock();
+    return error;
+}
+
+static int end_foreign(struct green__thread *self, green_t *g, bool abandon)
+{
+    int error = release_foreign(self, g, abandon);
+    if (error == 0)
+        return 0;
+    errno = error;
+    return -1;
 }
 
 int green_abandon(green_t *g)
@@ -493,8 +576,14 @@ int green_abandon(green_t *g)
         errno = EINVAL;
         return -1;
     }
-    if (!may_free(self, g))
+    if (!may_release(self, g))
         return -1;
+    green__collect_abandoned(self);
+    if (!green__is_mine(self, g))
+        return end_foreign(self, g, true);
+    if (!is_free_to_go(self, g))
+        return -1;
+    settle_if_bereaved(self);
     dispose(self, g);
     return 0;
 }
@@ -502,17 +591,23 @@ int green_abandon(green_t *g)
 static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
 {
     struct green__thread *self = green__settled();
-    if (!may_free(self, g))
+    if (!may_release(self, g))
+        return -1;
+    green__collect_abandoned(self);
+    if (!green__is_mine(self, g))
+        return end_foreign(self, g, false);
+    if (!is_free_to_go(self, g))
         return -1;
     if (load(g->life) == GREEN__STARTED)
         return green__cancel(self, g, true);
+    settle_if_bereaved(self);
     dispose(self, g);
     return 0;
 }
 
 /*
- * Most are dead and have nothing left.  The tag shows that they are ours and that we may;
- * nobody is freeing a dead one.
+ * Most are dead and have nothing left.  The tag shows that they are ours, that we may,
+ * and that nothing else waits to be released; nobody is freeing a dead one.
  */
 int green_free(green_t *g)
 {

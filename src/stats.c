@@ -21,6 +21,7 @@ size_t green_trim(size_t keep)
         errno = EPERM;
         return 0;
     }
+    green__collect_abandoned(self);
     return green__stack_trim(load(self->id) != 0 ? &self->stacks : NULL, keep);
 }
 

@@ -186,6 +186,7 @@ void green__left_by_unwinding(struct green__thread *self)
         g = unwinding_target(g);
     if (g == NULL || g->is_main || self->looking != 0)
         return;
+    green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
     green_t *to = unwinding_target(g);
     g->left = true;
     self->unwinding = true;
@@ -323,7 +324,10 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t 
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g) || !may_enter(g))
+    if (!green__may_change(self, g))
+        return GREEN_FAILED;
+    green__collect_abandoned(self);
+    if (!may_enter(g))
         return GREEN_FAILED;
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
@@ -384,6 +388,7 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
     }
     if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->looking == 0)
         return green__layer_yield(self);
+    green__collect_abandoned(self);
     return switch_by_all_rules(green__parent(me), value);
 }
 
@@ -408,7 +413,10 @@ void *green_throw(green_t *g, int error)
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g) || !may_enter(g))
+    if (!green__may_change(self, g))
+        return GREEN_FAILED;
+    green__collect_abandoned(self);
+    if (!may_enter(g))
         return GREEN_FAILED;
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
@@ -432,6 +440,7 @@ void *green__layer_switch(green_t *to, void *value)
         store(self->current, to);
         value = enter(self, me, to, value);
     } else {
+        green__collect_abandoned(self);
         value = move(self, me, to, (struct parcel){.value = value});
     }
     if (LIKELY(!(me->kept & GREEN__KEPT_HUB))) {
@@ -505,6 +514,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     struct parcel parcel = {me->result, me->error};
     if (parcel.error == ECANCELED)
         parcel = (struct parcel){0};
+    green__collect_abandoned(self);
     green_t *to = green__parent(me);
     if (me->stand_in != NULL)
         me->stand_in->freeing->died = true;

@@ -62,6 +62,7 @@ static void drop_greens(struct green__thread *self)
         g->freeing = NULL;
         g->stand_in = NULL;
     }
+    green__release_abandoned(self, true);
     while (main->next != main) {
         green_t *g = main->next;
         green__bury(self, g);
@@ -141,6 +142,7 @@ static void tell_atomics(struct green__thread *self)
     green__atomics(&self->stacks.warm, 2 * sizeof self->stacks.warm);
     green__atomics(&self->greens, sizeof self->greens);
     green__atomics(&self->bereaved, sizeof self->bereaved);
+    green__atomics(&self->abandoned, sizeof self->abandoned);
     green__tell_atomics(&self->main);
 }
 
@@ -213,8 +215,16 @@ struct green__thread *green__thread_begin(void)
 void green__thread_set_tag(struct green__thread *self)
 {
     bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || self->unwinding;
-    store(self->tag, slow ? GREEN__TAG_SLOW : load(self->id));
-    self->call_tag = self->exceptions != NULL ? GREEN__TAG_SLOW : load(self->tag);
+    uint64_t tag = slow ? GREEN__TAG_SLOW : load(self->id);
+    self->call_tag = self->exceptions != NULL ? GREEN__TAG_SLOW : tag;
+    /*
+     * Another thread that abandons a green of ours puts it in the list, then makes the
+     * tag slow.  The exchange sees that, and the list with it, if it has undone it.
+     */
+    if (load(self->tag) != tag)
+        atomic_exchange_explicit(&self->tag, tag, memory_order_acq_rel);
+    if (UNLIKELY(load(self->abandoned) != NULL))
+        store(self->tag, GREEN__TAG_SLOW);
 }
 
 green_t *green_current(void)
@@ -257,7 +267,7 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
     green_t *mark = &self->mark;
     bool all_died = true;
 
-    while (mark->next != &self->main) {
+    while (green__collect_abandoned(self), mark->next != &self->main) {
         green_t *g = mark->next;
         while (g->stand_in != NULL && !g->stand_in->tried)
             g = g->stand_in; /* it is waiting for the others: it goes first */

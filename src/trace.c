@@ -54,7 +54,7 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg)
     green__thread_set_tag(self);
     int result = show(&self->main, fn, arg);
     for (green_t *g = self->main.next; result == 0 && g != &self->main; g = g->next)
-        if (g != &self->mark)
+        if (g != &self->mark && !green__is_abandoned(g))
             result = show(g, fn, arg);
     self->looking--;
     green__thread_set_tag(self);

@@ -43,6 +43,8 @@ enum operand {
     F_FRESH,
     F_PARENT,  /* NEW, and has a child */
     F_WAITS,
+    F_FREED,   /* as FREED and FREES */
+    F_FREES,
     F_DEAD,
     O_FRESH,   /* of a thread that has ended */
     O_DEAD,
@@ -51,7 +53,7 @@ enum operand {
 
 static const char *const operand_names[OPERANDS] = {
     "NULL", "main", "fresh", "child", "waits", "finished", "self", "freed", "frees", "f_main",
-    "f_fresh", "f_parent", "f_waits", "f_dead", "o_fresh", "o_dead",
+    "f_fresh", "f_parent", "f_waits", "f_freed", "f_frees", "f_dead", "o_fresh", "o_dead",
 };
 
 static green_t *operands[OPERANDS];
@@ -74,10 +76,18 @@ static void never_deferred(void *arg)
 }
 
 /* Waits in it until it is freed itself. */
-static void *free_it(void *value)
+static void *free_it(void *g)
 {
-    must(green_free(operands[FREED]) == -1 && errno == ECANCELED);
-    return value;
+    must(green_free(g) == -1 && errno == ECANCELED);
+    return g;
+}
+
+static void *switch_to_main_when_freed(void *value)
+{
+    value = green_yield(value);
+    must(value == GREEN_FAILED && errno == ECANCELED);
+    green_switch(green_main(), NULL);
+    return NULL;
 }
 
 static green_t *make(enum operand which, green_fn *run, green_t *parent)
@@ -88,6 +98,14 @@ static green_t *make(enum operand which, green_fn *run, green_t *parent)
     return operands[which];
 }
 
+static void make_freed(enum operand freed, enum operand frees)
+{
+    must(green_switch(make(freed, switch_to_main_when_freed, NULL), V(1)) == V(1));
+    must(green_switch(make(frees, free_it, NULL), operands[freed]) == NULL);
+    must(green_state(operands[freed]) == GREEN_SUSPENDED);
+    must(green_parent(operands[freed]) == operands[frees]);
+}
+
 static void make_foreign(void *unused)
 {
     (void)unused;
@@ -96,6 +114,7 @@ static void make_foreign(void *unused)
     foreign_child = green_new(must_not_run, make(F_PARENT, must_not_run, NULL));
     must(green_switch(make(F_WAITS, echo, NULL), V(1)) == V(1));
     must(green_switch(make(F_DEAD, give_back, NULL), V(1)) == V(1));
+    make_freed(F_FREED, F_FREES);
 }
 
 static void *make_orphans(void *unused)
@@ -118,21 +137,6 @@ static void make_own(void)
     must(green_setspecific(good, "main's") == 0);
 }
 
-static void *switch_to_main_when_freed(void *value)
-{
-    value = green_yield(value);
-    must(value == GREEN_FAILED && errno == ECANCELED);
-    green_switch(operands[MAIN], NULL);
-    return NULL;
-}
-
-static void make_freed(void)
-{
-    must(green_switch(make(FREED, switch_to_main_when_freed, NULL), V(1)) == V(1));
-    must(green_switch(make(FREES, free_it, NULL), V(1)) == NULL);
-    must(green_state(operands[FREED]) == GREEN_SUSPENDED);
-    must(green_parent(operands[FREED]) == operands[FREES]);
-}
 
 /* ---- What must not change ----------------------------------------------------------- */
 
@@ -286,55 +290,54 @@ static const struct row {
     const char *results;
     int looks; /* works in a hook */
 } rows[] = {
-    /*                                                       main    FINISHED     F_MAIN O_FRESH
-                                                            NIL FRESH/ /SELF          |    | */
-    { "green_switch(g, v)", switch_to, -1,                  "E........PPPPPPP", 0 },
-    { "green_switch(g, GREEN_FAILED)", switch_failed, -1,   "EEEEEEEEEEEEEEEE", 0 },
-    { "green_throw(g, EDOM)", throw_error, -1,              "E........PPPPPPP", 0 },
-    { "green_throw(g, 0)", throw_default, -1,               "E........PPPPPPP", 0 },
-    { "green_throw(g, -1)", throw_negative, -1,             "EEEEEEEEEEEEEEEE", 0 },
-    { "green_throw(g, INT_MIN)", throw_int_min, -1,         "EEEEEEEEEEEEEEEE", 0 },
-    { "green_new(run, g)", new_under, 0,                    ".........PPPPPPP", 0 },
-    { "green_new(NULL, g)", new_none, 0,                    "EEEEEEEEEEEEEEEE", 0 },
-    { "green_new_with(NULL, g, o)", new_with_none, 0,       "EEEEEEEEEEEEEEEE", 0 },
-    { "flags 4", new_flag, 0,                               "EEEEEEEEEEEEEEEE", 0 },
-    { "flags 0x80000001", new_flags, 0,                     "EEEEEEEEEEEEEEEE", 0 },
-    { "reserved[0]", new_reserved_0, 0,                     "EEEEEEEEEEEEEEEE", 0 },
-    { "reserved[3]", new_reserved_3, 0,                     "EEEEEEEEEEEEEEEE", 0 },
-    { "stack_size SIZE_MAX", new_size_max, 0,               "EEEEEEEEEEEEEEEE", 0 },
-    { "stack_size SIZE_MAX - 4095", new_size_max_page, 0,   "EEEEEEEEEEEEEEEE", 0 },
-    { "the same without guard", new_size_max_guard, 0,      "EEEEEEEEEEEEEEEE", 0 },
-    { "stack_size SIZE_MAX / 2", new_size_half, 0,          "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, 0", new_lent_0, 0,                             "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, 1", new_lent_1, 0,                             "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, page - 1", new_lent_page, 0,                   "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, 16383", new_lent_short, 0,                     "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, 16384 at 1", new_lent_misaligned, 0,           "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, 16399 at 15", new_lent_misaligned_15, 0,       "................", 0 },
-    { "lent, SIZE_MAX", new_lent_max, 0,                    "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, SIZE_MAX - 4095", new_lent_max_page, 0,        "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, beyond the last address", new_lent_wraps, 0,   "EEEEEEEEEEEEEEEE", 0 },
-    { "lent, at the last address", new_lent_last, 0,        "EEEEEEEEEEEEEEEE", 0 },
-    { "green_free(g)", free_green, -1,                      "0E....BB.EPPPP..", 0 },
-    { "green_abandon(g)", abandon, -1,                      "EE....BB.EPPPP..", 0 },
-    { "green_set_parent(g, main)", put_under_main, -1,      "EE.......E.BPP.P", 0 },
-    { "green_set_parent(g, NULL)", put_under_null, -1,      "EEEEEEEEEEEEEEEE", 0 },
-    { "green_set_parent(g, f_main)", put_under_foreign, -1, "EEPPPPPPPEPPPPPP", 0 },
-    { "green_set_parent(g, o_dead)", put_under_orphan, -1,  "EEPPPPPPPEPPPPPP", 0 },
-    { "green_set_parent(g, g)", put_under_itself, -1,       "EELLLLLLLEPPPPPP", 0 },
-    { "green_set_parent(g, child)", put_under_child, -1,    "EELL.....E.BPP.P", 0 },
-    { "green_set_parent(fresh, g)", put_fresh_under, -1,    "E.LL.....PPPPPPP", 0 },
-    { "green_set_data(g, d)", set_data, -1,                 "E........PPPPPPP", 0 },
-    { "green_data(g)", data, 0,                             "E........PPPPPPP", 1 },
-    { "green_name(g)", name, 0,                             "E........PPPPPPP", 1 },
-    { "green_parent(g)", parent, 0,                         "E........PPPPPPP", 1 },
-    { "green_stack(g)'s low", stack_low, 0,                 "E........PPPPPPP", 1 },
-    { "green_stack(g)'s size", stack_size, 0,               "E........PPPPPPP", 1 },
-    { "green_stack_used(g)", stack_used, 0,                 "E........PPPPPPP", 1 },
-    { "green_backtrace(g, pcs, 4)", where, -1,              "E.EE.E...PPPPPPP", 1 },
-    { "green_backtrace(g, pcs, -1)", where_negative, -1,    "EEEEEEEEEEEEEEEE", 1 },
-    { "green_backtrace(g, NULL, 4)", where_nowhere, -1,     "EEEEEEEEEEEEEEEE", 1 },
-    { "green_state(g)", state, GREEN_DEAD,                  "E...............", 1 },
+    /*                                                         F_MAIN v      v O_FRESH */
+    { "green_switch(g, v)", switch_to, -1,                  "E........PPPPPPPPP", 0 },
+    { "green_switch(g, GREEN_FAILED)", switch_failed, -1,   "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_throw(g, EDOM)", throw_error, -1,              "E........PPPPPPPPP", 0 },
+    { "green_throw(g, 0)", throw_default, -1,               "E........PPPPPPPPP", 0 },
+    { "green_throw(g, -1)", throw_negative, -1,             "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_throw(g, INT_MIN)", throw_int_min, -1,         "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_new(run, g)", new_under, 0,                    ".........PPPPPPPPP", 0 },
+    { "green_new(NULL, g)", new_none, 0,                    "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_new_with(NULL, g, o)", new_with_none, 0,       "EEEEEEEEEEEEEEEEEE", 0 },
+    { "flags 4", new_flag, 0,                               "EEEEEEEEEEEEEEEEEE", 0 },
+    { "flags 0x80000001", new_flags, 0,                     "EEEEEEEEEEEEEEEEEE", 0 },
+    { "reserved[0]", new_reserved_0, 0,                     "EEEEEEEEEEEEEEEEEE", 0 },
+    { "reserved[3]", new_reserved_3, 0,                     "EEEEEEEEEEEEEEEEEE", 0 },
+    { "stack_size SIZE_MAX", new_size_max, 0,               "EEEEEEEEEEEEEEEEEE", 0 },
+    { "stack_size SIZE_MAX - 4095", new_size_max_page, 0,   "EEEEEEEEEEEEEEEEEE", 0 },
+    { "the same without guard", new_size_max_guard, 0,      "EEEEEEEEEEEEEEEEEE", 0 },
+    { "stack_size SIZE_MAX / 2", new_size_half, 0,          "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, 0", new_lent_0, 0,                             "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, 1", new_lent_1, 0,                             "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, page - 1", new_lent_page, 0,                   "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, 16383", new_lent_short, 0,                     "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, 16384 at 1", new_lent_misaligned, 0,           "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, 16399 at 15", new_lent_misaligned_15, 0,       "..................", 0 },
+    { "lent, SIZE_MAX", new_lent_max, 0,                    "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, SIZE_MAX - 4095", new_lent_max_page, 0,        "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, beyond the last address", new_lent_wraps, 0,   "EEEEEEEEEEEEEEEEEE", 0 },
+    { "lent, at the last address", new_lent_last, 0,        "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_free(g)", free_green, -1,                      "0E....BB.EPPPPPP..", 0 },
+    { "green_abandon(g)", abandon, -1,                      "EE....BB.E...B....", 0 },
+    { "green_set_parent(g, main)", put_under_main, -1,      "EE.......E.BPPPP.P", 0 },
+    { "green_set_parent(g, NULL)", put_under_null, -1,      "EEEEEEEEEEEEEEEEEE", 0 },
+    { "green_set_parent(g, f_main)", put_under_foreign, -1, "EEPPPPPPPEPPPPPPPP", 0 },
+    { "green_set_parent(g, o_dead)", put_under_orphan, -1,  "EEPPPPPPPEPPPPPPPP", 0 },
+    { "green_set_parent(g, g)", put_under_itself, -1,       "EELLLLLLLEPPPPPPPP", 0 },
+    { "green_set_parent(g, child)", put_under_child, -1,    "EELL.....E.BPPPP.P", 0 },
+    { "green_set_parent(fresh, g)", put_fresh_under, -1,    "E.LL.....PPPPPPPPP", 0 },
+    { "green_set_data(g, d)", set_data, -1,                 "E........PPPPPPPPP", 0 },
+    { "green_data(g)", data, 0,                             "E........PPPPPPPPP", 1 },
+    { "green_name(g)", name, 0,                             "E........PPPPPPPPP", 1 },
+    { "green_parent(g)", parent, 0,                         "E........PPPPPPPPP", 1 },
+    { "green_stack(g)'s low", stack_low, 0,                 "E........PPPPPPPPP", 1 },
+    { "green_stack(g)'s size", stack_size, 0,               "E........PPPPPPPPP", 1 },
+    { "green_stack_used(g)", stack_used, 0,                 "E........PPPPPPPPP", 1 },
+    { "green_backtrace(g, pcs, 4)", where, -1,              "E.EE.E...PPPPPPPPP", 1 },
+    { "green_backtrace(g, pcs, -1)", where_negative, -1,    "EEEEEEEEEEEEEEEEEE", 1 },
+    { "green_backtrace(g, NULL, 4)", where_nowhere, -1,     "EEEEEEEEEEEEEEEEEE", 1 },
+    { "green_state(g)", state, GREEN_DEAD,                  "E.................", 1 },
 };
 
 static green_key_t unchanged = 12345;
@@ -484,15 +487,16 @@ static void make_all(void)
     helper_do(&helper, make_foreign, NULL);
     in_thread(make_orphans, NULL);
     make_own();
-    make_freed();
+    make_freed(FREED, FREES);
 }
 
 static void free_foreign(void *unused)
 {
     (void)unused;
-    must(green_free(foreign_child) == 0);
+    must(green_free(foreign_child) == 0 && green_free(operands[F_FREES]) == 0);
     for (int i = F_FRESH; i <= F_DEAD; i++)
-        must(green_free(operands[i]) == 0);
+        if (i != F_FREES)
+            must(green_free(operands[i]) == 0);
 }
 
 /* All of them still work, and nothing has run that should not. */
@@ -640,7 +644,7 @@ static int after_green_thread_end(void *unused)
     must(green_setspecific(good, "main's") == 0);
     must(green_switch(make(WAITS, echo, NULL), V(1)) == V(1));
     must(green_switch(make(FINISHED, give_back, NULL), V(1)) == V(1));
-    make_freed();
+    make_freed(FREED, FREES);
     try_all(ON_MAIN);
     end_all();
     return 0;
@@ -744,6 +748,8 @@ static void try_foreign(char own)
             if ((rows[r].call == put_fresh_under && i == MAIN) ||
                 (rows[r].call == where && i > NIL))
                 result = 'P';
+            if (rows[r].call == abandon && result == 'P')
+                result = i == FREED ? 'B' : '.';
             if (result == '.')
                 continue;
             errno = 0;

@@ -2,7 +2,8 @@
 /*
  * Many threads with many greens each, all at once (rules 7 and 14): they switch
  * among their own, hand NEW ones to each other, and never stop to ask of the
- * others' greens what is refused; then they end, half of them with greens alive.
+ * others' greens what is refused; they abandon what others are done with; then they
+ * end, half of them with greens alive.
  * Nothing is left of it.
  *
  *     test_swarm [THREADS [GREENS [ROUNDS]]]
@@ -11,24 +12,14 @@
 
 #include "testing.h"
 
-#if defined __SANITIZE_THREAD__
-#define FEW_FIBERS 1 /* gcc's ThreadSanitizer dies at 8,128 */
-#elif defined __has_feature
-#if __has_feature(thread_sanitizer)
-#define FEW_FIBERS 1
-#endif
-#endif
-#ifndef FEW_FIBERS
-#define FEW_FIBERS 0
-#endif
-
 static int threads, greens, rounds;
 
 /* Handles that everybody may ask, valid until all threads have ended. */
 static green_t **table;
 static _Atomic(green_t *) *mail; /* a NEW green that waits to be taken over, or NULL */
+static _Atomic(green_t *) *garbage; /* a SUSPENDED one that waits to be abandoned, or NULL */
 static pthread_barrier_t all_made;
-static atomic_long refused, taken, given, entered, finished;
+static atomic_long refused, taken, given, entered, finished, abandoned;
 
 static const green_options_t small = { .stack_size = 32768, .flags = GREEN_NO_GUARD };
 
@@ -81,6 +72,23 @@ static void trade(uint32_t at)
         atomic_fetch_add_explicit(&given, 1, memory_order_relaxed);
 }
 
+/* What is thrown away is abandoned by the next who looks there. */
+static void clear_away(uint32_t at)
+{
+    green_t *g =
+        atomic_exchange_explicit(&garbage[at % (uint32_t)threads], NULL, memory_order_acquire);
+    if (g != NULL) {
+        must(green_abandon(g) == 0);
+        atomic_fetch_add_explicit(&abandoned, 1, memory_order_relaxed);
+    }
+    g = green_new_with(echo, NULL, &small);
+    must(g != NULL && green_switch(g, V(4)) == V(4));
+    green_t *none = NULL;
+    if (!atomic_compare_exchange_strong_explicit(&garbage[at / 7 % (uint32_t)threads], &none, g,
+                                                 memory_order_release, memory_order_relaxed))
+        must(green_free(g) == 0);
+}
+
 static void *live(void *number)
 {
     int me = (int)(intptr_t)number;
@@ -113,6 +121,8 @@ static void *live(void *number)
                 hammer(table[other * greens + (int)(random / 64 % (uint32_t)greens)], random >> 13);
             if (i % 16 == 0)
                 trade(next(&seed));
+            if (i % 16 == 8)
+                clear_away(next(&seed));
         }
     }
     atomic_fetch_add(&entered, moves);
@@ -130,7 +140,8 @@ TEST(sixteen_threads_with_a_thousand_greens_leave_nothing)
     green_stats_t before, after;
     table = calloc((size_t)threads * (size_t)greens, sizeof *table);
     mail = calloc((size_t)threads, sizeof *mail);
-    assert_true(thread != NULL && table != NULL && mail != NULL);
+    garbage = calloc((size_t)threads, sizeof *garbage);
+    assert_true(thread != NULL && table != NULL && mail != NULL && garbage != NULL);
     assert_int_equal(pthread_barrier_init(&all_made, NULL, (unsigned)threads), 0);
     assert_int_equal(green_stats(&before, sizeof before), 0);
 
@@ -148,6 +159,8 @@ TEST(sixteen_threads_with_a_thousand_greens_leave_nothing)
         assert_int_equal(green_state(g), g != NULL ? GREEN_NEW : GREEN_DEAD);
         assert_int_equal(green_free(g), 0);
         given -= g != NULL;
+        if ((g = atomic_load(&garbage[i])) != NULL)
+            assert_int_equal(green_abandon(g), 0);
     }
     assert_int_equal(given, taken);
     green_trim(0);
@@ -158,15 +171,16 @@ TEST(sixteen_threads_with_a_thousand_greens_leave_nothing)
     assert_int_equal(after.stacks_cached, 0);
     assert_int_equal(after.bytes_mapped, 0);
     print_message("swarm: %d threads, %d greens, %ld switches, %ld deaths, "
-                  "%ld taken over, %ld calls refused\n",
+                  "%ld taken over, %ld abandoned, %ld calls refused\n",
                   threads, threads * greens, (long)entered, (long)finished, (long)taken,
-                  (long)refused);
-    assert_true(refused > 0 && taken > 0 && finished > 0);
+                  (long)abandoned, (long)refused);
+    assert_true(refused > 0 && taken > 0 && abandoned > 0 && finished > 0);
 
     pthread_barrier_destroy(&all_made);
     free(thread);
     free(table);
     free(mail);
+    free(garbage);
 }
 
 int main(int argc, char **argv)

@@ -291,11 +291,25 @@ static bool may_free(struct model *m, int g)
     return false;
 }
 
+void m_release(struct model *m)
+{
+    m->threads[m->thread].owes = false;
+}
+
+bool m_owes(const struct model *m, int g)
+{
+    for (int t = 0; t < M_THREADS; t++)
+        if (m->threads[t].id == m->green[g].owner && m->threads[t].owes)
+            return true;
+    return false;
+}
+
 void m_free(struct model *m, int g)
 {
     if (g == M_NOBODY) {
         give(m, 0);
     } else if (may_free(m, g)) {
+        m_release(m);
         if (m->green[g].state == M_SUSPENDED)
             kill(m, g, M_FREES);
         else
@@ -303,15 +317,35 @@ void m_free(struct model *m, int g)
     }
 }
 
+/* Whose green another thread may abandon; NULL: nobody's, or the rules are as for green_free(). */
+static struct m_thread *left_to(struct model *m, int g)
+{
+    for (int t = 0; t < M_THREADS; t++)
+        if (t != m->thread && g < M_SLOTS && m->threads[t].id == m->green[g].owner)
+            return &m->threads[t];
+    return NULL;
+}
+
 void m_abandon(struct model *m, int g)
 {
+    struct m_thread *thread = g != M_NOBODY ? left_to(m, g) : NULL;
     if (g == M_NOBODY) {
         refuse(m, EINVAL);
-    } else if (may_free(m, g)) {
-        stop_freeing(m, g);
-        release(m, g);
-        give(m, 0);
+        return;
     }
+    if (thread == NULL) {
+        if (!may_free(m, g))
+            return;
+    } else if (g == thread->current || m->green[g].stand_in != M_NOBODY) {
+        refuse(m, EBUSY);
+        return;
+    }
+    stop_freeing(m, g);
+    release(m, g);
+    if (thread != NULL)
+        thread->owes = true;
+    m_release(m);
+    give(m, 0);
 }
 
 void m_new(struct model *m, int slot, int parent, bool detached)
@@ -323,6 +357,7 @@ void m_new(struct model *m, int slot, int parent, bool detached)
     m->green[slot] = (struct m_green){ .state = M_NEW, .owner = m->threads[m->thread].id,
                                        .parent = parent, .stand_in = M_NOBODY,
                                        .frees = M_NOBODY, .detached = detached };
+    m_release(m);
     give(m, slot);
 }
 

@@ -61,6 +61,7 @@ struct m_thread {
     int id;             /* 0: there is none */
     int current;
     bool traces, ends, refused;
+    bool owes;          /* has not released yet what others have abandoned */
 };
 
 /* An error that is not 0 stands for the value: -1, NULL or GREEN_FAILED with this errno. */
@@ -102,6 +103,8 @@ void m_return(struct model *m, long value, int error); /* from the innermost fun
 void m_exit(struct model *m, long value, int error);
 void m_free(struct model *m, int g);
 void m_abandon(struct model *m, int g);
+void m_release(struct model *m); /* the thread releases what others have abandoned */
+bool m_owes(const struct model *m, int g); /* g's thread may count a child too many */
 void m_set_parent(struct model *m, int g, int parent);
 void m_defer(struct model *m, long arg);
 void m_undefer(struct model *m, bool execute);

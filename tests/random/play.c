@@ -677,6 +677,10 @@ static void *play_here(struct here *here, bool is_base)
             break;
         case OP_SET_PARENT:
             b = pick(op.b);
+            if (a != M_NOBODY && !m_is_mine(&m, a) && m_owes(&m, a)) {
+                skip_operation(); /* green.h leaves open whether it has children */
+                break;
+            }
             if (a != M_NOBODY && !m_is_mine(&m, a) && op.c % 4 != 0)
                 b = me; /* else few would be taken over */
             log_line(here, "green_set_parent(%s, %s)", name_of(a), name_of(b));
@@ -767,6 +771,7 @@ static void *play_here(struct here *here, bool is_base)
         case OP_TRIM:
             log_line(here, "green_trim(%d)", 65536 * (op.a % 4));
             green_trim((size_t)65536 * (op.a % 4));
+            m_release(&m);
             compare(here);
             break;
         }

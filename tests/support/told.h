@@ -102,6 +102,24 @@ TEST(the_abandoned_are_told)
     told_all();
 }
 
+static void *abandon_from_elsewhere(void *g)
+{
+    must(green_abandon(g) == 0);
+    return NULL;
+}
+
+TEST(those_that_another_thread_has_abandoned_are_told)
+{
+    for (int started = 0; started < 2; started++) {
+        green_t *g = green_new(echo, NULL);
+        if (started)
+            must(green_switch(g, NULL) == NULL);
+        in_thread(abandon_from_elsewhere, g);
+        green_trim((size_t)1 << 30);
+    }
+    told_all();
+}
+
 static void *abandon_the_other(void *g)
 {
     must(green_abandon(g) == 0);
