@@ -28,7 +28,9 @@ import subprocess
 import sys
 import tempfile
 
-from build import ROOT, SUPPORT, TESTS, call, compiles, run, test_source
+from build import ROOT, SUPPORT, TESTS, call, compiles, include, run, test_source
+from report import Mutants
+from source import files
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -236,9 +238,9 @@ class Bench:
 
         # The library whole, but for what is mutated; and the tests.
         self.library = []
-        for file in sorted(os.listdir(ROOT + '/src')):
-            if file.endswith('.c'):
-                self.library.append(self.compiled(f'{ROOT}/src/{file}', '-fvisibility=hidden'))
+        for file in files(ROOT + '/src', '.c'):
+            self.library.append(self.compiled(f'{ROOT}/src/{file}', *include(ROOT + '/src', file),
+                                              '-fvisibility=hidden'))
         self.switch = self.compiled(ROOT + '/src/arch/switch.S')
         self.tests = {}
         registers = self.compiled(f'{SUPPORT}/registers.S')
@@ -319,25 +321,6 @@ class Bench:
             sys.exit(f'without any mutation: {death}')
 
 
-def read_equivalent(cpu):
-    """{key: reason}: a line that begins with drop or swap, and indented ones below it."""
-    known, key = {}, None
-    try:
-        with open(f'{HERE}/equivalent_{cpu}.txt') as f:
-            for line in f:
-                if line.startswith(('drop ', 'swap ')):
-                    key = line.strip()
-                    known[key] = ''
-                elif line.startswith(' ') and key:
-                    for each in reversed(known):  # one reason for several that stand together
-                        if known[each]:
-                            break
-                        known[each] = line.strip()
-    except FileNotFoundError:
-        pass
-    return known
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--every', type=int, default=1)
@@ -345,7 +328,6 @@ def main():
     parser.add_argument('--keep', action='store_true')
     parser.add_argument('cpu', nargs='?', choices=CPUS, default=os.uname().machine)
     options = parser.parse_args()
-    failures = 0
     with tempfile.TemporaryDirectory(prefix='green-mutants.') as dir, \
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         bench = Bench(options.cpu, dir)
@@ -355,38 +337,16 @@ def main():
             header = f.read()
         jobs = [(bench.try_switch, m) for m in mutants_of(lines)]
         jobs += [(bench.try_inlined, m) for m in inlined_mutants(header, options.cpu)]
-        known = read_equivalent(options.cpu)
-        for key in set(known) - {m.key for _, m in jobs}:
-            print(f'FAILED: listed as equivalent, but there is no such mutant any more: {key}')
-            failures += 1
-        for key, reason in known.items():
-            if not reason:
-                print(f'FAILED: listed as equivalent without a reason: {key}')
-                failures += 1
+        report = Mutants(f'{HERE}/equivalent_{options.cpu}.txt', {m.key for _, m in jobs},
+                         options.keep)
         first = random.Random(options.seed).randrange(options.every)
         jobs = list(enumerate(jobs))[first::options.every]
         deaths = list(pool.map(lambda job: job[1][0]((job[0], job[1][1])), jobs))
 
-    killers = collections.Counter()
-    survivors = 0
     for (_, (_, mutant)), death in zip(jobs, deaths):
-        killers[death] += 1
-        if options.keep and death:
-            print(f'{death}: {mutant.key}')
-        if death is None and mutant.key not in known:
-            print(f'FAILED: survives: {mutant.key}')
-            failures += 1
-        elif death is None:
-            survivors += 1
-        elif mutant.key in known:
-            print(f'FAILED: listed as equivalent, but killed by {death}: {mutant.key}')
-            failures += 1
-    del killers[None]
-    by = ', '.join(f'{n} by {death}' for death, n in killers.most_common(4))
-    print(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in {options.every} '
-          f'(seed {options.seed}), {sum(killers.values())} killed ({by}), '
-          f'{survivors} equivalent, {failures} failures')
-    return failures != 0
+        report.died(mutant.key, death)
+    return report.end(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in '
+                      f'{options.every} (seed {options.seed})')
 
 
 if __name__ == '__main__':

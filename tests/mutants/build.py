@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from source import Missing, ROOT, Source, files
+
 TESTS = os.path.join(ROOT, 'tests')
 SUPPORT = os.path.join(TESTS, 'support')
 
@@ -24,6 +25,12 @@ def test_source(name):
     if len(found) != 1:
         sys.exit(f'{len(found)} sources of {name}: {found}')
     return found[0]
+
+
+def include(src, file):
+    """Where the private headers of a file of src/ are looked for."""
+    folders = sorted({os.path.dirname(os.path.join(src, header)) for header in files(src, '.h')})
+    return ['-I' + folder for folder in [os.path.dirname(os.path.join(src, file)), src, *folders]]
 
 
 def run(command, environment=None, seconds=20):
@@ -71,7 +78,7 @@ class Library:
         self.src = os.path.join(self.dir, 'src')
         shutil.copytree(os.path.join(ROOT, 'src'), self.src)
         # The same list as CMakeLists.txt has: all there are.
-        self.files = sorted(f for f in os.listdir(self.src) if f.endswith('.c')) + ['arch/switch.S']
+        self.files = [*files(self.src, '.c'), 'arch/switch.S']
         for file in self.files:
             self.compile(file)
         self.registers = os.path.join(self.dir, 'registers.o')
@@ -84,9 +91,10 @@ class Library:
     def object(self, file):
         return os.path.join(self.dir, file.replace('/', '_') + '.o')
 
-    def command(self, file, output):
-        return [*self.cc, *self.options, '-fvisibility=hidden', '-I' + self.src,
-                '-c', os.path.join(self.src, file), '-o', output]
+    def command(self, file, output, source=None):
+        """source: what is compiled in the place of that file."""
+        return [*self.cc, *self.options, *include(self.src, file), '-fvisibility=hidden',
+                '-c', source or os.path.join(self.src, file), '-o', output]
 
     def compile(self, file):
         call(self.command(file, self.object(file)))
@@ -140,9 +148,9 @@ class Library:
                 and run([os.path.join(self.dir, 'unbroken')], None, 60))
 
     @contextlib.contextmanager
-    def broken(self, file, old, new):
-        """For a while, a file of src/ in which old has become new; or the link."""
-        if file == 'link':
+    def broken(self, place, old, new):
+        """For a while, a place in src/ (see source.py) in which old has become new; or the link."""
+        if place == 'link':
             was = self.nodelete
             self.nodelete = was.replace(old, new)
             if self.nodelete == was:
@@ -150,18 +158,23 @@ class Library:
             yield
             self.nodelete = was
             return
+        try:
+            file, text = Source(self.src).replaced(place, old, new)
+        except Missing as missing:
+            sys.exit(str(missing))
         path = os.path.join(self.src, file)
         with open(path) as f:
-            text = f.read()
-        if text.count(old) != 1:
-            sys.exit(f'{file} has {text.count(old)} of {old!r}')
-        with open(path, 'w') as f:
-            f.write(text.replace(old, new))
-        whole = 'arch/switch.S' if file.startswith('arch/') else file
+            whole = f.read()
+        who = [file] if file.endswith('.c') else ['arch/switch.S'] if file.endswith('.S') \
+            else self.files
         try:
-            self.compile(whole)
+            with open(path, 'w') as f:
+                f.write(text)
+            for each in who:
+                self.compile(each)
             yield
         finally:
             with open(path, 'w') as f:
-                f.write(text)
-            self.compile(whole)
+                f.write(whole)
+            for each in who:
+                self.compile(each)

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """
-Mutants of the C: one place of switch.c or green.c is changed at a time, and the
+Mutants of the C: one place of the library's core is changed at a time, and the
 test programs must notice.  The changes: a condition is negated, a comparison
 turned or moved by one, && and || exchanged, a number changed by one, true and
 false exchanged, a statement left out.
 
-    tests/mutants/c.py [--most N] [--seed S] [--keep] [FILE...]
+    tests/mutants/c.py [--most N] [--seed S] [--keep] [FUNCTION...]
 
-FILE: of src/, by default switch.c green.c.  --most N: only so many; which ones
-depends on S and on the mutants themselves, not on what else there is.  --keep:
-says of each one what killed it.
+FUNCTION: of the library; by default all in its core, in whichever files that is.
+--most N: only so many; which ones depends on S and on the mutants themselves,
+not on what else there is.  --keep: says of each one what killed it.
 
-Those that no test can tell stand in equivalent_c.txt with their reasons: a file,
-a change, the line without its indentation.  One that stands there and is no
-more, or is killed, is a failure.
+Those that no test can tell stand in equivalent_c.txt with their reasons: a
+function, a change, the line without its indentation.  One that stands there and
+is no more, or is killed, is a failure.
 """
 import argparse
 import collections
@@ -27,8 +27,14 @@ import sys
 import time
 
 from build import Library, TESTS, call, compiles, run
+from report import Mutants
+from source import Source, without_comments
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+# A file with one of these is of another floor, which has tests and tools of its own.
+NOT_CORE = re.compile(r'green__(arena|guard|stack|overflow)_'
+                      r'|green_(backtrace|dump|hub|set_trace|stats)')
 
 # Programs that see most come first; all that use the public header alone.
 FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 'test_trace',
@@ -50,17 +56,16 @@ STATEMENT = re.compile(r'^ +(?=\S)(?!return|goto|break|continue|case|else|do\b|f
 Mutant = collections.namedtuple('Mutant', 'file key text')
 
 
-def without_comments(text):
+def code_of(text):
     """
     The same text with comments and strings blank, and what this machine's port has in
     assembler, so that places stay.
     """
-    def blank(match):
-        return re.sub(r'[^\n]', ' ', match.group(0))
+    text = without_comments(text)
     if os.uname().machine == 'x86_64':
-        text = re.sub(r'^#ifndef GREEN__ARCH_SWITCHES$.*?^#endif$', blank, text,
-                      flags=re.M | re.S)
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(\\.|[^"\\])*"', blank, text, flags=re.S)
+        text = re.sub(r'^#ifndef GREEN__ARCH_SWITCHES$.*?^#endif$',
+                      lambda match: re.sub(r'[^\n]', ' ', match.group(0)), text, flags=re.M | re.S)
+    return text
 
 
 CHANGES = [
@@ -81,47 +86,47 @@ CHANGES = [
 ]
 
 
-def mutants_of(file, text):
-    code = without_comments(text)
+def mutants_of(source, functions):
+    """Of each in turn; named so that other lines may come and go."""
     seen = collections.Counter()
+    for function in functions:
+        text = source.texts[function.file]
+        for what, start, end, new in changes_of(text, code_of(text), function):
+            line = text[text.rfind('\n', 0, start) + 1:text.find('\n', start)].strip()
+            key = f'{function.name}: {what}: {line}'
+            seen[key] += 1
+            if seen[key] > 1:
+                key += f' #{seen[key]}'
+            yield Mutant(function.file, key, text[:start] + new + text[end:])
 
-    def mutant(what, start, end, new):  # named so that other lines may come and go
-        line = text[text.rfind('\n', 0, start) + 1:text.find('\n', start)].strip()
-        key = f'{file}: {what}: {line}'
-        seen[key] += 1
-        if seen[key] > 1:
-            key += f' #{seen[key]}'
-        return Mutant(file, key, text[:start] + new + text[end:])
 
-    bodies = []  # of functions: from a { at the start of a line to the } there
-    for match in re.finditer(r'^\{\n.*?^\}', code, re.M | re.S):
-        bodies.append((match.start(), match.end()))
-    for start, end in bodies:
-        body = code[start:end]
-        for what, pattern, new in CHANGES:
-            for match in re.finditer(pattern, body):
-                line = body[body.rfind('\n', 0, match.start()) + 1:body.find('\n', match.start())]
-                if line.lstrip().startswith(('#', 'static const')) or \
-                        '__builtin_frame_address' in line:
-                    continue
-                replaced = new(match) if callable(new) else new
-                yield mutant(f'{what} {match.group(0).strip()}', start + match.start(),
-                             start + match.end(), replaced)
-        # Conditions as a whole: if (...), while (...), behind LIKELY as well.
-        for match in re.finditer(r'\b(if|while) \(', body):
-            depth, at = 1, match.end()
-            while depth:
-                depth += {'(': 1, ')': -1}.get(body[at], 0)
-                at += 1
-            inside = text[start + match.end():start + at - 1]
-            if re.search(r'[<>=!&|]', inside) is None:
-                yield mutant('negate', start + match.end(), start + at - 1, f'!({inside})')
-        for match in STATEMENT.finditer(body):
-            if body.rfind('\n', 0, match.start()) > 0 and \
-                    body[:match.start()].rstrip()[-1:] not in ';{}):':
-                continue  # the rest of a longer one
-            new = match.group(0)[:len(match.group(0)) - len(match.group(0).lstrip())] + ';'
-            yield mutant('drop', start + match.start(), start + match.end(), new)
+def changes_of(text, code, function):
+    """What is done, from where to where, and what comes there."""
+    start, body = function.body, code[function.body:function.end]
+    for what, pattern, new in CHANGES:
+        for match in re.finditer(pattern, body):
+            line = body[body.rfind('\n', 0, match.start()) + 1:body.find('\n', match.start())]
+            if line.lstrip().startswith(('#', 'static const')) or \
+                    '__builtin_frame_address' in line:
+                continue
+            replaced = new(match) if callable(new) else new
+            yield (f'{what} {match.group(0).strip()}', start + match.start(),
+                   start + match.end(), replaced)
+    # Conditions as a whole: if (...), while (...), behind LIKELY as well.
+    for match in re.finditer(r'\b(if|while) \(', body):
+        depth, at = 1, match.end()
+        while depth:
+            depth += {'(': 1, ')': -1}.get(body[at], 0)
+            at += 1
+        inside = text[start + match.end():start + at - 1]
+        if re.search(r'[<>=!&|]', inside) is None:
+            yield 'negate', start + match.end(), start + at - 1, f'!({inside})'
+    for match in STATEMENT.finditer(body):
+        if body.rfind('\n', 0, match.start()) > 0 and \
+                body[:match.start()].rstrip()[-1:] not in ';{}):':
+            continue  # the rest of a longer one
+        new = match.group(0)[:len(match.group(0)) - len(match.group(0).lstrip())] + ';'
+        yield 'drop', start + match.start(), start + match.end(), new
 
 
 class Bench:
@@ -162,13 +167,11 @@ class Bench:
         where = f'{self.library.dir}/m{number}'
         os.mkdir(where)
         try:
-            source = f'{where}/{mutant.file}'
+            source = f'{where}/changed.c'
             with open(source, 'w') as f:
                 f.write(mutant.text)
             lib = self.library
-            if not compiles([*lib.cc, *lib.options, '-fvisibility=hidden', '-I' + lib.src,
-                             '-c', source,
-                             '-o', f'{where}/changed.o']):
+            if not compiles(lib.command(mutant.file, f'{where}/changed.o', source)):
                 return 'the compiler'
             try:
                 lib.link_shared(f'{where}/libgreen.so', {mutant.file: f'{where}/changed.o'})
@@ -185,17 +188,17 @@ class Bench:
             shutil.rmtree(where)
 
 
-def read_equivalent():
-    known, waiting = {}, []
-    with open(f'{HERE}/equivalent_c.txt') as f:
-        for line in f:
-            if re.match(r'\w+\.c: ', line):
-                waiting.append(line.strip())
-            elif line.startswith('    ') and waiting:
-                known.update({key: line.strip() for key in waiting})
-                waiting = []
-    known.update({key: '' for key in waiting})
-    return known
+def chosen(source, names):
+    """The functions of these names, or all of the core."""
+    for name in names:
+        if name not in source.functions:
+            sys.exit(f'src/ has no function {name}()')
+    every = [each for those in source.functions.values() for each in those
+             if each.file.endswith('.c')]
+    others = {each.file for each in every if NOT_CORE.match(each.name)}
+    wanted = [each for each in every
+              if (each.name in names if names else each.file not in others)]
+    return sorted(wanted, key=lambda each: (each.file, each.start))
 
 
 def main():
@@ -203,50 +206,22 @@ def main():
     parser.add_argument('--most', type=int)
     parser.add_argument('--seed', default='1')
     parser.add_argument('--keep', action='store_true')
-    parser.add_argument('files', nargs='*', default=['switch.c', 'green.c'])
+    parser.add_argument('functions', nargs='*')
     options = parser.parse_args()
-    failures = 0
-    killers = collections.Counter()
-    survivors = 0
+    source = Source()
+    mutants = list(mutants_of(source, chosen(source, options.functions)))
+    every = mutants if not options.functions else mutants_of(source, chosen(source, []))
+    report = Mutants(f'{HERE}/equivalent_c.txt', {m.key for m in every}, options.keep)
+    mutants.sort(key=lambda m: hashlib.sha256((options.seed + m.key).encode()).digest())
+    total = len(mutants)
+    mutants = mutants[:options.most]
     with Library() as library:
         bench = Bench(library)
-        mutants = []
-        for file in options.files:
-            with open(f'{library.src}/{file}') as f:
-                mutants += mutants_of(file, f.read())
-        known = {key: reason for key, reason in read_equivalent().items()
-                 if key.split(':')[0] in options.files}
-        for key in known.keys() - {m.key for m in mutants}:
-            print(f'FAILED: listed, but there is no such mutant any more: {key}')
-            failures += 1
-        for key, reason in known.items():
-            if not reason:
-                print(f'FAILED: listed without a reason: {key}')
-                failures += 1
-        mutants.sort(key=lambda m: hashlib.sha256((options.seed + m.key).encode()).digest())
-        total = len(mutants)
-        mutants = mutants[:options.most]
-
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             deaths = pool.map(lambda n: bench.attempt(*n), enumerate(mutants))
             for mutant, death in zip(mutants, deaths):
-                killers[death] += 1
-                if options.keep and death:
-                    print(f'{death}: {mutant.key}', flush=True)
-                if death is None and mutant.key not in known:
-                    print(f'FAILED: survives: {mutant.key}', flush=True)
-                    failures += 1
-                elif death is None:
-                    survivors += 1
-                elif mutant.key in known:
-                    print(f'FAILED: listed, but killed by {death}: {mutant.key}', flush=True)
-                    failures += 1
-    del killers[None]
-    by = ', '.join(f'{n} by {death}' for death, n in killers.most_common(4))
-    print(f'mutants of the C: {len(mutants)} of {total} (seed {options.seed}), '
-          f'{sum(killers.values())} killed ({by}), '
-          f'{survivors} equivalent, {failures} failures')
-    return failures != 0
+                report.died(mutant.key, death)
+    return report.end(f'mutants of the C: {len(mutants)} of {total} (seed {options.seed})')
 
 
 if __name__ == '__main__':

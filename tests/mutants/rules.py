@@ -9,89 +9,90 @@ random programs print for some of them is compiled, and tells them apart too.
     tests/mutants/rules.py
 
 CC: the compiler for this machine (cc).  A rule is broken by replacing a piece
-of text in a file of src/; one that is not there any more is an error.
+of text in a function of src/; one that is not there any more is an error.
 """
 import os
 import sys
 
 from build import Library, run
 
-# By the random programs: what is broken, in which file, what stands there, what it becomes.
+# By the random programs: what is broken, where (see source.py), what stands there, what it
+# becomes.
 RULES = [
-    ('1: the current green is SUSPENDED', 'green.c',
+    ('1: the current green is SUSPENDED', 'green_state',
      'return GREEN_RUNNING;', 'return GREEN_SUSPENDED;'),
-    ('3: the dead parent of a dead green is entered', 'switch.c',
+    ('3: the dead parent of a dead green is entered', 'deliver',
      'while (load(to->life) == GREEN__DEAD)', 'if (load(to->life) == GREEN__DEAD)'),
-    ('4: what a green leaves goes to main', 'switch.c',
+    ('4: what a green leaves goes to main', 'die',
      'green_t *to = green__parent(me);', 'green_t *to = &self->main;'),
-    ('4: it is DEAD only after its parent goes on', 'switch.c',
+    ('4: it is DEAD only after its parent goes on', 'die',
      'green__set_life(me, GREEN__DEAD);', ';'),
-    ('5: a death by errno 0', 'switch.c', 'errno > 0 ? errno : ECANCELED', 'errno'),
-    ('5: ECANCELED of one that dies unrun is an error', 'switch.c',
+    ('5: a death by errno 0', 'set_result', 'errno > 0 ? errno : ECANCELED', 'errno'),
+    ('5: ECANCELED of one that dies unrun is an error', 'deliver',
      'if (parcel->error == ECANCELED)', 'if (0)'),
-    ('5: ECANCELED of one that dies is an error', 'switch.c',
+    ('5: ECANCELED of one that dies is an error', 'die',
      'if (parcel.error == ECANCELED)\n', 'if (0)\n'),
-    ('6: ECANCELED passes through a dead green', 'switch.c',
+    ('6: ECANCELED passes through a dead green', 'green_throw',
      'parcel.error == ECANCELED && load(g->life) == GREEN__DEAD', '0'),
-    ('7: a started green is taken over', 'green.c',
+    ('7: a started green is taken over', 'take_over',
      'if (load(g->life) != GREEN__NEW) {', 'if (0) {'),
-    ('7: one with children is taken over', 'green.c', 'g->children != g->gone', '0'),
-    ('8: a circle of parents', 'green.c', 'if (is_above(g, parent)) {', 'if (0) {'),
-    ('9: what died is not released', 'switch.c', 'if (release && !detached)', 'if (0)'),
-    ('9: an error thrown at who frees is lost', 'switch.c',
+    ('7: one with children is taken over', 'take_over', 'g->children != g->gone', '0'),
+    ('8: a circle of parents', 'green_set_parent', 'if (is_above(g, parent)) {', 'if (0) {'),
+    ('9: what died is not released', 'green__cancel', 'if (release && !detached)', 'if (0)'),
+    ('9: an error thrown at who frees is lost', 'green__cancel',
      'value == GREEN_FAILED ? errno : EBUSY', 'EBUSY'),
-    ('9: the freed green keeps its stand-in', 'switch.c',
+    ('9: the freed green keeps its stand-in', 'green__cancel',
      '        g->stand_in = NULL;\n    if (call.died) {', '        ;\n    if (call.died) {'),
-    ('9: freed by two at once', 'green.c', ' || g->stand_in != NULL) {', ') {'),
-    ('9: the parent of a released parent', 'green.c',
+    ('9: freed by two at once', 'may_free', ' || g->stand_in != NULL) {', ') {'),
+    ('9: the parent of a released parent', 'green__real_parent',
      'while (ancestor->released)', 'if (ancestor->released)'),
-    ('11: destructors before deferred functions', 'unwind.c',
+    ('11: destructors before deferred functions', 'green__clean_up_one',
      'green__defer_run_one(me) || green__local_run_one(me)',
      'green__local_run_one(me) || green__defer_run_one(me)'),
-    ('11: the value of green_exit() is lost', 'switch.c',
-     '    set_result(me, value);\n    green__unwind', '    green__unwind'),
-    ('11: five rounds of destructors', 'local.c', '#define ROUNDS 4', '#define ROUNDS 5'),
-    ('11: a value is destroyed twice', 'local.c', 'value->pointer = NULL;', ';'),
-    ('11: a new key has the values of an old one', 'local.c',
+    ('11: the value of green_exit() is lost', 'green_exit',
+     '    set_result(me, value);\n', ''),
+    ('11: five rounds of destructors', '#define ROUNDS', '#define ROUNDS 4', '#define ROUNDS 5'),
+    ('11: a value is destroyed twice', 'green__local_run_one', 'value->pointer = NULL;', ';'),
+    ('11: a new key has the values of an old one', 'green_getspecific',
      ' || locals->values[key].serial != serial)', ')'),
-    ('11: green_undefer(0) runs it', 'defer.c', 'if (execute)', 'if (1)'),
-    ('13: a throw is traced as a switch', 'switch.c',
+    ('11: green_undefer(0) runs it', 'green_undefer', 'if (execute)', 'if (1)'),
+    ('13: a throw is traced as a switch', 'deliver',
      'parcel->error != 0 ? GREEN_TRACE_THROW', 'parcel->error == 0 ? GREEN_TRACE_THROW'),
-    ('13: from, after one that died unrun', 'switch.c', '        from = to;\n', ''),
-    ('13: a hook may do all', 'trace.c',
+    ('13: from, after one that died unrun', 'deliver', '        from = to;\n', ''),
+    ('13: a hook may do all', 'green__trace',
      'self->looking++;\n    green__passes();\n'
      '    self->trace(event, from, to, self->trace_data);\n    self->looking--;',
      'self->trace(event, from, to, self->trace_data);'),
-    ('14: a detached green outlives its thread', 'thread.c',
+    ('14: a detached green outlives its thread', 'drop_greens',
      'if (g->detached)\n            green__release(g);', ''),
-    ('14: who refused to die is not told', 'thread.c',
+    ('14: who refused to die is not told', 'end_greens',
      '            all_died = false;', '            ;'),
-    ('14: none may free what an ended thread has left', 'green.c',
+    ('14: none may free what an ended thread has left', 'may_free',
      'return orphan;', 'return false;'),
 ]
 
 # By the bad input.
 REFUSALS = [
-    ('GREEN_FAILED is a value', 'switch.c', 'if (value == GREEN_FAILED) {', 'if (0) {'),
-    ('an error of -1', 'switch.c', 'if (error < 0) {', 'if (error < -1) {'),
-    ('EPERM before EINVAL', 'switch.c',
+    ('GREEN_FAILED is a value', 'switch_by_all_rules', 'if (value == GREEN_FAILED) {', 'if (0) {'),
+    ('an error of -1', 'green_throw', 'if (error < 0) {', 'if (error < -1) {'),
+    ('EPERM before EINVAL', 'yield_slowly',
      'self->ended && value != GREEN_FAILED ?', 'self->ended ?'),
-    ('EBUSY before EINVAL', 'defer.c',
+    ('EBUSY before EINVAL', 'green_defer',
      'if (fn == NULL) {', 'if (fn == NULL && green__self->looking == 0) {'),
-    ('reserved options', 'green.c', 'options->reserved[i] != NULL', '0'),
-    ('unknown flags', 'green.c', '(options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0', '1'),
-    ('a parent for main', 'green.c',
+    ('reserved options', 'is_valid', 'options->reserved[i] != NULL', '0'),
+    ('unknown flags', 'is_valid', '(options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0', '1'),
+    ('a parent for main', 'green_set_parent',
      'if (g == NULL || g->is_main || parent == NULL) {', 'if (g == NULL || parent == NULL) {'),
-    ('sizes that overflow', 'stack.c', 'return size <= SIZE_LIMIT;', 'return true;'),
-    ('lent stacks that are too small', 'stack.c', 'end - low >= GREEN__STACK_MIN;', 'true;'),
-    ('lent stacks beyond the last address', 'stack.c',
+    ('sizes that overflow', 'green__stack_valid', 'return size <= SIZE_LIMIT;', 'return true;'),
+    ('lent stacks that are too small', 'green__stack_valid', 'end - low >= GREEN__STACK_MIN;', 'true;'),
+    ('lent stacks beyond the last address', 'green__stack_valid',
      'size <= UINTPTR_MAX - (uintptr_t)memory && low >= (uintptr_t)memory && low < end &&', ''),
-    ('keys beyond the last', 'local.c', 'key < KEYS ? ', 'true ? '),
-    ('a key too many', 'local.c', 'errno = EAGAIN;', 'errno = ENOMEM;'),
-    ('green_thread_end() inside itself', 'thread.c',
+    ('keys beyond the last', 'serial_of', 'key < KEYS ? ', 'true ? '),
+    ('a key too many', 'green_key_create', 'errno = EAGAIN;', 'errno = ENOMEM;'),
+    ('green_thread_end() inside itself', 'green_thread_end',
      'load(self->current) != main || self->ending', 'load(self->current) != main'),
-    ('no function is deferred', 'defer.c', 'if (fn == NULL) {', 'if (0) {'),
-    ('a refused green_free() that frees the name', 'green.c',
+    ('no function is deferred', 'green_defer', 'if (fn == NULL) {', 'if (0) {'),
+    ('a refused green_free() that frees the name', 'free_slowly',
      '    if (!may_free(self, g))\n        return -1;\n    if (load(g->life)',
      '    if (!may_free(self, g)) {\n        g->name = NULL;\n        return -1;\n    }\n'
      '    if (load(g->life)'),
@@ -99,9 +100,9 @@ REFUSALS = [
 
 # By the bad input with AddressSanitizer.
 FREED = [
-    ('a released green with children can be touched', 'green.c',
+    ('a released green with children can be touched', 'green__release',
      '        forbid(g);\n', '        ;\n'),
-    ('released greens wait to be used again', 'thread.c',
+    ('released greens wait to be used again', 'green__thread_begin',
      'self->stacks.watched ? 0 : GREEN__SPARES', 'GREEN__SPARES'),
 ]
 
@@ -131,8 +132,8 @@ def check(program, arguments, others, options, broken):
         if not run(command, None, 60):
             print(f'FAILED: {program} does not pass with the library as it is')
             failed += 1
-        for what, file, old, new in broken:
-            with library.broken(file, old, new):
+        for what, place, old, new in broken:
+            with library.broken(place, old, new):
                 library.link(program)
                 if run(command, None, 60):
                     print(f'FAILED: {program} does not find: {what}')

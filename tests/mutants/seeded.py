@@ -9,8 +9,8 @@ target finds random_programs must print a short program that fails, too.
     tests/mutants/seeded.py
 
 CC: the compiler for this machine (cc); CLANG: one with libFuzzer (clang).  A seed
-replaces a piece of text in a file of src/; one whose text is not there any more is
-an error.
+replaces a piece of text in a function of src/; one whose text is not there any more
+is an error.
 """
 import glob
 import os
@@ -31,36 +31,36 @@ TESTS = {
     'long run': ('soak', ['0.1'], {}),
 }
 
-# Test, file, what stands there, what it becomes.
+# Test, where (see source.py), what stands there, what it becomes.
 SEEDS = [
-    ('faults', 'green.c', 'no_name:\n    put_block(self, g);', 'no_name:'),
-    ('faults', 'green.c', 'no_stack:\n    free(g->name);', 'no_stack:'),
-    ('faults', 'local.c', '    if (locals == NULL)\n        return false;\n    if (g->locals',
+    ('faults', 'furnish', 'no_name:\n    put_block(self, g);', 'no_name:'),
+    ('faults', 'furnish', 'no_stack:\n    free(g->name);', 'no_stack:'),
+    ('faults', 'grow', '    if (locals == NULL)\n        return false;\n    if (g->locals',
      '    if (locals == NULL)\n        return true;\n    if (g->locals'),
-    ('faults', 'overflow.c', 'if (i == SIGNALS)', 'if (i <= SIGNALS)'),
-    ('faults', 'guard.c', 'mprotect(guard, size, PROT_NONE) == 0',
+    ('faults', 'install', 'if (i == SIGNALS)', 'if (i <= SIGNALS)'),
+    ('faults', 'green__guard_install', 'mprotect(guard, size, PROT_NONE) == 0',
      '(mprotect(guard, size, PROT_NONE), true)'),
-    ('threads', 'green.c',
+    ('threads', 'take_over',
      '        store(g->thread, self);\n        store(g->owner, load(self->id));',
      '        store(g->thread, self);'),
-    ('threads', 'green.c', '    store(self->greens, load(self->greens) - 1);\n', ''),
-    ('leaks', 'green.c', '    free(g->name);\n    if (g->children', '    if (g->children'),
+    ('threads', 'count_out', '    store(self->greens, load(self->greens) - 1);\n', ''),
+    ('leaks', 'green__release', '    free(g->name);\n    if (g->children', '    if (g->children'),
     ('processes', 'link', '-Wl,-z,nodelete', ''),
-    ('long run', 'local.c', '    free(g->locals);\n', ''),
+    ('long run', 'green__local_drop', '    free(g->locals);\n', ''),
 ]
 
 # A frame that is left too early: only a signal in between shows it.
 if os.uname().machine == 'x86_64':
-    SEEDS.append(('signals', 'arch/x86_64/switch.S', '.Lmodes_done:',
+    SEEDS.append(('signals', 'x86_64/switch.S', '.Lmodes_done:',
                   '.Lmodes_done:\n        addq $400, %rsp\n        pause\n        subq $400, %rsp'))
 elif os.uname().machine == 'aarch64':
-    SEEDS.append(('signals', 'arch/aarch64/switch.S', '.Lresume:',
+    SEEDS.append(('signals', 'aarch64/switch.S', '.Lresume:',
                   '.Lresume:\n        add sp, sp, #408\n        yield\n        sub sp, sp, #408'))
 
 # For the fuzz target: what goes wrong in the library itself, and in what the player compares.
 FUZZED = [
-    ('switch.c', 'while (load(to->life) == GREEN__DEAD)', 'if (load(to->life) == GREEN__DEAD)'),
-    ('switch.c', 'green_t *to = green__parent(me);', 'green_t *to = &self->main;'),
+    ('deliver', 'while (load(to->life) == GREEN__DEAD)', 'if (load(to->life) == GREEN__DEAD)'),
+    ('die', 'green_t *to = green__parent(me);', 'green_t *to = &self->main;'),
 ]
 FUZZING = ['-runs=20000', '-max_len=1600', '-len_control=0']
 SHORT = 15  # operations
@@ -102,13 +102,13 @@ def check_fuzzing():
         if fuzzes(watched) is not None:
             print('FAILED: the fuzz target does not pass with the library as it is')
             failed += 1
-        for file, old, new in FUZZED:
-            with watched.broken(file, old, new), plain.broken(file, old, new):
+        for place, old, new in FUZZED:
+            with watched.broken(place, old, new), plain.broken(place, old, new):
                 watched.link('fuzz_programs')
                 plain.link('random_programs')
                 found = fuzzes(watched)
                 if not found:
-                    print(f'FAILED: the fuzz target does not find what is wrong in {file}: {old!r}')
+                    print(f'FAILED: the fuzz target does not find what is wrong in {place}: {old!r}')
                     failed += 1
                     continue
                 command = [os.path.join(plain.dir, 'random_programs'), found[0]]
@@ -118,10 +118,10 @@ def check_fuzzing():
                 if (not length or int(length.group(1)) > SHORT
                         or not plain.prints_what_fails(command)):
                     print('FAILED: random_programs does not print a short program '
-                          f'for what is wrong in {file}: {old!r}')
+                          f'for what is wrong in {place}: {old!r}')
                     failed += 1
                 else:
-                    print(f'ok: the fuzz target finds what is wrong in {file}, '
+                    print(f'ok: the fuzz target finds what is wrong in {place}, '
                           f'in a program of {length.group(1)} operations')
             for path in glob.glob(os.path.join(watched.dir, 'found-*')):
                 os.unlink(path)
@@ -138,15 +138,15 @@ def main():
             if not passes(library, test):
                 print(f'FAILED: the test of {test} does not pass with the library as it is')
                 failed += 1
-        for test, file, old, new in SEEDS:
-            with library.broken(file, old, new):
+        for test, place, old, new in SEEDS:
+            with library.broken(place, old, new):
                 library.link(TESTS[test][0])
                 if passes(library, test):
-                    print(f'FAILED: the test of {test} does not find what is wrong in {file}: '
+                    print(f'FAILED: the test of {test} does not find what is wrong in {place}: '
                           f'{old!r}')
                     failed += 1
                 else:
-                    print(f'ok: the test of {test} finds what is wrong in {file}')
+                    print(f'ok: the test of {test} finds what is wrong in {place}')
     print(f'seeded: {len(SEEDS) + len(FUZZED)} broken libraries, '
           f'{len(TESTS) + 1} classes of tests, {failed} failures')
     return failed != 0

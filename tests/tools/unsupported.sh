@@ -33,7 +33,8 @@ for option in -fsplit-stack -fsanitize=shadow-call-stack -fsanitize=safe-stack; 
         "-DCMAKE_C_FLAGS=-O2 $option"
 done
 if command -v clang > /dev/null; then
-    compile="clang -fsyntax-only -I$source/include -I$source/src $source/src/switch.c"
+    file=$(grep -rl '^void \*green_switch(' "$source/src" --include=*.c)
+    compile="clang -fsyntax-only -I$source/include -I$source/src $file"
     stops "clang -fsanitize=safe-stack" $compile -fsanitize=safe-stack
     if [ -d /usr/aarch64-linux-gnu/include ]; then
         stops "clang -fsanitize=shadow-call-stack" $compile --target=aarch64-linux-gnu \
