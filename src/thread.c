@@ -147,16 +147,23 @@ static void tell_atomics(struct green__thread *self)
 }
 
 /*
- * The locks are held over fork().  From the beginning: in a call that has a lock it
- * would be too late, as it would have to wait for a fork that waits for the lock.
+ * The locks are held over fork().  This is asked for without a lock: under one it would
+ * wait for a fork that waits for the lock.  At the start, or before by who uses the
+ * library earlier: a constructor, of a priority or in .preinit_array.
  */
 static bool fork_handled;
 
-static __attribute__((constructor(101))) void begin_process(void)
+static void handle_forks(void)
 {
     tell_atomics(&unused_thread);
     tell_atomics(&ended_thread);
     fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
+}
+
+static __attribute__((constructor(101))) void begin_process(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, handle_forks);
 }
 
 /* And a thread's end is noticed, for which programs that have no green need no key. */
@@ -178,6 +185,7 @@ struct green__thread *green__thread_begin(void)
     void *exceptions = __cxa_get_globals != NULL ? __cxa_get_globals() : NULL;
     bool made = false;
 
+    begin_process();
     green__lock();
     if (set_up_process()) {
         self = spare;
