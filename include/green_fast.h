@@ -56,7 +56,10 @@ struct __attribute__((__may_alias__)) green_private_thread {
 extern "C" {
 #endif
 extern __thread struct green_private_thread *green_private_self __asm__("green_private_abi_1")
-    __attribute__((__tls_model__("initial-exec"), __visibility__("default")));
+#ifdef __GLIBC__ /* others, as musl, do not load libraries that find it so */
+    __attribute__((__tls_model__("initial-exec")))
+#endif
+    __attribute__((__visibility__("default")));
 #ifdef __cplusplus
 }
 #endif

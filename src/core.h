@@ -248,10 +248,15 @@ extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
  * Programs that use green_fast.h read it too.  Its symbol is the name of all
  * that they rely on, and changes with it: see src/fast.c.
  */
+#ifdef GREEN__TLS_FIXED
+#define GREEN__TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define GREEN__TLS_MODEL
+#endif
 #define GREEN__STRING(x) #x
 #define GREEN__NAME_OF(x) GREEN__STRING(x)
 extern _Thread_local struct green__thread *green__self __asm__(GREEN__NAME_OF(GREEN__SELF))
-    __attribute__((tls_model("initial-exec"), visibility("default")));
+    __attribute__((visibility("default"))) GREEN__TLS_MODEL;
 
 /*
  * If forced unwinding has gone on to an ancestor's frames, and something is done

@@ -133,6 +133,17 @@
 #error "libgreen: no port to this CPU yet; src/arch/arch.h says how to add one"
 #endif
 
+/*
+ * Whether the thread's variable is at a fixed distance from the thread pointer.  glibc
+ * keeps room for that in libraries that dlopen() loads; musl refuses to load these.  So
+ * with another C library than glibc, code for shared libraries finds it by a call, as the
+ * compiler has it done by itself, and green_switch() is the one in C.
+ */
+#include <features.h>
+#if defined(__GLIBC__) || !defined(__PIC__) || defined(__PIE__)
+#define GREEN__TLS_FIXED 1
+#endif
+
 /* Where an owner of a stack has what the unwinding wants; core.h compares. */
 #define GREEN__OWNER_SP 0
 #define GREEN__OWNER_NEXT 16

@@ -34,7 +34,9 @@
 #define GREEN__FRAME_SIZE 64 /* above the saved stack pointer */
 
 #define GREEN__ARCH_RED_ZONE 8 /* what of it is used; Valgrind lets 128 bytes be written */
+#ifdef GREEN__TLS_FIXED
 #define GREEN__ARCH_SWITCHES 1 /* switch.S has green_switch() */
+#endif
 
 #define GREEN__FIRST_OWNER 40
 #define GREEN__FIRST_END 32

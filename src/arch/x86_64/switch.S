@@ -54,6 +54,7 @@ green_function green__arch_switch
         jmp     .Lsuspend
 green_end green__arch_switch
 
+#ifdef GREEN__ARCH_SWITCHES
 /*
  * void *green_switch(green_t *g, void *value)
  *
@@ -93,6 +94,7 @@ green_public green_switch
         movq    %rsi, %rax
         movq    GREEN__OWNER_SP(%rdi), %rsi
 green_end green_switch                  /* falls into: */
+#endif
 
 /*
  * The switch itself, a function of its own to those who name frames.  At this point
@@ -229,6 +231,7 @@ green_part green__arch_suspend
         testl   $MXCSR_CONTROL, %edx
         jz      .Lmodes_done
         jmp     .Lmodes
+#ifdef GREEN__ARCH_SWITCHES
 
         /*
          * In C++ programs the thread's call tag equals nothing, and its state of
@@ -243,6 +246,7 @@ green_part green__arch_suspend
         je      .Lenter
 .Lslowly:
         jmp     green__switch_slowly
+#endif
 green_end green__arch_suspend
 
 /*
