@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +12,48 @@
 #include <green.h>
 
 #include "model.h"
+#include "play_log.h"
+
+enum op_kind {
+    OP_NEW, OP_SWITCH, OP_THROW, OP_YIELD, OP_RETURN, OP_EXIT, OP_FREE, OP_ABANDON,
+    OP_SET_PARENT, OP_DEFER, OP_UNDEFER, OP_KEY_CREATE, OP_KEY_DELETE, OP_SET_KEY, OP_TRACE,
+    OP_THREAD_END, OP_SPAWN, OP_HAND_OVER, OP_THREAD_EXIT, OP_SET_DATA, OP_TRIM,
+    OP_KINDS
+};
+
+static const unsigned weights[OP_KINDS] = {
+    [OP_NEW] = 22, [OP_SWITCH] = 24, [OP_THROW] = 8, [OP_YIELD] = 8, [OP_RETURN] = 12,
+    [OP_EXIT] = 5, [OP_FREE] = 12, [OP_ABANDON] = 2, [OP_SET_PARENT] = 8, [OP_DEFER] = 6,
+    [OP_UNDEFER] = 2, [OP_KEY_CREATE] = 2, [OP_KEY_DELETE] = 1, [OP_SET_KEY] = 6, [OP_TRACE] = 3,
+    [OP_THREAD_END] = 2, [OP_SPAWN] = 1, [OP_HAND_OVER] = 6, [OP_THREAD_EXIT] = 1,
+    [OP_SET_DATA] = 2, [OP_TRIM] = 1,
+};
+
+#define KIND(kind) (UINT64_C(1) << OP_##kind)
+static const uint64_t themes[] = {
+    KIND(NEW) | KIND(SWITCH) | KIND(RETURN) | KIND(SET_KEY) | KIND(KEY_CREATE),
+    KIND(NEW) | KIND(SWITCH) | KIND(THROW) | KIND(RETURN) | KIND(SET_PARENT) | KIND(TRACE),
+    KIND(NEW) | KIND(SWITCH) | KIND(FREE) | KIND(ABANDON) | KIND(SET_PARENT) | KIND(YIELD),
+    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(EXIT) | KIND(UNDEFER) | KIND(FREE),
+    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(THREAD_END) | KIND(YIELD) | KIND(RETURN),
+    KIND(NEW) | KIND(SPAWN) | KIND(HAND_OVER) | KIND(SET_PARENT) | KIND(FREE) | KIND(THREAD_EXIT),
+    KIND(NEW) | KIND(SPAWN) | KIND(HAND_OVER) | KIND(SWITCH) | KIND(ABANDON) | KIND(YIELD) |
+        KIND(RETURN),
+};
+
+const struct play_kinds play_kinds = {
+    .count = OP_KINDS,
+    .weights = weights,
+    .always = KIND(NEW) | KIND(SWITCH),
+    .costly = KIND(SPAWN), /* threads */
+    .themes = themes,
+    .theme_count = sizeof themes / sizeof *themes,
+};
 
 #define V(n) ((void *)(intptr_t)(n))
-#define NO_LINE (-1)
+#define NO_LINE PLAY_NO_LINE
 #define HOOK (-1) /* the hook's expectations, among the functions of the log */
 #define MOST_TO_CLEAN_UP 5000 /* operations; more would be for ever */
-
-struct play_log *play_log;
 
 static struct model m;
 
@@ -65,57 +99,9 @@ static const char *name_of(int g)
     return names[n];
 }
 
-static const char *error_name(int error)
-{
-    static char number[16];
-    switch (error) {
-    case EINVAL: return "EINVAL";
-    case EPERM: return "EPERM";
-    case EBUSY: return "EBUSY";
-    case ELOOP: return "ELOOP";
-    case ENOENT: return "ENOENT";
-    case ECANCELED: return "ECANCELED";
-    case EDOM: return "EDOM";
-    case ERANGE: return "ERANGE";
-    }
-    snprintf(number, sizeof number, "%d", error);
-    return number;
-}
-
-__attribute__((format(printf, 1, 2))) static void log_head(const char *format, ...)
-{
-    if (play_log == NULL || play_log->functions == 1024)
-        return;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(play_log->function[play_log->functions++], 96, format, args);
-    va_end(args);
-}
-
-__attribute__((format(printf, 2, 3))) static void log_line(struct here *here,
-                                                           const char *format, ...)
-{
-    if (play_log == NULL || play_log->lines == 4096)
-        return;
-    va_list args;
-    va_start(args, format);
-    here->line = (int)play_log->lines++;
-    play_log->line[here->line].function = here->function;
-    vsnprintf(play_log->line[here->line].text, 160, format, args);
-    va_end(args);
-    here->is_int = true;
-}
-
-__attribute__((format(printf, 2, 3))) static void log_result(const struct here *here,
-                                                             const char *format, ...)
-{
-    if (play_log == NULL || here->line < 0)
-        return;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(play_log->line[here->line].result, 96, format, args);
-    va_end(args);
-}
+#define log_line(here, ...)                                                            \
+    ((here)->is_int = true, (here)->line = play_log_line((here)->function, __VA_ARGS__))
+#define log_result(here, ...) play_log_result((here)->line, __VA_ARGS__)
 
 /* The library gives `found` where it should give `expected`. */
 static _Noreturn void differ(struct here *here, const char *expr, const char *expected,
@@ -259,7 +245,7 @@ static void arrived(struct here *here, enum m_what what, void *value, int error)
     else if (!place)
         log_result(here, "?");
     else if (next->error != 0)
-        log_result(here, "!%s", error_name(next->error));
+        log_result(here, "!%s", play_error_name(next->error));
     else if (what == M_RESULT || what == M_START)
         log_result(here, here->is_int ? "%ld" : "V(%ld)", next->value);
     if (!same) {
@@ -383,7 +369,7 @@ static void destroy(int key, void *value)
 {
     struct here here = { .me = m.next.green, .function = (int)(intptr_t)value, .line = NO_LINE };
     here.depth = m.green[here.me].depth;
-    log_head("static void destroy_%d_%d(void)", m.next.key, here.function);
+    play_log_head("static void destroy_%d_%d(void)", m.next.key, here.function);
     if (m.next.key != key)
         differ(&here, "the key of a destructor", "another", "wrong");
     arrived(&here, M_DESTRUCTOR, value, 0);
@@ -535,7 +521,7 @@ static void play_new(struct here *here, const struct op *op)
     bool plain = op->c % 4 == 0;
     if (plain)
         options.data = NULL;
-    log_head("static void *body_%d(void *value)", serial);
+    play_log_head("static void *body_%d(void *value)", serial);
     log_line(here, plain ? "g[%d] = green_new(body_%d, %s)"
                          : "g[%d] = green_new_with(body_%d, %s, &(green_options_t){ "
                            ".data = %s, .flags = %u, .name = %s })",
@@ -593,7 +579,7 @@ static void play_spawn(struct here *here, int thread)
         return;
     }
     log_line(here, "begin_thread(%d)", thread);
-    log_head("static void *thread_%d(void *mains_)", thread);
+    play_log_head("static void *thread_%d(void *mains_)", thread);
     m_spawn(&m, thread);
     real[m_main(thread)] = NULL;
     about[m_main(thread)].data = NULL;
@@ -629,7 +615,7 @@ static void *play_here(struct here *here, bool is_base)
             break;
         case OP_THROW:
             error = errors[op.c % 8];
-            log_line(here, "green_throw(%s, %s)", name_of(a), error_name(error));
+            log_line(here, "green_throw(%s, %s)", name_of(a), play_error_name(error));
             here->is_int = false;
             m_throw(&m, a, error);
             gave(here, green_throw(g, error));
@@ -651,10 +637,10 @@ static void *play_here(struct here *here, bool is_base)
             if (op.kind % OP_KINDS == OP_EXIT)
                 log_line(here,
                          fails ? "errno = %s, green_exit(GREEN_FAILED)" : "%sgreen_exit(V(%ld))",
-                         fails ? error_name(error) : "", value);
+                         fails ? play_error_name(error) : "", value);
             else if (m.green[me].calls[here->depth - 1] == M_BODY)
                 log_line(here, fails ? "return errno = %s, GREEN_FAILED" : "return %sV(%ld)",
-                         fails ? error_name(error) : "", value);
+                         fails ? play_error_name(error) : "", value);
             else
                 log_line(here, "return");
             if (op.kind % OP_KINDS == OP_EXIT)
@@ -693,7 +679,7 @@ static void *play_here(struct here *here, bool is_base)
                 break;
             }
             value = ++serial;
-            log_head("static void deferred_%ld(void *arg)", value);
+            play_log_head("static void deferred_%ld(void *arg)", value);
             log_line(here, "green_defer(deferred_%ld, NULL)", value);
             m_defer(&m, value);
             gave_int(here, green_defer(deferred, V(value)));
@@ -806,31 +792,13 @@ unsigned long play(const struct op *operations, size_t count)
 /* ---- The log, printed ---------------------------------------------------------------------- */
 
 static const char prelude[] =
-    "#include <errno.h>\n"
-    "#include <pthread.h>\n"
-    "#include <semaphore.h>\n"
-    "#include <stdint.h>\n"
-    "#include <stdio.h>\n"
-    "#include <stdlib.h>\n"
-    "\n"
     "#include <green.h>\n"
-    "\n"
-    "#define V(n) ((void *)(intptr_t)(n))\n"
-    "#define gives(expr, result) ((expr) == (result) ? (void)0 : wrong(__LINE__))\n"
-    "#define fails(expr, result, error) \\\n"
-    "    ((expr) == (result) && errno == (error) ? (void)0 : wrong(__LINE__))\n"
     "\n"
     "static green_t *g[12], *mains[3];\n"
     "static green_key_t key;\n"
     "static pthread_t threads[3];\n"
     "static sem_t turns[3];\n"
     "static int ended;\n"
-    "\n"
-    "static inline void wrong(int line)\n"
-    "{\n"
-    "    fprintf(stderr, \"line %d: not so\\n\", line);\n"
-    "    exit(1);\n"
-    "}\n"
     "\n"
     "static inline void wait_for_turn(int me)\n"
     "{\n"
@@ -864,36 +832,6 @@ static int number_of(const char *head)
     return atoi(paren);
 }
 
-static void print_line(const char *text, const char *result)
-{
-    const char *failed = strncmp(text, "green_switch", 12) == 0 ||
-                                 strncmp(text, "green_throw", 11) == 0 ||
-                                 strncmp(text, "green_yield", 11) == 0
-                             ? "GREEN_FAILED"
-                         : strstr(text, "= green_new") != NULL ? "NULL" : "-1";
-    if (result[0] == '?')
-        printf("    %s;\n    wrong(__LINE__); /* control should be elsewhere */\n", text);
-    else if (result[0] == '\0' || (result[0] != '!' && strncmp(text, "g[", 2) == 0))
-        printf("    %s;\n", text);
-    else if (result[0] == '!')
-        printf("    fails((%s), %s, %s);\n", text, failed, result + 1);
-    else
-        printf("    gives((%s), %s);\n", text, result);
-}
-
-static void print_body(const struct play_log *log, int function)
-{
-    const char *last = "";
-    for (unsigned i = 0; i < log->lines; i++) {
-        if (log->line[i].function == function) {
-            last = log->line[i].text;
-            print_line(last, log->line[i].result);
-        }
-    }
-    if (strncmp(last, "return", 6) != 0 && strstr(last, "exit(") == NULL)
-        printf("    exit(0); /* the program is no longer */\n");
-}
-
 static void print_hook(const struct play_log *log)
 {
     printf("static struct {\n    int is_throw;\n    green_t **from, **to;\n} sees[] = {\n");
@@ -915,7 +853,7 @@ static void print_hook(const struct play_log *log)
 
 void play_print(const struct play_log *log, const char *title)
 {
-    printf("/* %s */\n%s\n", title, prelude);
+    printf("/* %s */\n%s\n%s\n", title, play_prelude, prelude);
     print_hook(log);
     printf("#define begin_thread(t) pthread_create(&threads[t], NULL, thread_##t, NULL)\n\n");
     for (unsigned i = 0; i < log->functions; i++)
@@ -938,12 +876,12 @@ void play_print(const struct play_log *log, const char *title)
             printf("    (void)mains_;\n    wait_for_turn(%d);\n", number);
         else if (strstr(head, "(void)") == NULL)
             printf("    (void)%s;\n", strstr(head, "deferred_") != NULL ? "arg" : "value");
-        print_body(log, is_thread ? m_main(number) : number);
+        play_print_body(log, is_thread ? m_main(number) : number);
         printf("}\n");
     }
     printf("\nint main(void)\n{\n    mains[0] = green_main();\n"
            "    for (int i = 0; i < 3; i++)\n        sem_init(&turns[i], 0, 0);\n");
     printf("    (void)key;\n");
-    print_body(log, m_main(0));
+    play_print_body(log, m_main(0));
     printf("}\n");
 }

@@ -2,8 +2,9 @@
 #ifndef PLAY_H
 #define PLAY_H
 /*
- * Plays a program of operations on libgreen and on the model of model.h, side
- * by side.  Whichever green runs takes the next operation, tells the model,
+ * Plays a program of operations on libgreen and on a model of it, side by side:
+ * play.c on green.h and model.h, hub_play.c on green_hub.h and hub_model.h.
+ * Whichever green runs takes the next operation, tells the model,
  * makes the call, and whoever has control then compares: who that is, in which
  * call or function, with what value or errno, what the hook has seen, and the
  * state, parent, data and values of all greens.
@@ -16,19 +17,25 @@ struct op {
     uint8_t kind, a, b, c;
 };
 
-enum op_kind {
-    OP_NEW, OP_SWITCH, OP_THROW, OP_YIELD, OP_RETURN, OP_EXIT, OP_FREE, OP_ABANDON,
-    OP_SET_PARENT, OP_DEFER, OP_UNDEFER, OP_KEY_CREATE, OP_KEY_DELETE, OP_SET_KEY, OP_TRACE,
-    OP_THREAD_END, OP_SPAWN, OP_HAND_OVER, OP_THREAD_EXIT, OP_SET_DATA, OP_TRIM,
-    OP_KINDS
-};
-
 /*
  * Plays a program and leaves nothing behind.  Returns how many operations were
  * made, which includes those that clean up.  Calls play_failed() at the first
  * difference.
  */
 unsigned long play(const struct op *program, size_t length);
+
+/*
+ * How often each kind of operation comes, and themes: sets of kinds, as bits,
+ * that some programs are of alone.  No program without a theme is without the
+ * kinds of `always`; the costly ones are left out of half of them.
+ */
+extern const struct play_kinds {
+    int count;
+    const unsigned *weights;
+    uint64_t always, costly;
+    const uint64_t *themes;
+    int theme_count;
+} play_kinds;
 
 /* The user's: says what differs, and does not return. */
 _Noreturn void play_failed(const char *what);
@@ -48,7 +55,7 @@ extern struct play_log {
     char function[1024][96]; /* their heads */
 } *play_log;
 
-/* Prints that as a program on green.h. */
+/* Prints that as a program. */
 void play_print(const struct play_log *log, const char *title);
 
 #endif

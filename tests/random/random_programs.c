@@ -18,6 +18,7 @@
  * so that one may crash or hang.  The last line says how much was played.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,47 +56,27 @@ static uint64_t next_random(uint64_t *state)
     return z ^ (z >> 31);
 }
 
+enum { MOST_KINDS = 64 };
+
 /*
- * How often each kind comes.  Each program leaves some out and has more of
- * others, so that what happens rarely among all happens often in some.
+ * Each program leaves some kinds out and has more of others, so that what happens
+ * rarely among all happens often in some.
  */
-static const unsigned weights[OP_KINDS] = {
-    [OP_NEW] = 22, [OP_SWITCH] = 24, [OP_THROW] = 8, [OP_YIELD] = 8, [OP_RETURN] = 12,
-    [OP_EXIT] = 5, [OP_FREE] = 12, [OP_ABANDON] = 2, [OP_SET_PARENT] = 8, [OP_DEFER] = 6,
-    [OP_UNDEFER] = 2, [OP_KEY_CREATE] = 2, [OP_KEY_DELETE] = 1, [OP_SET_KEY] = 6, [OP_TRACE] = 3,
-    [OP_THREAD_END] = 2, [OP_SPAWN] = 1, [OP_HAND_OVER] = 6, [OP_THREAD_EXIT] = 1,
-    [OP_SET_DATA] = 2, [OP_TRIM] = 1,
-};
-
-/* Some programs are of little else than these. */
-#define KIND(kind) (1u << OP_##kind)
-static const unsigned themes[] = {
-    KIND(NEW) | KIND(SWITCH) | KIND(RETURN) | KIND(SET_KEY) | KIND(KEY_CREATE),
-    KIND(NEW) | KIND(SWITCH) | KIND(THROW) | KIND(RETURN) | KIND(SET_PARENT) | KIND(TRACE),
-    KIND(NEW) | KIND(SWITCH) | KIND(FREE) | KIND(ABANDON) | KIND(SET_PARENT) | KIND(YIELD),
-    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(EXIT) | KIND(UNDEFER) | KIND(FREE),
-    KIND(NEW) | KIND(SWITCH) | KIND(DEFER) | KIND(THREAD_END) | KIND(YIELD) | KIND(RETURN),
-    KIND(NEW) | KIND(SPAWN) | KIND(HAND_OVER) | KIND(SET_PARENT) | KIND(FREE) | KIND(THREAD_EXIT),
-    KIND(NEW) | KIND(SPAWN) | KIND(HAND_OVER) | KIND(SWITCH) | KIND(ABANDON) | KIND(YIELD) |
-        KIND(RETURN),
-};
-enum { THEMES = sizeof themes / sizeof *themes };
-
 static size_t make_program(uint64_t seed, struct op *program)
 {
-    unsigned weight[OP_KINDS], sum = 0;
+    unsigned weight[MOST_KINDS], sum = 0;
     uint64_t state = seed;
     size_t length = 10 + next_random(&state) % (LONGEST - 10);
-    uint64_t theme = next_random(&state) % (4 * THEMES);
-    for (int kind = 0; kind < OP_KINDS; kind++) {
-        unsigned how = next_random(&state) % 8;
-        weight[kind] = how < 2 ? 0 : how < 4 ? 4 * weights[kind] : weights[kind];
-        if (kind == OP_NEW || kind == OP_SWITCH)
-            weight[kind] = weights[kind];
-        if (kind == OP_SPAWN && how % 2 != 0)
-            weight[kind] = 0; /* threads take their time */
-        if (theme < THEMES)
-            weight[kind] = (themes[theme] >> kind & 1) != 0 ? weights[kind] + 4 : 0;
+    uint64_t theme = next_random(&state) % (4 * (uint64_t)play_kinds.theme_count);
+    for (int kind = 0; kind < play_kinds.count; kind++) {
+        unsigned how = next_random(&state) % 8, usual = play_kinds.weights[kind];
+        weight[kind] = how < 2 ? 0 : how < 4 ? 4 * usual : usual;
+        if ((play_kinds.always >> kind & 1) != 0)
+            weight[kind] = usual;
+        if ((play_kinds.costly >> kind & 1) != 0 && how % 2 != 0)
+            weight[kind] = 0;
+        if (theme < (uint64_t)play_kinds.theme_count)
+            weight[kind] = (play_kinds.themes[theme] >> kind & 1) != 0 ? usual + 4 : 0;
         sum += weight[kind];
     }
     for (size_t i = 0; i < length; i++) {
@@ -171,14 +152,14 @@ static int report(struct op *program, size_t length, const char *name)
     if (quiet)
         return 1;
     if (plays_well(program, length, 0, 20)) {
-        fprintf(stderr, "random_programs: %s fails only after others\n", name);
+        fprintf(stderr, "%s: %s fails only after others\n", program_invocation_short_name, name);
         return 1;
     }
     length = shrink(program, length);
     plays_well(program, length, 1, 20);
     snprintf(title, sizeof title, "%s: %s", name, shared->failure);
     play_print(&shared->log, title);
-    fprintf(stderr, "random_programs: %s, %zu operations\n", title, length);
+    fprintf(stderr, "%s: %s, %zu operations\n", program_invocation_short_name, title, length);
     return 1;
 }
 
@@ -194,7 +175,7 @@ static int play_file(const char *name)
     fclose(file);
     if (!plays_well(program, length, 0, 60))
         return report(program, length, name);
-    printf("random_programs: %s plays well\n", name);
+    printf("%s: %s plays well\n", program_invocation_short_name, name);
     return 0;
 }
 
@@ -204,7 +185,7 @@ static int play_again(const char *number)
     size_t length = make_program(strtoull(number, NULL, 0), program);
     if (!plays_well(program, length, 0, 60))
         return report(program, length, number);
-    printf("random_programs: %s plays well\n", number);
+    printf("%s: %s plays well\n", program_invocation_short_name, number);
     return 0;
 }
 
@@ -229,12 +210,12 @@ static int play_many(uint64_t seed, unsigned long operations)
         char name[64], failure[512];
         memcpy(failure, shared->failure, sizeof failure);
         snprintf(name, sizeof name, "program %#" PRIx64, shared->seed);
-        fprintf(stderr, "random_programs: %s: %s\n", name,
+        fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, name,
                 failure[0] != '\0' ? failure : "crashed, or took a minute");
         return report(program, make_program(shared->seed, program), name);
     }
-    printf("random_programs: %lu operations in %lu programs, seed %" PRIu64 "\n",
-           shared->operations, shared->programs, seed);
+    printf("%s: %lu operations in %lu programs, seed %" PRIu64 "\n",
+           program_invocation_short_name, shared->operations, shared->programs, seed);
     return 0;
 }
 
