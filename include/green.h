@@ -499,7 +499,9 @@ size_t green_stack_used(const green_t *g);
  * Handlers for SIGSEGV and SIGBUS are installed for it, once; they pass every
  * fault on to what was there before, with all it came with: a handler, or the
  * default, which dumps core where it happened.  Install yours first, or call
- * the old one from yours.
+ * the old one from yours.  System calls are restarted where the handler that was
+ * there before asked for it, and where the signal was ignored; those that the
+ * system never restarts, as poll(), then fail with EINTR.
  *
  * A handler needs a stack that has not overflowed: the calling thread, and each
  * thread whose first use of the library comes later, gets an alternate signal

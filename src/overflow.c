@@ -141,28 +141,37 @@ static const green_t *who_overflowed(struct green__thread *self, uintptr_t fault
     return NULL;
 }
 
+/* Whether an instruction is at fault; else somebody has sent it, or the kernel tells of memory. */
+static bool is_instructions(int number, const siginfo_t *info)
+{
+    return info->si_code > 0 &&
+           info->si_code != (number == SIGBUS ? BUS_MCEERR_AO : SEGV_MTEAERR);
+}
+
 /*
  * The default action: the instruction will fault again, in its own context.  What
- * somebody has sent must be sent again, and what no instruction caused.
+ * none caused must be sent again.
  */
 static void default_action(int number, siginfo_t *info)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(number, &action, NULL);
-    bool recurs = info->si_code > 0 &&
-                  info->si_code != (number == SIGBUS ? BUS_MCEERR_AO : SEGV_MTEAERR);
-    if (!recurs)
+    if (!is_instructions(number, info))
         syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), number, info);
+}
+
+static bool is_ignored(const struct sigaction *action)
+{
+    return !(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN;
 }
 
 static void pass_on(int number, siginfo_t *info, void *context)
 {
     struct sigaction *action = &previous[number == signals[0] ? 0 : 1];
-    bool sent = info->si_code <= 0;
-    if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN && sent)
+    if (is_ignored(action) && !is_instructions(number, info))
         return;
-    if (!(action->sa_flags & SA_SIGINFO) &&
-        (action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN)) {
+    if (is_ignored(action) ||
+        (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_DFL)) {
         default_action(number, info); /* no fault can be ignored */
         return;
     }
@@ -240,16 +249,24 @@ void green__overflow_end(struct green__thread *self)
     self->signal_stack = NULL;
 }
 
-/* Both handlers or none; under the lock. */
-static bool install(void)
+/* Ours interrupts a system call only where the previous one would. */
+static bool install_one(int number, const struct sigaction *before)
 {
     struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
     action.sa_sigaction = on_fault;
     sigemptyset(&action.sa_mask);
+    if (is_ignored(before) || (before->sa_flags & SA_RESTART))
+        action.sa_flags |= SA_RESTART;
+    return sigaction(number, &action, NULL) == 0;
+}
+
+/* Both handlers or none; under the lock. */
+static bool install(void)
+{
     size_t i = 0;
     while (i < SIGNALS && /* before ours is called: */
            sigaction(signals[i], NULL, &previous[i]) == 0 &&
-           sigaction(signals[i], &action, NULL) == 0)
+           install_one(signals[i], &previous[i]))
         i++;
     if (i == SIGNALS)
         return true;

@@ -4,6 +4,8 @@
  * take their course.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+
 #include "overflow.h"
 
 RECURSION(frames_of_16, 16)
@@ -226,13 +228,13 @@ static int send_it(void *unused)
 enum { SKIPPED = 77 };
 
 /* Of memory that nobody has touched yet: the kernel says so once. */
-static int send_a_memory_error(void *unused)
+static int send_a_memory_error(void *handler)
 {
     siginfo_t info = { .si_signo = SIGBUS, .si_code = 5 /* BUS_MCEERR_AO */ };
-    (void)unused;
     if (emulated())
         return SKIPPED;
-    must(reporting() == 0);
+    must(signal(SIGBUS, handler != NULL ? SIG_IGN : SIG_DFL) != SIG_ERR);
+    must(green_report_overflow() == 0);
     must(syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info) == 0);
     return 0;
 }
@@ -364,6 +366,97 @@ static int ignore_what_is_sent(void *unused)
     must(raise(SIGSEGV) == 0 && kill(getpid(), SIGSEGV) == 0);
     fault_at(V(16)); /* this cannot be ignored */
     return 0;
+}
+
+static int read_from[2], write_to[2];
+
+/* Signals its parent while that waits in read(), each time it is told to; then writes. */
+static void signal_a_reader(int number, pid_t reader)
+{
+    char byte, state = 0;
+    while (state != 'S') { /* it sleeps: it waits */
+        char name[64], text[256];
+        snprintf(name, sizeof name, "/proc/%ld/stat", (long)reader);
+        int fd = open(name, O_RDONLY);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        must(n > 0 && close(fd) == 0);
+        text[n] = '\0';
+        must(sscanf(text, "%*d (%*[^)]) %c", &state) == 1);
+    }
+    must(kill(reader, number) == 0);
+    must(read(write_to[0], &byte, 1) == 1); /* it was interrupted, or will not be */
+    must(write(read_from[1], "x", 1) == 1);
+    _exit(0);
+}
+
+static volatile sig_atomic_t interruptions;
+
+static void let_it_write(int number)
+{
+    (void)number;
+    interruptions = interruptions + 1;
+    must(write(write_to[1], "x", 1) == 1);
+}
+
+struct reader {
+    int number, flags;       /* of the signal, and of its handler, */
+    void (*handler)(int);    /* which there was before */
+    int result;              /* of read() */
+};
+
+static int read_while_signaled(void *arg)
+{
+    const struct reader *reader = arg;
+    if (emulated())
+        return SKIPPED;
+    struct sigaction action = { .sa_handler = reader->handler, .sa_flags = reader->flags };
+    char byte;
+    must(pipe(read_from) == 0 && pipe(write_to) == 0);
+    must(sigaction(reader->number, &action, NULL) == 0);
+    must(green_report_overflow() == 0);
+    pid_t self = getpid(), child = fork();
+    must(child >= 0);
+    if (child == 0)
+        signal_a_reader(reader->number, self);
+    if (reader->handler == SIG_IGN)
+        must(write(write_to[1], "x", 1) == 1); /* nobody tells that it is ignored */
+    errno = 0;
+    ssize_t n = read(read_from[0], &byte, 1);
+    must(n == reader->result && (n == 1 || errno == EINTR));
+    must(interruptions == (reader->handler != SIG_IGN));
+    must(n == 1 || read(read_from[0], &byte, 1) == 1);
+    must(waitpid(child, NULL, 0) == child);
+    return 42;
+}
+
+TEST(system_calls_are_interrupted_as_before)
+{
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer handles signals when the call is over");
+    for (int i = 0; i < 2; i++) {
+        int number = i == 0 ? SIGSEGV : SIGBUS;
+        struct reader readers[] = {
+            { number, 0, SIG_IGN, 1 },
+            { number, SA_RESTART, let_it_write, 1 },
+            { number, 0, let_it_write, -1 },
+        };
+        for (size_t k = 0; k < sizeof readers / sizeof *readers; k++) {
+            struct child child = run_child(read_while_signaled, &readers[k]);
+            if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == SKIPPED)
+                skip_because("an emulator restarts calls in its own way");
+            assert_string_equal(child.err, "");
+            assert_int_equal(WEXITSTATUS(child.status), 42);
+        }
+    }
+}
+
+TEST(what_no_instruction_caused_is_ignored_if_it_was)
+{
+    struct child child = run_child(send_a_memory_error, V(1));
+    if (WIFEXITED(child.status) && WEXITSTATUS(child.status) == SKIPPED)
+        skip_because("an emulator does not pass such a signal on");
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
 }
 
 TEST(what_was_ignored_is_ignored_but_for_a_fault)
