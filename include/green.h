@@ -465,9 +465,11 @@ int green_backtrace(const green_t *g, void **pcs, int n);
  *     262144, at wait_for_work+0x2c
  *
  * The last is the function that called the switch, if the dynamic linker knows
- * its name (link with -rdynamic), else file and offset, the address alone in a
- * static program, and ? where green_backtrace() would fail.  -1 with errno if a
- * write fails.  Works inside a trace hook.
+ * its name (link with -rdynamic), else, as for static functions, file and offset,
+ * which `addr2line -f -e file offset` names; the address alone in a static program,
+ * and ? where green_backtrace() would fail.  The use of a stack is unknown for main
+ * greens, and for a green that stands on another stack than its own.  -1 with errno
+ * if a write fails.  Works inside a trace hook.
  */
 int green_dump(int fd);
 
@@ -484,7 +486,8 @@ void green_stack(const green_t *g, void **low, size_t *size);
 
 /*
  * Bytes of its stack that g uses now; 0 where green_stack() says 0, and for a
- * NEW green.
+ * NEW green.  If g stands on a stack that the program has switched to inside it, as
+ * by swapcontext(), all of its own counts: which of it is used is not known.
  */
 size_t green_stack_used(const green_t *g);
 

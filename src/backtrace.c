@@ -201,7 +201,11 @@ static int dump_one(green_t *g, void *arg)
     format_green(self, sizeof self, g);
     if (!g->is_main) {
         format_green(parent, sizeof parent, green__parent(g));
-        snprintf(stack, sizeof stack, "%zu of %zu", green_stack_used(g), g->stack.size);
+        size_t used = green_stack_used(g), size = g->stack.size;
+        if (used < size)
+            snprintf(stack, sizeof stack, "%zu of %zu", used, size);
+        else /* it stands on another one */
+            snprintf(stack, sizeof stack, "unknown of %zu", size);
     }
     format_where(where, sizeof where, g, dump->here);
     int n = snprintf(line, sizeof line, "green %s: %s, parent %s, stack %s, at %s\n", self,

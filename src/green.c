@@ -671,7 +671,9 @@ size_t green_stack_used(const green_t *g)
     if (!green__may_look(self, g) || g->is_main || load(g->life) != GREEN__STARTED)
         return 0;
     const void *sp = g == green__running(self) ? here() : g->sp;
-    return (uintptr_t)g->stack.low + g->stack.size - (uintptr_t)sp;
+    if (!green__stack_has(&g->stack, sp))
+        return g->stack.size; /* where its frames end is not known */
+    return (size_t)(green__stack_top(&g->stack) - (const char *)sp);
 }
 
 int green_version(void)

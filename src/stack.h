@@ -221,4 +221,13 @@ static inline char *green__stack_top(const struct green__stack *stack)
     return stack->low + stack->size;
 }
 
+/*
+ * Whether it is what a stack pointer points to.  A green may stand elsewhere: on a
+ * stack that its program has switched to inside it, as by swapcontext().
+ */
+static inline bool green__stack_has(const struct green__stack *stack, const void *sp)
+{
+    return (uintptr_t)sp - (uintptr_t)stack->low <= stack->size;
+}
+
 #endif

@@ -118,7 +118,8 @@ static ALWAYS_INLINE GREEN__NO_ASAN void arrive(struct green__thread *self, gree
     if (self->left_main && low != NULL) {
         self->main_low = low;
         self->main_size = size;
-        self->main_waits = self->main.sp;
+        bool on_own = (uintptr_t)self->main.sp - (uintptr_t)low < size;
+        self->main_waits = on_own ? self->main.sp : low; /* else any of it may be used */
         green__roots_begin(self->main_waits, size_of_mains_frames(self));
     } else if (me->is_main && self->main_waits != NULL) {
         green__roots_end(self->main_waits, size_of_mains_frames(self));

@@ -22,6 +22,37 @@ static void has_size(const green_t *g, size_t size)
     assert_in_range(size_of(g), size, size + 4095);
 }
 
+/* A program may leave a green's stack for another, by means of its own: musl has none. */
+#ifdef __GLIBC__
+#include <ucontext.h>
+#define HAS_CONTEXTS 1
+static ucontext_t own, other;
+static _Alignas(16) char other_stack[256 << 10];
+static void (*do_there)(void);
+
+static void call_it(void)
+{
+    do_there();
+}
+
+static void on_another_stack(void (*fn)(void))
+{
+    do_there = fn;
+    must(getcontext(&other) == 0);
+    other.uc_stack.ss_sp = other_stack;
+    other.uc_stack.ss_size = sizeof other_stack;
+    other.uc_link = &own;
+    makecontext(&other, call_it, 0);
+    must(swapcontext(&own, &other) == 0);
+}
+#else
+#define HAS_CONTEXTS 0
+static void on_another_stack(void (*fn)(void))
+{
+    fn();
+}
+#endif
+
 /* ---- Options --------------------------------------------------------------------------- */
 
 TEST(no_options_are_the_defaults)
@@ -188,6 +219,91 @@ static void *see_main(void *value)
 {
     return V((low_of(green_main()) == NULL) + (size_of(green_main()) == 0) +
              (green_stack_used(green_main()) == 0) + (int)(intptr_t)value);
+}
+
+static size_t used_there;
+
+static void see_there(void)
+{
+    void *pcs[64];
+    used_there = green_stack_used(green_current());
+    must(green_backtrace(green_current(), pcs, 64) > 0 || errno == ENOSYS);
+    green_yield(NULL);
+}
+
+static void *wait_elsewhere(void *unused)
+{
+    (void)unused;
+    on_another_stack(see_there);
+    return green_yield(NULL);
+}
+
+static void exit_there(void)
+{
+    green_exit(V(3));
+}
+
+static void *exit_elsewhere(void *unused)
+{
+    (void)unused;
+    on_another_stack(exit_there);
+    return NULL;
+}
+
+TEST(on_another_stack_all_of_its_own_counts)
+{
+    void *pcs[64];
+    if (!HAS_CONTEXTS || UNDER_TSAN)
+        skip_because("there is no swapcontext(), or the tool does not know it");
+    green_t *g = green_new(wait_elsewhere, NULL);
+    green_switch(g, NULL);
+    assert_int_equal(used_there, size_of(g));
+    assert_int_equal(green_stack_used(g), size_of(g));
+    assert_true(green_backtrace(g, pcs, 64) > 0 || errno == ENOSYS);
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    assert_int_equal(green_dump(fileno(file)), 0);
+    char text[2048], wanted[64];
+    child_read(file, text, sizeof text);
+    snprintf(wanted, sizeof wanted, "stack unknown of %zu,", size_of(g));
+    assert_non_null(strstr(text, wanted));
+    green_switch(g, NULL);
+    assert_in_range(green_stack_used(g), 1, size_of(g) - 1); /* it has come back */
+    assert_int_equal(green_free(g), 0);
+}
+
+TEST(it_may_end_there)
+{
+    if (!HAS_CONTEXTS || UNDER_TSAN)
+        skip_because("there is no swapcontext(), or the tool does not know it");
+    green_t *g = green_new(exit_elsewhere, NULL);
+    assert_ptr_equal(green_switch(g, NULL), V(3));
+    assert_int_equal(green_state(g), GREEN_DEAD);
+    assert_int_equal(green_free(g), 0);
+}
+
+__attribute__((weak)) int __lsan_do_recoverable_leak_check(void);
+
+static void *look_for_leaks(void *value)
+{
+    if (__lsan_do_recoverable_leak_check != NULL)
+        must(__lsan_do_recoverable_leak_check() == 0);
+    return value;
+}
+
+static void visit(void)
+{
+    green_t *g = green_new(look_for_leaks, NULL);
+    must(g != NULL && green_switch(g, V(1)) == V(1) && green_free(g) == 0);
+}
+
+/* A tool that looks for leaks may look at main's frames only where they are. */
+TEST(main_may_wait_there)
+{
+    if (!HAS_CONTEXTS || UNDER_TSAN)
+        skip_because("there is no swapcontext(), or the tool does not know it");
+    on_another_stack(visit);
+    assert_int_equal(green_stack_used(green_main()), 0);
 }
 
 TEST(mains_stack_is_not_known)

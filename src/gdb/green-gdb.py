@@ -156,7 +156,10 @@ class Green:
     def used(self, stack_pointer):
         if self.is_main:
             return "-"
-        return "%d of %d" % (self.stack_low + self.stack_size - stack_pointer, self.stack_size)
+        used = self.stack_low + self.stack_size - stack_pointer
+        if not 0 <= used <= self.stack_size:  # it stands on another stack
+            return "? of %d" % self.stack_size
+        return "%d of %d" % (used, self.stack_size)
 
     def title(self):
         name = ' "%s"' % self.name if self.name is not None else ""
