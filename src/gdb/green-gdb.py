@@ -399,7 +399,11 @@ def first_frame():
 
 
 def enter(green):
-    """Makes green the one that is looked at, and its newest frame the selected one."""
+    """
+    Makes green the one that is looked at.  Of a running one the newest frame is
+    selected, of a suspended one that which called the switch: the newest is the switch
+    itself, at a trap instruction that nobody comes by.
+    """
     if green.thread.gdb_thread is None:
         raise gdb.GdbError("gdb does not know the thread of green %d." % green.number)
     switch_to(green.thread)
@@ -407,6 +411,8 @@ def enter(green):
     frame = first_frame()
     if frame is None:
         raise gdb.GdbError("The frames of green %d cannot be read." % green.number)
+    if not green.running:
+        frame = where(green, frame)
     frame.select()
 
 
@@ -495,7 +501,8 @@ Greens that are new or dead are not shown: libgreen keeps no list of them."""
 class GreenCommand(gdb.Command):
     """Look at a green: `green N`, a number of `info greens`.
 From then on bt, up, frame, info locals and so on are about that green, until the
-program goes on or another is chosen.  A suspended green's frames begin with #1.
+program goes on or another is chosen.  A suspended green's frames begin with #1;
+selected is the one that called the switch.
 Without a number: say which green is looked at."""
 
     def __init__(self):

@@ -184,7 +184,7 @@ grep -q '^python works' "$dir/python" || skip "gdb is built without Python"
 # ---- A live process ------------------------------------------------------------
 
 live "$@" -- -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' \
-    -ex 'green' -ex 'green 6' -ex 'frame function first' -ex 'print local_of_first' \
+    -ex 'green' -ex 'green 6' -ex 'print local_of_first' \
     -ex 'thread apply all bt 1' -ex 'green apply 7 9 bt 4' -ex 'green' \
     -ex 'show backtrace past-main' -ex 'stepi' -ex 'green' -ex 'green 6' -ex 'continue' \
     -ex 'show backtrace past-main' > "$dir/live"
@@ -201,6 +201,8 @@ if [ -n "$sanitized" ]; then
 else
     has "live: a suspended one's locals" '^\$1 = 42$' "$dir/live"
 fi
+same "live: the frame that is shown called the switch" "first first" \
+    "$(sed -n '/^\[Green 6 /{n;s/^#[0-9]* .*in \([a-z_]*\) (.*/\1/p}' "$dir/live" | xargs)"
 has "live: who runs is told by a star" '^\* 14 +1 +runs ' "$dir/live"
 has "live: what is not shown is said" '^New and dead greens are not shown' "$dir/live"
 # Anywhere in a line: gdb tells of threads that end in the middle of it.
