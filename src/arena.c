@@ -138,15 +138,20 @@ void green__slot_count(struct green__slot *slot)
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)
 {
-    size_t page = green__page_size(), bytes = slot->pages * page;
+    size_t page = green__page_size();
     char *low = green__slot_low(slot);
-    size_t size = green__slot_size(slot);
+    size_t size = green__slot_size(slot), before = slot->pages;
     if (kept != NULL)
         size = (size_t)(kept - low) & ~(page - 1);
-    (void)madvise(low, size, MADV_DONTNEED); /* refused for locked memory, which then stays */
-    if (kept == NULL)
-        slot->pages = 0, slot->uses = 0;
-    return bytes;
+    bool cleared = madvise(low, size, MADV_DONTNEED) == 0;
+    if (kept != NULL)
+        return 0;
+    if (cleared)
+        slot->pages = 0;
+    else
+        green__slot_count(slot); /* locked memory stays, until it is unmapped */
+    slot->uses = 0;
+    return before > slot->pages ? (before - slot->pages) * page : 0;
 }
 
 bool green__slot_is_running(const struct green__slot *slot)
@@ -461,6 +466,8 @@ static void fetch_left(void)
             slot->next = left;
             left = slot;
         } else {
+            slot->pages = 0;
+            green__slot_count(slot);
             green__slot_clear(slot, NULL);
             come_home(slot);
         }
@@ -536,18 +543,19 @@ static size_t clear_arena(struct green__arena *arena, size_t keep)
         home_slots--;
         green__slot_count(slot);
         given += green__slot_clear(slot, NULL);
+        home_pages += slot->pages;
+        home_slots += slot->pages != 0;
     }
     return given;
 }
 
-static bool is_bare(const struct green__arena *arena)
+/* The pages of an arena that nobody uses. */
+static size_t pages_of(const struct green__arena *arena)
 {
-    if (arena->home < arena->slots)
-        return false;
-    const struct green__slot *slot = arena->free;
-    while (slot != NULL && slot->pages == 0)
-        slot = slot->next;
-    return slot == NULL;
+    size_t pages = 0;
+    for (const struct green__slot *slot = arena->free; slot != NULL; slot = slot->next)
+        pages += slot->pages;
+    return pages;
 }
 
 static size_t trim_kind(struct green__kind *kind, size_t keep)
@@ -557,8 +565,11 @@ static size_t trim_kind(struct green__kind *kind, size_t keep)
     for (struct green__arena *arena = kind->open; arena != NULL; arena = next) {
         next = arena->next; /* of the last one kind may be gone */
         given += clear_arena(arena, keep);
-        if (is_bare(arena))
-            unmap_arena(arena);
+        if (arena->home < arena->slots)
+            continue;
+        size_t pages = pages_of(arena); /* locked memory can be given back only so */
+        if ((pages == 0 || home_pages > keep) && unmap_arena(arena))
+            given += pages * green__page_size();
     }
     return given;
 }

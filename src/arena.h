@@ -100,8 +100,9 @@ int green__slot_prepare(struct green__slot *slot);
 void green__slot_count(struct green__slot *slot);
 
 /*
- * Gives back a slot's pages, but those from `kept` up unless that is NULL.
- * Returns how many bytes were counted last.
+ * Gives back a slot's pages, but those from `kept` up unless that is NULL; those that
+ * are locked stay, and stay counted.  Returns how many bytes of what was counted are
+ * gone; 0 where some are kept, as they stay counted for a while.
  */
 size_t green__slot_clear(struct green__slot *slot, const char *kept);
 

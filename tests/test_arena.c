@@ -408,6 +408,36 @@ static void try_to_trim(green_trace_event_t event, green_t *from, green_t *to, v
     refusals += green_trim(0) == 0 && errno == EBUSY;
 }
 
+CLEAN_TEST(locked_memory_is_not_called_given_back)
+{
+    enum { ALL = 20, LOCKED = 10 };
+    char *low[LOCKED];
+    skip_if_stressed();
+    if (SANITIZED || is_emulated() || under_valgrind())
+        skip_because("a tool or an emulator locks no memory, or its own");
+    make(ALL, echo, 64 * KIB, 0);
+    for (int i = 0; i < LOCKED; i++) {
+        low[i] = low_of(greens[i]);
+        if (mlock(low[i], 64 * KIB) != 0)
+            skip_because("mlock() is not permitted");
+    }
+    end(LOCKED);
+    assert_int_equal(green_trim(0), 0);
+    assert_int_equal(stats().stacks_cached, LOCKED);
+    for (int i = 0; i < LOCKED; i++)
+        must(munlock(low[i], 64 * KIB) == 0);
+    assert_in_range(green_trim(0), LOCKED * 64 * KIB, LOCKED * (64 * KIB + PAGE));
+    assert_int_equal(stats().stacks_cached, 0);
+
+    /* Nor does it keep an arena that nobody uses: unmapped, it is given back. */
+    for (int i = LOCKED; i < ALL; i++)
+        must(mlock(low_of(greens[i]), 64 * KIB) == 0);
+    memmove(greens, greens + LOCKED, LOCKED * sizeof *greens);
+    end(ALL - LOCKED);
+    assert_in_range(green_trim(0), (ALL - LOCKED) * 64 * KIB, (ALL - LOCKED) * (64 * KIB + PAGE));
+    assert_int_equal(stats().bytes_mapped, 0);
+}
+
 CLEAN_TEST(trim_is_refused_inside_a_hook)
 {
     refusals = 0;
