@@ -293,7 +293,10 @@ int green_abandon(green_t *g);
  * A noexcept function stops the program by std::terminate().  So does a
  * catch (...) that does not throw on, nor may it call green_exit() again instead:
  * with a sentence on stderr and abort(), or by std::terminate() if the exit came
- * from a handler of another exception.  On a main green, inside a trace hook or in
+ * from a handler of another exception.  With libc++abi, the runtime of libc++, a
+ * catch (...) on the way stops the program in any case, with a sentence, as that
+ * runtime cannot throw on what unwinds for an exit; nor can glibc's pthread_exit()
+ * pass C++ frames that LLVM's unwinder is for.  On a main green, inside a trace hook or in
  * green_each()'s function it is a bug of the caller: a sentence and abort().
  */
 GREEN_NORETURN void green_exit(void *value);

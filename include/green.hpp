@@ -35,6 +35,9 @@
  * Threads.  A green that was never entered may be handed to another thread, which
  * owns it from its first switch_to() on (rule 7).
  *
+ * libc++.  A body must not call green_exit(): libc++abi cannot let that pass (see
+ * there), and the program stops with a sentence.  Nor may a thread end inside one.
+ *
  * Names.  green.h has a struct green: so say libgreen::green, or import it into
  * a namespace of yours, not into the global one.  libgreen::green_private is not
  * for use.
@@ -191,7 +194,7 @@ template <class Out, class In> struct state {
             me->call();
         } catch (const cancelled &) {
             me->stopped = true;
-#ifdef __GLIBCXX__ /* the thread or the green is being ended from outside: to be let through */
+#ifdef __GLIBCXX__ /* libc++abi has no such type, and cannot: the thread or the green is being ended from outside: to be let through */
         } catch (abi::__forced_unwind &) {
             throw;
 #endif
@@ -211,7 +214,7 @@ template <class Out, class In> struct state {
         if (arrived == this) {
             if (error) {
                 std::exception_ptr thrown;
-                thrown.swap(error);
+                std::swap(thrown, error);
                 std::rethrow_exception(std::move(thrown));
             }
             return out.take();
