@@ -128,7 +128,7 @@ static bool is_move(uintptr_t pc)
 }
 
 /* An address, by the symbol it is in if there is one, else by the file. */
-static void format_pc(char *text, size_t size, uintptr_t pc, bool is_return)
+void green__format_pc(char *text, size_t size, uintptr_t pc, bool is_return)
 {
     Dl_info info;
     if (dladdr == NULL || dladdr((void *)(pc - is_return), &info) == 0) {
@@ -149,7 +149,7 @@ static void format_where(char *text, size_t size, const green_t *g, const void *
     while (at < n - 1 && is_move((uintptr_t)pcs[at]))
         at++;
     if (at < n)
-        format_pc(text, size, (uintptr_t)pcs[at], at > 0 || pcs[0] == here);
+        green__format_pc(text, size, (uintptr_t)pcs[at], at > 0 || pcs[0] == here);
     else
         snprintf(text, size, "?");
 }

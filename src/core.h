@@ -468,6 +468,11 @@ void green__left_by_unwinding(struct green__thread *self);
 /* Who is current once that is settled; changes nothing, as a signal handler may ask. */
 green_t *green__current_when_settled(const struct green__thread *self);
 
+/* ---- backtrace.c --------------------------------------------------------- */
+
+/* An address of code, or the return address of a call, by its symbol if there is one. */
+void green__format_pc(char *text, size_t size, uintptr_t pc, bool is_return);
+
 /* ---- layer.c ------------------------------------------------------------- */
 
 /* green_yield() in a green that the layer owns. */
@@ -476,8 +481,11 @@ void *green__layer_yield(struct green__thread *self);
 /* g, which has a word of the layer's, runs no more of its body. */
 void green__layer_leave(struct green__thread *self, green_t *g);
 
-/* g, which the layer keeps, is DEAD, of a value or of an error. */
+/* g, which the layer keeps, is DEAD, of a value or of an error ... */
 void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error);
+
+/* ... or without having ended. */
+void green__layer_lost(struct green__thread *self, green_t *g);
 
 /* green_thread_end() begins: false with errno if the layer does not let it. */
 bool green__layer_may_end(struct green__thread *self);

@@ -407,7 +407,8 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
 
 green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *options)
 {
-    return make(run, parent, options, 0);
+    static const green_options_t defaults;
+    return make(run, parent, options != NULL ? options : &defaults, 0);
 }
 
 /* ---- Release --------------------------------------------------------------- */
@@ -428,7 +429,7 @@ void green__bury(struct green__thread *self, green_t *g)
         green__forget(self, g);
     green__set_life(g, GREEN__DEAD);
     if (UNLIKELY(g->kept != 0))
-        green__layer_dead(self, g, GREEN_FAILED, ECANCELED);
+        green__layer_lost(self, g);
     if (g->deferred != NULL)
         green__defer_drop(g);
     if (g->locals != NULL)

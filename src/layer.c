@@ -67,10 +67,17 @@ void green__layer_leave(struct green__thread *self, green_t *g)
 
 void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error)
 {
-    g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
-    g->layer = NULL;
-    if (g->kept != 0 && self != NULL && self->layer != NULL)
+    if (self->layer != NULL)
         self->layer->calls->dead(self->layer, g, value, error);
+    g->layer = NULL;
+}
+
+void green__layer_lost(struct green__thread *self, green_t *g)
+{
+    g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
+    if (g->kept != 0 && self != NULL && self->layer != NULL)
+        self->layer->calls->lost(self->layer, g);
+    g->layer = NULL;
 }
 
 bool green__layer_may_end(struct green__thread *self)

@@ -26,10 +26,16 @@ struct green__layer_calls {
     void (*leave)(struct green__layer *layer, green_t *g);
 
     /*
-     * An owned green, or the layer's own, is DEAD, of value or, if that is GREEN_FAILED,
-     * of error.  Before its parent is entered; must not switch.
+     * An owned green is DEAD, of value or, if that is GREEN_FAILED, of error.  On its
+     * stack, before its parent is entered; must not switch.
      */
     void (*dead)(struct green__layer *layer, green_t *g, void *value, int error);
+
+    /*
+     * An owned green, or the layer's own, has been left by the unwinding that ends the
+     * thread, and so have been the stacks of all that waited below it, down to main's.
+     */
+    void (*lost)(struct green__layer *layer, green_t *g);
 
     /* green_thread_end() was called: 0 if there is nothing to be done any more, or -1 with errno. */
     int (*may_end)(struct green__layer *layer);
@@ -68,6 +74,12 @@ static inline bool green__layer_may_act(void)
     return green__may_act(green__settled());
 }
 
+/* Whether the thread's greens may only look now, as in a trace hook. */
+static inline bool green__layer_only_looks(void)
+{
+    return green__self->looking != 0;
+}
+
 /* More or less than 0: until it is taken back, the thread's greens may only look. */
 static inline void green__layer_look_only(int more)
 {
@@ -96,6 +108,18 @@ static inline bool green__layer_is_owned(const green_t *g)
 static inline bool green__layer_is_started(const green_t *g)
 {
     return load(g->life) == GREEN__STARTED && !g->left;
+}
+
+/* Whether it waits in green__layer_switch(). */
+static inline bool green__layer_waits(const green_t *g)
+{
+    return (g->kept & GREEN__KEPT_WAITING) != 0;
+}
+
+/* The place of a call, given its return address, for reports. */
+static inline void green__layer_format_place(char *text, size_t size, const void *place)
+{
+    green__format_pc(text, size, (uintptr_t)place, true);
 }
 
 /* Who gets what g leaves, alive or not: who frees it, or its parent; NULL: g is main. */

@@ -4,6 +4,7 @@
 # The manual pages say what the headers say, and are well formed.
 #
 #     man.sh declarations PAGES    PAGES has man3 and man7, as built
+#     man.sh rules                 those of green_hub(7) are the header's
 #     man.sh examples              whole programs in them compile
 #     man.sh lint                  mandoc and groff find nothing; 77 without them
 #
@@ -50,7 +51,12 @@ declared()
             print text
         }' | awk '
         /^[ \t]*#/ {
-            if ($1 == "#define" && $2 ~ /^GREEN_[A-Z_]*$/ && NF > 2) { sub(/[ \t]+$/, ""); print }
+            if (/^#define GREEN_[A-Z_]*\(/) { # its body is private, as that of { ... }
+                print substr($0, 1, index($0, ")"))
+            } else if ($1 == "#define" && $2 ~ /^GREEN_[A-Z_]*$/ && NF > 2) {
+                sub(/[ \t]+$/, "")
+                print $3 == "{" ? $1 " " $2 : $0
+            }
             while (/\\$/ && (getline > 0)) continue
             next
         }
@@ -105,8 +111,9 @@ declarations()
     # What is looked for is found: a header and a page in which all differs.
     cat >"$dir/a.h" <<'END'
 #define GREEN_ONE 1 /* one */
-#define GREEN_TWO(a) \
+#define GREEN_TWO(a, b) \
     int not_this(a);
+#define GREEN_THREE { { 0, 0 }, 1 }
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -126,6 +133,8 @@ END
     declared "$dir/a.h" >"$dir/found"
     cat >"$dir/expected" <<'END'
 #define GREEN_ONE 1
+#define GREEN_THREE
+#define GREEN_TWO(a,b)
 int green_this(int(*fn)(void*,int),char**arg);
 typedef struct green_it{int a;}green_it_t;
 void*green_inline(void);
@@ -164,19 +173,64 @@ $(grep '^[<>]' "$dir/diff")"
     [ $status != 0 ] || echo "ok: $(wc -l <"$dir/declared") declarations, each on its page"
 }
 
+# header_rules HEADER: each on a line, in words; page_rules PAGE: the same.
+header_rules()
+{
+    awk '
+        / \* Errors$/ { exit }
+        / \* +[0-9]+\. / && found { printf "%s", rule; rule = "\n" }
+        / \* The rules$/ { found = 1 }
+        found { sub(/^ \*/, ""); rule = rule " " $0 }
+        END { print rule }' "$1" | sed 1d | squeeze
+}
+
+page_rules()
+{
+    awk '
+        !found { found = /^\.Ss The rules/; next }
+        /^\.El/ { print rule; exit }
+        /^\.It / { if (rule != "") print rule; rule = $2; next }
+        /^\.(Pf \( )?Fn / {
+            word = $2 == "(" ? "(" $4 "()" : $2 "()"
+            for (i = $2 == "(" ? 5 : 3; i <= NF; i++) word = word $i
+            rule = rule " " word
+            next
+        }
+        /^\.Bl/ { inside = 1; next }
+        inside { rule = rule " " $0 }' "$1" | sed 's/\\e/\\/g' | squeeze
+}
+
+rules()
+{
+    # That a word more is found is shown first.
+    header_rules "$root/include/green_hub.h" >"$dir/rules"
+    sed 's/^\.It 5\.$/&\nmore/' "$root/man/green_hub.7" >"$dir/bad.7"
+    page_rules "$dir/bad.7" | diff "$dir/rules" - >"$dir/diff" && failed "a change is not found"
+    [ "$(wc -l <"$dir/rules")" -ge 23 ] || failed "only $(wc -l <"$dir/rules") rules"
+    page_rules "$root/man/green_hub.7" | diff "$dir/rules" - ||
+        failed "the rules of green_hub.h (<) and of green_hub(7) (>) differ"
+    [ $status != 0 ] || echo "ok: $(wc -l <"$dir/rules") rules"
+}
+
 examples()
 {
     count=0
     for page in "$root"/man/*.[37]; do
-        awk '/^\.Bd/ { inside = 1; next } /^\.Ed/ { inside = 0 } inside' "$page" |
-            sed 's/\\e/\\/g' >"$dir/example.c"
-        grep -q '^int main(' "$dir/example.c" || continue
-        awk '/^#include/ { found = 1 } found' "$dir/example.c" >"$dir/program.c"
-        count=$((count + 1))
-        $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only -I"$root/include" \
-            "$dir/program.c" || failed "the example of $(basename "$page")"
+        rm -f "$dir"/example*.c
+        awk -v dir="$dir" '
+            /^\.Bd/ { file = dir "/example" ++n ".c"; next }
+            /^\.Ed/ { file = "" }
+            file != "" { print > file }' "$page"
+        for example in "$dir"/example*.c; do
+            [ -e "$example" ] || continue
+            sed 's/\\e/\\/g' "$example" >"$dir/program.c"
+            grep -q '^int main(' "$dir/program.c" || continue
+            count=$((count + 1))
+            $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only \
+                -I"$root/include" "$dir/program.c" || failed "an example of $(basename "$page")"
+        done
     done
-    [ $count -ge 4 ] || failed "only $count examples found"
+    [ $count -ge 15 ] || failed "only $count examples found"
     [ $status != 0 ] || echo "ok: $count examples compile"
 }
 

@@ -21,7 +21,7 @@ program=$2
 shift 2
 root=$(dirname "$0")/../..
 include=$root/include
-header=$include/green.h
+header=$include/green_hub.h # which has green.h in it
 map=$root/cmake/green.map
 dir=$(mktemp -d) || exit
 trap 'rm -rf "$dir"' EXIT
@@ -124,14 +124,14 @@ symbols()
     done
 }
 
-# The functions that green.h declares, and what green_fast.h and gdb's script name.
+# The functions that green_hub.h and green.h declare, and what green_fast.h and gdb's script name.
 declared()
 {
     {
-        $CC -E -P -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
-            | grep -o '\bgreen_[a-z_]*(' | tr -d '('
+        $CC -E -P -I"$include" -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
+            | grep -o '\bgreen_[a-z_]*(' | tr -d '(' | grep -v '^green_private_'
         sed -n 's/^extern .* __asm__("\(green_private_[a-z0-9_]*\)").*/\1/p' "$include/green_fast.h"
-        sed -n 's/^TABLE = "\(.*\)"/\1/p' "$root/src/gdb/green-gdb.py"
+        sed -n 's/^[A-Z_]*TABLE = "\(.*\)"/\1/p' "$root/src/gdb/green-gdb.py"
     } | sort -u
 }
 

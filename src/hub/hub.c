@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A hub's beginning and end, what the core tells it, and the calls on the hub as a
+ * whole.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub.h"
+
+#define PLACE __builtin_return_address(0)
+
+_Thread_local struct green__hub *green__hub_self;
+_Thread_local bool green__hub_forbidden;
+
+/* All that live: for rule 19, which asks whether a thing's hub is still there. */
+static pthread_mutex_t hubs_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct green__hub *hubs;
+static uint64_t last_hub_id;
+
+bool green__hub_is_alive(uint64_t id)
+{
+    pthread_mutex_lock(&hubs_lock);
+    const struct green__hub *hub = hubs;
+    while (hub != NULL && hub->id != id)
+        hub = hub->next_hub;
+    pthread_mutex_unlock(&hubs_lock);
+    return hub != NULL;
+}
+
+static void register_hub(struct green__hub *hub)
+{
+    pthread_mutex_lock(&hubs_lock);
+    hub->id = ++last_hub_id;
+    hub->next_hub = hubs;
+    hubs = hub;
+    pthread_mutex_unlock(&hubs_lock);
+}
+
+static void unregister_hub(struct green__hub *hub)
+{
+    pthread_mutex_lock(&hubs_lock);
+    struct green__hub **at = &hubs;
+    while (*at != hub)
+        at = &(*at)->next_hub;
+    *at = hub->next_hub;
+    pthread_mutex_unlock(&hubs_lock);
+}
+
+void green__hub_lock(void)
+{
+    pthread_mutex_lock(&hubs_lock);
+}
+
+void green__hub_unlock(void)
+{
+    pthread_mutex_unlock(&hubs_lock);
+}
+
+void green__hub_forget_all_but(struct green__hub *hub)
+{
+    for (struct green__hub *other = hubs; other != NULL; other = other->next_hub)
+        if (other != hub)
+            green__remote_fork(other, false);
+    hubs = hub;
+    if (hub != NULL)
+        hub->next_hub = NULL;
+}
+
+/* ---- The end ----------------------------------------------------------------------- */
+
+/* Without living tasks: what is owed outlives it. */
+static void unmake(struct green__hub *hub)
+{
+    green__hub_bury(hub);
+    green__watch_end(hub);
+    green__remote_detach(hub);
+    green__loop_end(hub);
+    for (struct green_task *task; (task = hub->owed.next) != &hub->owed;) {
+        hub->owed.next = task->next;
+        green__layer_release(task->green);
+        task->green = NULL;
+        task->hub = NULL;
+    }
+    green__scope_end_all(hub->main.green);
+    green__layer_set_word(hub->main.green, NULL);
+    unregister_hub(hub);
+    green__layer_release(hub->own_green);
+    green__layer_end();
+    green__hub_self = NULL;
+    free(hub);
+}
+
+static void forget_waits(struct green__hub *hub)
+{
+    hub->line.next = hub->line.prev = &hub->line;
+    hub->ready = hub->yielding = 0;
+    hub->timers.count = 0;
+    hub->timers.spilt = NULL;
+    hub->main.waits = NULL;
+    hub->hub_wait.first = hub->hub_wait.last = NULL;
+    hub->all_ended.first = hub->all_ended.last = NULL;
+}
+
+/* ---- What the core tells ----------------------------------------------------------------- */
+
+static int on_yield(struct green__layer *layer)
+{
+    (void)layer;
+    return green_sleep(0);
+}
+
+static void on_leave(struct green__layer *layer, green_t *g)
+{
+    (void)layer;
+    green__scope_end_all(g);
+}
+
+static void on_dead(struct green__layer *layer, green_t *g, void *value, int error)
+{
+    green__task_ended((struct green__hub *)layer, g, value, error);
+}
+
+/*
+ * The thread is being unwound, and what waits below the hub has gone with its stacks.
+ * Things that were its may have lines of such waits: it is another hub to them now.
+ */
+static void on_lost(struct green__layer *layer, green_t *g)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    (void)g;
+    if (hub->green == NULL)
+        return;
+    hub->green = NULL;
+    unregister_hub(hub);
+    register_hub(hub);
+    forget_waits(hub);
+    hub->main.scopes = NULL;
+    green__task_end_all(hub, NULL, true);
+}
+
+static int on_thread_end(struct green__layer *layer)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    if (hub->tasks != 0 || hub->main.waits != NULL)
+        return green__call_fail(EBUSY);
+    unmake(hub);
+    return 0;
+}
+
+static void on_thread_ends(struct green__layer *layer)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    hub->green = NULL;
+    forget_waits(hub);
+    hub->main.scopes = NULL;
+    green__task_end_all(hub, NULL, true);
+    unmake(hub);
+}
+
+static const struct green__layer_calls calls = {
+    .yield = on_yield,
+    .leave = on_leave,
+    .dead = on_dead,
+    .lost = on_lost,
+    .may_end = on_thread_end,
+    .thread_ends = on_thread_ends,
+};
+
+/* ---- The beginning ------------------------------------------------------------------------- */
+
+static void empty_list(struct green_task *list)
+{
+    list->next = list->prev = list;
+}
+
+static struct green__hub *begin_hub(const green_hub_options_t *options)
+{
+    static const green_options_t own = {.name = "hub", .stack_size = GREEN__HUB_STACK};
+    green_t *main = green_main();
+    if (main == NULL || green__fork_handle() != 0)
+        return NULL;
+    struct green__hub *hub = calloc(1, sizeof *hub);
+    if (hub == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    hub->layer.calls = &calls;
+    hub->stack_size = options->stack_size;
+    hub->is_virtual = (options->flags & GREEN_HUB_VIRTUAL_TIME) != 0;
+    hub->random = options->seed;
+    hub->shuffled = options->seed != 0;
+    hub->failed = options->failed;
+    hub->data = options->data;
+    hub->on_due = green__wait_is_due;
+    empty_list(&hub->living);
+    empty_list(&hub->owed);
+    green__loop_begin(hub);
+    hub->green = hub->own_green = green__layer_new(green__wait_hub_body, main, &own, true);
+    if (hub->green == NULL) {
+        free(hub);
+        return NULL;
+    }
+    if (options->longest_turn != 0 &&
+        green__watch_begin(hub, options->longest_turn, options->hogged, options->data) != 0) {
+        int error = errno;
+        green__layer_release(hub->own_green);
+        free(hub);
+        errno = error;
+        return NULL;
+    }
+    register_hub(hub);
+    hub->hub_wait.hub = hub->all_ended.hub = hub->id;
+    hub->main = (struct green_task){
+        .hub = hub,
+        .green = main,
+        .number = hub->id << 40,
+        .joiners = {.hub = hub->id},
+    };
+    green__layer_set_word(main, &hub->main);
+    green__layer_begin(&hub->layer);
+    green__hub_self = hub;
+    green__wait_start_hub(hub);
+    return hub;
+}
+
+struct green__hub *green__hub_need_slowly(void)
+{
+    static const green_hub_options_t defaults;
+    if (green__hub_forbidden) {
+        errno = EPERM;
+        return NULL;
+    }
+    if (!green__layer_may_act())
+        return NULL;
+    if (green__hub_self != NULL)
+        return green__hub_self;
+    if (green__layer_thread_is_ending()) {
+        errno = ECANCELED;
+        return NULL;
+    }
+    return begin_hub(&defaults);
+}
+
+static bool options_are_valid(const green_hub_options_t *options)
+{
+    for (size_t i = 0; i < sizeof options->reserved / sizeof options->reserved[0]; i++)
+        if (options->reserved[i] != NULL)
+            return false;
+    return (options->flags & ~GREEN_HUB_VIRTUAL_TIME) == 0 && options->longest_turn >= 0 &&
+           (options->longest_turn == 0 || options->hogged != NULL);
+}
+
+int green_hub_init(const green_hub_options_t *options)
+{
+    static const green_hub_options_t defaults;
+    if (options == NULL)
+        options = &defaults;
+    if (!options_are_valid(options))
+        return green__call_fail(EINVAL);
+    if (green__hub_self != NULL && green__layer_may_act())
+        return green__call_fail(EBUSY);
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
+    if (!green__layer_may_act())
+        return -1;
+    if (green__layer_thread_is_ending())
+        return green__call_fail(ECANCELED);
+    return begin_hub(options) != NULL ? 0 : -1;
+}
+
+/* ---- Time and turns --------------------------------------------------------------------------- */
+
+int green_sleep(int64_t time)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, 1))
+        return -1;
+    if (time <= 0) {
+        green__wait_give_turn(call.hub);
+        green__task_of(call.hub, call.me)->failures = 0;
+        return 0;
+    }
+    struct green__wait wait;
+    green__wait_prepare(&wait, &call, "green_sleep", NULL, PLACE);
+    wait.ends_well = true;
+    return green__wait(call.hub, &wait, time);
+}
+
+/* ---- The hub as a whole ------------------------------------------------------------------------ */
+
+int green_hub_wait(int64_t timeout)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, timeout))
+        return -1;
+    struct green__wait wait;
+    struct green__entry entry = {0};
+    green__wait_prepare(&wait, &call, "green_hub_wait", NULL, PLACE);
+    wait.entries = &entry;
+    wait.count = 1;
+    green__wait_enlist(&wait, &entry, &call.hub->hub_wait);
+    if (green__task_all_wait(call.hub)) {
+        green__wait_take_back(&wait);
+        green__task_tell_hub_wait(call.hub, true);
+        return green__call_done(&call, timeout);
+    }
+    if (timeout <= 0) {
+        green__wait_take_back(&wait);
+        return green__call_fail(ETIMEDOUT);
+    }
+    return green__wait(call.hub, &wait, timeout);
+}
+
+/* Waits until no task lives, whatever comes; timeout is for all that. */
+static int wait_for_tasks(struct green__call *call, int64_t timeout, const void *place)
+{
+    struct green__hub *hub = call->hub;
+    int64_t due = timeout == GREEN_FOREVER ? GREEN_FOREVER
+                                           : green__time_add(green__loop_now(hub), timeout);
+    for (;;) {
+        if (hub->collect != NULL)
+            hub->collect(hub);
+        if (hub->tasks == 0 && green__remote_close_if_empty(hub))
+            return 0;
+        int64_t left = due == GREEN_FOREVER ? GREEN_FOREVER : due - green__loop_now(hub);
+        if (left <= 0)
+            return green__call_fail(ETIMEDOUT);
+        struct green__wait wait;
+        struct green__entry entry = {0};
+        green__wait_prepare(&wait, call, "green_hub_end", NULL, place);
+        wait.entries = &entry;
+        wait.count = 1;
+        wait.shielded = true;
+        green__wait_enlist(&wait, &entry, &hub->all_ended);
+        if (hub->tasks == 0) { /* there is no memory for what others have posted */
+            green__wait_take_back(&wait);
+            green__wait_give_turn(hub);
+        } else if (green__wait(hub, &wait, left) != 0) {
+            return -1;
+        }
+    }
+}
+
+int green_hub_end(int64_t timeout)
+{
+    struct green__hub *hub = green__hub_self;
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
+    if (!green__layer_may_act())
+        return -1;
+    if (hub == NULL)
+        return 0;
+    struct green__call call = {.hub = hub, .me = green__layer_current(), .task = &hub->main};
+    if (call.me != hub->main.green || hub->main.waits != NULL)
+        return green__call_fail(EBUSY);
+    hub->ending = true;
+    struct green_task *next;
+    for (struct green_task *task = hub->living.next; task != &hub->living; task = next) {
+        next = task->next;
+        green__task_cancel(hub, task);
+    }
+    if (wait_for_tasks(&call, timeout, PLACE) != 0) {
+        hub->ending = false;
+        return -1;
+    }
+    unmake(hub);
+    return 0;
+}
+
+int green_hub_run(int64_t timeout)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, timeout))
+        return -1;
+    struct green__hub *hub = call.hub;
+    if (call.me != hub->main.green)
+        return green__call_fail(EBUSY);
+    if (hub->ready == 0) {
+        int64_t due = green__scope_due(call.me, UINT64_MAX);
+        int64_t limit = timeout > 0 ? timeout : 0;
+        if (limit > 0 && due != GREEN_FOREVER && due - green__loop_now(hub) < limit)
+            limit = due - green__loop_now(hub);
+        green__loop_look(hub, limit, true);
+    }
+    if (hub->ready == 0) {
+        int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, timeout > 0);
+        if (error == 0 && timeout == GREEN_FOREVER)
+            error = EDEADLK;
+        green__loop_tell_fd(hub);
+        return error == 0 ? 0 : green__call_fail(error);
+    }
+    green__wait_give_turn(hub);
+    hub->main.failures = 0;
+    return 1;
+}
+
+int green_hub_fd(void)
+{
+    struct green__hub *hub = green__hub_need();
+    return hub != NULL ? green__loop_ask_fd(hub) : -1;
+}
+
+int green_hub_stats(green_hub_stats_t *stats, size_t size)
+{
+    if (stats == NULL)
+        return green__call_fail(EINVAL);
+    green_hub_stats_t all = {0};
+    const struct green__hub *hub = green__hub_self;
+    if (hub != NULL)
+        all = (green_hub_stats_t){
+            .tasks = hub->tasks + 1,
+            .ready = hub->ready,
+            .daemons = hub->daemons,
+            .descriptors = hub->descriptors,
+            .timers = green__timer_count(&hub->timers),
+            .offloads = hub->offloads,
+            .turns = hub->turns,
+            .polls = hub->polls,
+        };
+    memcpy(stats, &all, size < sizeof all ? size : sizeof all);
+    return 0;
+}

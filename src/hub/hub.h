@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_HUB_HUB_H
+#define GREEN_HUB_HUB_H
+/*
+ * The hub of a thread: what the files of src/hub share.  Rules meant by number are
+ * those of green_hub.h; "green.h 4" is a rule there.
+ *
+ * Floors, each calling only those below it:
+ *
+ *     timer     the heap of what is due; knows no tasks
+ *     loop      the line of those that are ready, time, the look at what may have come
+ *     scope     time limits and shields of a green
+ *     wait      THE wait: beginning, serving, failing, switching; cancel, deadlock
+ *     task      lives of tasks              group     tasks with one owner
+ *     line      events, semaphores, mutexes, conditions
+ *     queue     select
+ *     remote    handles for other threads
+ *     fork      dump     watch    hub: begin, end, other loops
+ *
+ * A hub is made by its thread's first use and touched by that thread alone; what
+ * others may touch is struct green_hub (remote.c) and struct green__watch (watch.c).
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#include <green_hub.h>
+#pragma GCC visibility pop
+
+#include "layer.h"
+
+#define GREEN__HUB_LOOK_EVERY 64u   /* turns, rule 6 */
+#define GREEN__HUB_CREDIT 32u       /* calls that need not wait, rule 6 */
+#define GREEN__HUB_STACK ((size_t)64 << 10)
+
+/* ---- The line ------------------------------------------------------------- */
+
+/* A place in the line: a task that starts, or a wait that goes on. */
+struct green__turn {
+    struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
+    green_t *green;                  /* who has the turn ... */
+    void *value;                     /* ... and what it is entered with */
+    bool given;                      /* its turn has come */
+    bool yields;                     /* it only lets others run: green_sleep(0), rule 9 */
+};
+
+/* ---- Waits ---------------------------------------------------------------- */
+
+enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
+
+/*
+ * What a green waits with, on its stack, from the beginning of the wait to the return.
+ * Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
+ * the line: rule 11 has its one place there.
+ */
+struct green__wait {
+    struct green__turn turn;
+    struct green_task *task;          /* whose wait it is; never NULL while it waits */
+    struct green__wait *next, *prev;  /* among those of the task */
+    struct green__entry *entries;     /* what it waits in: count of them ... */
+    unsigned count;
+    unsigned char state;              /* enum green__wait_state */
+    bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
+    bool counted;                     /* it has failed by rule 8 or 9 */
+    bool joins;                       /* to be served it is to have joined a task */
+    bool ends_well;                   /* the end of its own time is success: green_sleep() */
+    int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
+    struct green__entry *served;      /* the entry that was served, or NULL */
+    void *value;                      /* green_task_join(): the result ... */
+    int value_error;                  /* ... and what it died of if that is GREEN_FAILED */
+    int64_t due;                      /* the end of its own time; GREEN_FOREVER: none */
+    size_t timer;                     /* its place in the heap plus one; 0: it has none */
+    struct green__wait *spilt;        /* the next for whom the heap had no room ... */
+    int64_t spilt_due;                /* ... and when this one is due */
+    uint64_t number;                  /* in the order of beginnings */
+    int64_t since;                    /* when it began, about */
+    const char *call;                 /* for reports: the function, ... */
+    const void *object;               /* ... what for, or NULL, ... */
+    const void *place;                /* ... and where it was called */
+};
+
+/* A place among those who wait for one thing. */
+struct green__entry {
+    struct green__entry *next, *prev;
+    struct green_private_line *line; /* NULL: in none */
+    struct green__wait *wait;
+    void *item;                      /* of a queue: from where or to where */
+    unsigned index;                  /* of green_select()'s cases */
+};
+
+/* ---- Tasks ---------------------------------------------------------------- */
+
+struct green_task {
+    struct green__turn start;        /* its turn to begin */
+    struct green__hub *hub;          /* NULL once that is gone; then the task has ended */
+    green_t *green;                  /* NULL once released */
+    uint64_t number;                 /* of the process, never used twice */
+    struct green_task *next, *prev;  /* in the hub's list of the living, or of the dead that are owed */
+    struct green__wait *waits;       /* of its greens, the last begun first */
+    green_scope_t *scopes;           /* of its own green, the last begun first */
+    struct green_private_line joiners;
+    struct green__entry *freer;      /* who frees it: served after the joiners; or NULL */
+    struct green_group *group;       /* or NULL */
+    void (*ended_in_group)(struct green_task *task, bool alone); /* alone: nobody can be served */
+    struct green_task *group_next, *group_prev;
+    void *result;
+    int error;                       /* if that is GREEN_FAILED */
+    unsigned failures;               /* in a row, rule 9 */
+    bool counted;                    /* by green__task_all_wait(), which clears it */
+    bool ended, cancelled, detached, daemon, joined, freeing;
+    bool telling;                    /* the hub's failed() is being told of it */
+};
+
+/* ---- The hub -------------------------------------------------------------- */
+
+struct green__timer {
+    int64_t due;
+    struct green__wait *wait;
+};
+
+struct green__timers {
+    struct green__timer *heap; /* four children each; due in front of what is below it */
+    size_t count, room;
+    struct green__wait *spilt; /* for whom there was no memory */
+};
+
+struct green__hub {
+    struct green__layer layer; /* first */
+    struct green__hub *next_hub; /* among those of all threads; under a lock */
+    uint64_t id;               /* of the process, never used twice */
+    green_t *green;            /* the hub's own; NULL: the thread is being ended (rule 16) ... */
+    green_t *own_green;        /* ... which has not released it */
+    struct green_task main;
+
+    /* The line: round, from turns. */
+    struct green__turn line;
+    size_t ready;              /* how many are in it ... */
+    size_t yielding;           /* ... and of these, who only let others run */
+    unsigned until_look;       /* turns, rule 6 */
+    unsigned credit;           /* calls that need not wait, rule 6 */
+
+    /* Time. */
+    int64_t time;              /* as looked at last */
+    int64_t world_base, world_start; /* virtual time while the world's passes, see loop.c */
+    bool is_virtual;
+    struct green__timers timers;
+
+    /* Tasks: round lists. */
+    struct green_task living, owed;
+    size_t tasks, daemons;     /* living, but main */
+    struct green_private_line hub_wait;
+    struct green_task *corpses; /* ended, to be released by the hub; by group_next */
+    uint64_t tasks_made, waits_made;
+    bool ending;               /* inside green_hub_end() */
+    struct green_private_line all_ended;
+
+    /* What may come from elsewhere. */
+    size_t world;              /* processes, calls of the pool, open handles (rules 15, 23) */
+    size_t descriptors;        /* and signals, that are waited for */
+    size_t offloads;           /* calls of the pool */
+    int epoll;                 /* or -1 */
+    int event;                 /* an eventfd that ends the wait in epoll, or -1 */
+    int timer_fd;              /* for green_hub_fd(), or -1 */
+    bool fd_asked;             /* green_hub_fd() has been called */
+    bool event_written;        /* for it: readable already */
+    int64_t timer_fd_due;      /* what the timerfd is set to */
+    struct green_hub *remote;  /* or NULL: no handle was ever opened */
+    void (*collect)(struct green__hub *hub); /* what has come by it */
+    int64_t (*fall_asleep)(struct green__hub *hub, bool asleep); /* remote.c's: how long it may */
+    void (*on_due)(struct green__hub *hub, struct green__wait *wait); /* wait.c's */
+    bool (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events); /* fd.c's */
+    bool pwait2_missing;       /* the system has no epoll_pwait2() */
+
+    /* Options. */
+    size_t stack_size;
+    uint64_t random;           /* the state of its numbers */
+    bool shuffled;             /* rule 23: a seed was given */
+    void (*failed)(green_task_t *task, int error, void *data);
+    void *data;
+    struct green__watch *watch; /* longest_turn was given; or NULL */
+
+    uint64_t turns, polls;     /* so far */
+};
+
+/* The calling thread's, or NULL. */
+extern _Thread_local struct green__hub *green__hub_self
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* ---- timer.c ---------------------------------------------------------------- */
+
+/* Has wait be among the due at that time; it has no timer yet. */
+void green__timer_arm(struct green__timers *timers, struct green__wait *wait, int64_t due);
+
+/* Takes its timer out, if it has one. */
+void green__timer_disarm(struct green__timers *timers, struct green__wait *wait);
+
+/* When the first is due; GREEN_FOREVER: there is none. */
+int64_t green__timer_first(const struct green__timers *timers);
+
+/* Takes out one that is due by then and returns it, or NULL. */
+struct green__wait *green__timer_take(struct green__timers *timers, int64_t now);
+
+size_t green__timer_count(const struct green__timers *timers);
+void green__timer_drop(struct green__timers *timers);
+
+/* a + b, which is at most GREEN_FOREVER. */
+static inline int64_t green__time_add(int64_t a, int64_t b)
+{
+    return b > 0 && a > GREEN_FOREVER - b ? GREEN_FOREVER : a + b;
+}
+
+/* ---- loop.c ----------------------------------------------------------------- */
+
+void green__loop_begin(struct green__hub *hub);
+void green__loop_end(struct green__hub *hub);
+void green__loop_fork(struct green__hub *hub); /* what is the parent's is closed */
+
+/* The time of the hub's thread, read. */
+int64_t green__loop_now(struct green__hub *hub);
+
+/* To the end of the line. */
+void green__loop_push(struct green__hub *hub, struct green__turn *turn);
+
+/* Out of the line, before its turn. */
+void green__loop_remove(struct green__hub *hub, struct green__turn *turn);
+
+/* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
+struct green__turn *green__loop_pop(struct green__hub *hub);
+
+/*
+ * Looks at what may have come: descriptors, other threads, timers, whose waits it
+ * fires.  With limit more than 0 it waits so long for it, GREEN_FOREVER: without
+ * a limit, if the line is empty and something can come.  idle: all who are ready only let
+ * others run.
+ */
+void green__loop_look(struct green__hub *hub, int64_t limit, bool idle);
+
+/* Something that may come from elsewhere, other than a descriptor, is there, or no longer. */
+void green__loop_add_world(struct green__hub *hub);
+void green__loop_remove_world(struct green__hub *hub);
+
+/* Makes the epoll descriptor with the eventfd in it.  0, or -1 with errno. */
+int green__loop_need_epoll(struct green__hub *hub);
+
+/* The epoll descriptor, for green_hub_fd(); -1 with errno. */
+int green__loop_ask_fd(struct green__hub *hub);
+
+/* Control goes back to main: green_hub_fd() is to be readable if there is something to do. */
+void green__loop_tell_fd(struct green__hub *hub);
+
+uint64_t green__loop_random(struct green__hub *hub);
+
+/* ---- scope.c ---------------------------------------------------------------- */
+
+/* Ends all scopes of a green that has the hub's word. */
+void green__scope_end_all(green_t *g);
+
+/*
+ * Whether a wait of green me, of this task, that began as the number-th is ended by a scope
+ * that is over or by a cancel: 0, ETIMEDOUT, ECANCELED.  With mark the scopes
+ * that are over note it.
+ */
+int green__scope_verdict(struct green__hub *hub, green_t *me, const struct green_task *task,
+                         uint64_t number, bool mark);
+
+/* When the first of the scopes that such a wait sees is over. */
+int64_t green__scope_due(green_t *me, uint64_t number);
+
+/* ---- wait.c ------------------------------------------------------------------ */
+
+/* A call of a green, as green__call_begin() finds it. */
+struct green__call {
+    struct green__hub *hub;
+    green_t *me;
+    struct green_task *task;
+};
+
+/* The task that a green belongs to (rule 4). */
+struct green_task *green__task_above(struct green__hub *hub, green_t *g);
+
+static inline struct green_task *green__task_of(struct green__hub *hub, green_t *g)
+{
+    if (LIKELY(green__layer_is_owned(g)))
+        return green__layer_word(g);
+    return green__task_above(hub, g);
+}
+
+/* The hub of a call that does not wait; NULL with errno. */
+struct green__hub *green__hub_need_slowly(void);
+static inline struct green__hub *green__hub_need(void)
+{
+    struct green__hub *hub = green__hub_self;
+    return LIKELY(hub != NULL && green__layer_may_act()) ? hub : green__hub_need_slowly();
+}
+
+/* Whether the calling thread is one of the pool's: set by it. */
+extern _Thread_local bool green__hub_forbidden
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/*
+ * Begins a call that waits: false with errno if it is refused, or fails at once by rules 8,
+ * 9 or 16.  own_over: the call's own time is over, which then comes first.
+ */
+bool green__call_begin_slowly(struct green__call *call, bool own_over);
+static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+{
+    struct green__hub *hub = call->hub = green__hub_need();
+    if (UNLIKELY(hub == NULL))
+        return false;
+    green_t *me = call->me = green__layer_current();
+    if (LIKELY(green__layer_is_owned(me))) {
+        struct green_task *task = call->task = green__layer_word(me);
+        if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL))
+            return true;
+    }
+    return green__call_begin_slowly(call, timeout <= 0);
+}
+
+/* Ends a call that need not wait: 0. */
+int green__call_give_turn(struct green__call *call);
+static inline int green__call_done(struct green__call *call, int64_t timeout)
+{
+    call->task->failures = 0;
+    if (LIKELY(timeout <= 0 || --call->hub->credit != 0))
+        return 0;
+    return green__call_give_turn(call);
+}
+
+/* Fails a call: -1 with errno. */
+static inline int green__call_fail(int error)
+{
+    errno = error;
+    return -1;
+}
+
+/* Prepares a wait of this call. */
+void green__wait_prepare(struct green__wait *wait, const struct green__call *call,
+                         const char *name, const void *object, const void *place);
+
+/* Puts an entry of the wait at the end of those who wait for a thing. */
+void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
+                        struct green_private_line *line);
+
+/*
+ * Waits until it is served or fails.  0 if it was served well, or -1 with errno.
+ * timeout: more than 0; what the call has for itself.
+ */
+int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout);
+
+/* Enlists one entry and waits. */
+int green__wait_in(struct green__call *call, struct green_private_line *line, void *item,
+                   int64_t timeout, const char *name, const void *object, const void *place);
+
+/* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
+void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);
+void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait);
+
+/* Fails it. */
+void green__wait_fail(struct green__hub *hub, struct green__wait *wait, int error);
+
+/* Serves all entries of a line. */
+void green__wait_serve_all(struct green__hub *hub, struct green_private_line *line, int error);
+
+/* Lets each who is ready have a turn; no rule ends it. */
+void green__wait_give_turn(struct green__hub *hub);
+
+/* Takes a wait that has not begun out of the lines it is in. */
+void green__wait_take_back(struct green__wait *wait);
+
+/* The waits of a task will not go on: their greens are their users' again. */
+void green__wait_drop_all(struct green__hub *hub, struct green_task *task);
+
+/* A timer's wait is due: what that means to it. */
+void green__wait_is_due(struct green__hub *hub, struct green__wait *wait);
+
+/* Fails those waits of a task that see a cancel. */
+void green__wait_cancel(struct green__hub *hub, struct green_task *task);
+
+/* Nobody can run and nothing can come (rule 15). */
+void green__wait_break_deadlock(struct green__hub *hub);
+
+/*
+ * The body of the hub's green, and its start: deaths must find it waiting, as a NEW parent
+ * would die of an error (green.h 5).
+ */
+void *green__wait_hub_body(void *starter);
+void green__wait_start_hub(struct green__hub *hub);
+
+/* hub.c: what the hub's green does with what has ended. */
+void green__hub_bury(struct green__hub *hub);
+
+/* Whether a thing is this hub's; makes it so if it was nobody's.  False with EPERM. */
+bool green__line_claim(struct green__hub *hub, struct green_private_line *line);
+static inline bool green__line_is_mine(struct green__hub *hub, struct green_private_line *line)
+{
+    return LIKELY(line->hub == hub->id) || green__line_claim(hub, line);
+}
+
+static inline struct green__entry *green__line_first(const struct green_private_line *line)
+{
+    return line->first;
+}
+
+/* ---- task.c ------------------------------------------------------------------ */
+
+struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
+                                    const green_options_t *options);
+
+/* Of the layer's calls: the task of g has ended. */
+void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);
+
+/*
+ * Has all that lives, but for one, end where it stands, cancelled.  alone: nobody can be
+ * served any more, and no stack is to be touched.
+ */
+void green__task_end_all(struct green__hub *hub, struct green_task *but, bool alone);
+
+/* Cancels a task of this hub. */
+void green__task_cancel(struct green__hub *hub, struct green_task *task);
+
+/* Whether green__task_make() can be given this; EINVAL.  flags: what options may have. */
+bool green__task_may_be(green_fn *run, const green_options_t *options, unsigned flags);
+
+/* Whether it has ended by an error that is no cancel (rule 12). */
+bool green__task_has_failed(const struct green_task *task);
+
+/* Releases an ended task, of hub or of one that is no more (NULL). */
+void green__task_release(struct green__hub *hub, struct green_task *task);
+
+/* Whether all tasks that are no daemons are in green_hub_wait(). */
+bool green__task_all_wait(struct green__hub *hub);
+
+/* Serves green_hub_wait(), if it is time or if it is known to be, and green_hub_end(). */
+void green__task_tell_hub_wait(struct green__hub *hub, bool known);
+
+/* ---- The others ----------------------------------------------------------------- */
+
+/* remote.c: the hub is no more. */
+void green__remote_detach(struct green__hub *hub);
+
+/* Nobody can post any more, if nothing is posted; else false. */
+bool green__remote_close_if_empty(struct green__hub *hub);
+
+/* In a forked child, of the forking thread's hub or of another thread's. */
+void green__remote_fork(struct green__hub *hub, bool mine);
+
+/* fork.c: has a hub of the child be what rule 20 says.  0, or -1 with errno. */
+int green__fork_handle(void);
+
+/* watch.c: longest_turn. */
+int green__watch_begin(struct green__hub *hub, int64_t longest,
+                       void (*hogged)(const char *, pid_t, int64_t, void *), void *data);
+void green__watch_end(struct green__hub *hub);
+void green__watch_turn(struct green__hub *hub, const green_t *g); /* NULL: nobody's */
+void green__watch_fork(struct green__hub *hub);
+
+/* hub.c: whether there is a hub of this id; in a child, only the forking thread's is left. */
+bool green__hub_is_alive(uint64_t id);
+void green__hub_forget_all_but(struct green__hub *hub);
+
+#endif

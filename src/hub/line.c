@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events, semaphores, mutexes, conditions: what tasks of one thread have to say to each
+ * other.  Each is a line of those who wait for it, and a word or two.  What can be given
+ * is handed to the first who waits: nobody who comes later takes it.
+ */
+#include "hub.h"
+
+#define PLACE __builtin_return_address(0)
+
+/* The hub of a call on a thing that does not wait; NULL with errno. */
+static struct green__hub *line_hub(struct green_private_line *line)
+{
+    struct green__hub *hub = green__hub_need();
+    return hub != NULL && green__line_is_mine(hub, line) ? hub : NULL;
+}
+
+/* ---- Events ---------------------------------------------------------------------- */
+
+int green_event_set(green_event_t *event)
+{
+    if (event == NULL)
+        return green__call_fail(EINVAL);
+    struct green__hub *hub = line_hub(&event->green_private_line);
+    if (hub == NULL)
+        return -1;
+    event->green_private_set = 1;
+    green__wait_serve_all(hub, &event->green_private_line, 0);
+    return 0;
+}
+
+int green_event_clear(green_event_t *event)
+{
+    if (event == NULL)
+        return green__call_fail(EINVAL);
+    if (line_hub(&event->green_private_line) == NULL)
+        return -1;
+    event->green_private_set = 0;
+    return 0;
+}
+
+int green_event_wait(green_event_t *event, int64_t timeout)
+{
+    struct green__call call;
+    if (event == NULL)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, timeout) ||
+        !green__line_is_mine(call.hub, &event->green_private_line))
+        return -1;
+    if (event->green_private_set)
+        return green__call_done(&call, timeout);
+    if (timeout <= 0)
+        return green__call_fail(ETIMEDOUT);
+    return green__wait_in(&call, &event->green_private_line, NULL, timeout, "green_event_wait",
+                          event, PLACE);
+}
+
+/* ---- Semaphores --------------------------------------------------------------------- */
+
+int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
+{
+    struct green__call call;
+    if (semaphore == NULL)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, timeout) ||
+        !green__line_is_mine(call.hub, &semaphore->green_private_line))
+        return -1;
+    if (semaphore->green_private_units > 0) {
+        semaphore->green_private_units--;
+        return green__call_done(&call, timeout);
+    }
+    if (timeout <= 0)
+        return green__call_fail(ETIMEDOUT);
+    return green__wait_in(&call, &semaphore->green_private_line, NULL, timeout,
+                          "green_semaphore_acquire", semaphore, PLACE);
+}
+
+int green_semaphore_release(green_semaphore_t *semaphore)
+{
+    if (semaphore == NULL)
+        return green__call_fail(EINVAL);
+    struct green__hub *hub = line_hub(&semaphore->green_private_line);
+    if (hub == NULL)
+        return -1;
+    struct green__entry *first = green__line_first(&semaphore->green_private_line);
+    int64_t most = semaphore->green_private_most;
+    if (first != NULL) {
+        green__wait_serve(hub, first, 0);
+        return 0;
+    }
+    if (semaphore->green_private_units >= (most > 0 ? most : INT64_MAX))
+        return green__call_fail(EOVERFLOW);
+    semaphore->green_private_units++;
+    return 0;
+}
+
+/* ---- Mutexes -------------------------------------------------------------------------- */
+
+/* Gives a mutex that its owner has left to the first who waits, or to nobody. */
+static void pass_mutex(struct green__hub *hub, green_mutex_t *mutex)
+{
+    struct green__entry *first = green__line_first(&mutex->green_private_line);
+    mutex->green_private_owner = first != NULL ? first->wait->task->number : 0;
+    mutex->green_private_depth = first != NULL;
+    if (first != NULL)
+        green__wait_serve(hub, first, 0);
+}
+
+int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
+{
+    struct green__call call;
+    if (mutex == NULL)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, timeout) ||
+        !green__line_is_mine(call.hub, &mutex->green_private_line))
+        return -1;
+    if (mutex->green_private_owner == call.task->number) {
+        if (!mutex->green_private_recursive)
+            return green__call_fail(EDEADLK);
+        if (mutex->green_private_depth == UINT32_MAX)
+            return green__call_fail(EAGAIN);
+        mutex->green_private_depth++;
+        return green__call_done(&call, timeout);
+    }
+    if (mutex->green_private_owner == 0) {
+        mutex->green_private_owner = call.task->number;
+        mutex->green_private_depth = 1;
+        return green__call_done(&call, timeout);
+    }
+    if (timeout <= 0)
+        return green__call_fail(ETIMEDOUT);
+    return green__wait_in(&call, &mutex->green_private_line, NULL, timeout, "green_mutex_lock",
+                          mutex, PLACE);
+}
+
+int green_mutex_unlock(green_mutex_t *mutex)
+{
+    if (mutex == NULL)
+        return green__call_fail(EINVAL);
+    struct green__hub *hub = line_hub(&mutex->green_private_line);
+    if (hub == NULL)
+        return -1;
+    if (mutex->green_private_owner != green__task_of(hub, green__layer_current())->number)
+        return green__call_fail(EPERM);
+    if (--mutex->green_private_depth == 0)
+        pass_mutex(hub, mutex);
+    return 0;
+}
+
+/* ---- Conditions ------------------------------------------------------------------------- */
+
+/* Has the mutex again, depth times, whatever comes; false with EDEADLK if that cannot be. */
+static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned depth,
+                       const void *place)
+{
+    if (mutex->green_private_owner == 0) {
+        mutex->green_private_owner = call->task->number;
+    } else {
+        struct green__wait wait;
+        struct green__entry entry = {0};
+        green__wait_prepare(&wait, call, "green_cond_wait", mutex, place);
+        wait.entries = &entry;
+        wait.count = 1;
+        wait.shielded = true;
+        green__wait_enlist(&wait, &entry, &mutex->green_private_line);
+        if (green__wait(call->hub, &wait, GREEN_FOREVER) != 0)
+            return false;
+    }
+    mutex->green_private_depth = depth;
+    return true;
+}
+
+int green_cond_wait(green_cond_t *cond, green_mutex_t *mutex, int64_t timeout)
+{
+    struct green__call call;
+    if (cond == NULL)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, timeout) ||
+        !green__line_is_mine(call.hub, &cond->green_private_line))
+        return -1;
+    if (mutex != NULL) {
+        if (!green__line_is_mine(call.hub, &mutex->green_private_line))
+            return -1;
+        if (mutex->green_private_owner != call.task->number)
+            return green__call_fail(EPERM);
+    }
+    if (timeout <= 0)
+        return green__call_fail(ETIMEDOUT);
+    unsigned depth = 0;
+    if (mutex != NULL) {
+        depth = mutex->green_private_depth;
+        pass_mutex(call.hub, mutex);
+    }
+    int result = green__wait_in(&call, &cond->green_private_line, NULL, timeout,
+                                "green_cond_wait", cond, PLACE);
+    if (mutex != NULL) {
+        int error = errno;
+        call.task = green__task_of(call.hub, call.me); /* its own may have ended meanwhile */
+        if (!lock_again(&call, mutex, depth, PLACE))
+            return -1;
+        errno = error;
+    }
+    return result;
+}
+
+int green_cond_signal(green_cond_t *cond, size_t n)
+{
+    if (cond == NULL)
+        return green__call_fail(EINVAL);
+    struct green__hub *hub = line_hub(&cond->green_private_line);
+    if (hub == NULL)
+        return -1;
+    for (struct green__entry *entry;
+         n > 0 && (entry = green__line_first(&cond->green_private_line)) != NULL; n--)
+        green__wait_serve(hub, entry, 0);
+    return 0;
+}

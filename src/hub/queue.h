@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_HUB_QUEUE_H
+#define GREEN_HUB_QUEUE_H
+/*
+ * Queues, as green_select() sees them.  There are items in it or getters wait, never
+ * both; it is full or no putter waits.
+ */
+#include "hub.h"
+
+struct green_queue {
+    struct green_private_line getters, putters; /* getters' hub is the queue's */
+    size_t item_size, capacity;
+    size_t count, first; /* items in it, and where the oldest is */
+    bool closed;
+    char items[];
+};
+
+/* Whether a get or a put would be done at once, if only to fail with EPIPE. */
+static inline bool green__queue_can_get(const green_queue_t *queue)
+{
+    return queue->count != 0 || queue->putters.first != NULL || queue->closed;
+}
+
+static inline bool green__queue_can_put(const green_queue_t *queue)
+{
+    return queue->count < queue->capacity || queue->getters.first != NULL || queue->closed;
+}
+
+/* Does one that can be done: 0 or EPIPE. */
+int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *item);
+int green__queue_put_now(struct green__hub *hub, green_queue_t *queue, const void *item);
+
+/* Rule 19. */
+static inline bool green__queue_is_mine(struct green__hub *hub, green_queue_t *queue)
+{
+    if (LIKELY(queue->getters.hub == hub->id))
+        return true;
+    return green__line_claim(hub, &queue->getters) && green__line_claim(hub, &queue->putters);
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handles for other threads (rule 19): a list that any thread pushes to without a lock,
+ * and an eventfd that is written only when the hub sleeps.
+ *
+ * Who posts looks at `sleeping` after that, and the hub looks at the list after it has said
+ * that it sleeps, both sequentially consistent: one of them sees the other.
+ */
+#include <stdlib.h>
+
+#include "hub.h"
+#include "quiet.h"
+
+/* What is to be spawned.  Made by who posts, freed by the hub. */
+struct post {
+    struct post *next;
+    green_fn *run;
+    void *arg;
+};
+
+/* What all handles of a hub share; it is there as long as one is open or the hub lives. */
+struct green_hub {
+    _Atomic(struct post *) posts;  /* the last first; &no_hub: the hub is no more */
+    _Atomic(bool) sleeping;        /* who posts is to write the eventfd */
+    _Atomic(unsigned) closed;      /* handles that were given back, for the hub to count */
+    _Atomic(unsigned) owners;      /* open handles, and the hub */
+    int event;                     /* the hub's eventfd, open as long as this is there */
+    unsigned open;                 /* handles, as the hub knows; the hub's */
+    struct post *undelivered;      /* for which there was no memory, the first first; the hub's */
+};
+
+static struct post no_hub;
+
+static void disown(struct green_hub *remote)
+{
+    if (atomic_fetch_sub(&remote->owners, 1) != 1)
+        return;
+    if (remote->event >= 0)
+        green__close(remote->event);
+    free(remote);
+}
+
+/* After something was posted. */
+static void wake_hub(struct green_hub *remote)
+{
+    const uint64_t one = 1;
+    if (atomic_load(&remote->sleeping) && atomic_exchange(&remote->sleeping, false))
+        (void)green__write(remote->event, &one, sizeof one);
+}
+
+/* ---- The hub's side --------------------------------------------------------------- */
+
+/* In the order in which they were posted. */
+static struct post *take_posts(struct green_hub *remote)
+{
+    struct post *posts = atomic_load_explicit(&remote->posts, memory_order_relaxed);
+    if (posts == NULL)
+        return NULL;
+    posts = atomic_exchange(&remote->posts, NULL);
+    struct post *first = NULL;
+    while (posts != NULL) {
+        struct post *next = posts->next;
+        posts->next = first;
+        first = posts;
+        posts = next;
+    }
+    return first;
+}
+
+static void collect_posts(struct green__hub *hub)
+{
+    static const green_options_t detached = {.flags = GREEN_DETACHED};
+    struct green_hub *remote = hub->remote;
+    struct post **last = &remote->undelivered;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = take_posts(remote);
+    for (struct post *post; (post = remote->undelivered) != NULL;) {
+        if (green__task_make(hub, post->run, post->arg, &detached) == NULL)
+            break; /* no memory: again at the next look */
+        remote->undelivered = post->next;
+        free(post);
+    }
+    unsigned closed = atomic_load_explicit(&remote->closed, memory_order_relaxed);
+    if (closed != 0) {
+        closed = atomic_exchange(&remote->closed, 0);
+        remote->open -= closed;
+        if (remote->open == 0)
+            green__loop_remove_world(hub);
+    }
+}
+
+/* Before the hub waits, and after.  How long it may at most: 0 if something has come. */
+static int64_t fall_asleep(struct green__hub *hub, bool asleep)
+{
+    struct green_hub *remote = hub->remote;
+    atomic_store(&remote->sleeping, asleep);
+    if (atomic_load(&remote->posts) != NULL || atomic_load(&remote->closed) != 0)
+        return 0;
+    return remote->undelivered != NULL || hub->event < 0 ? GREEN_MS(10) : GREEN_FOREVER;
+}
+
+green_hub_t *green_hub_open(void)
+{
+    struct green__hub *hub = green__hub_need();
+    if (hub == NULL || green__loop_need_epoll(hub) != 0)
+        return NULL;
+    struct green_hub *remote = hub->remote;
+    if (remote == NULL) {
+        remote = calloc(1, sizeof *remote);
+        if (remote == NULL) {
+            errno = ENOMEM;
+            return NULL;
+        }
+        atomic_init(&remote->owners, 1);
+        remote->event = hub->event;
+        hub->remote = remote;
+        hub->collect = collect_posts;
+        hub->fall_asleep = fall_asleep;
+    }
+    atomic_fetch_add(&remote->owners, 1);
+    if (remote->open++ == 0)
+        green__loop_add_world(hub);
+    return remote;
+}
+
+bool green__remote_close_if_empty(struct green__hub *hub)
+{
+    struct green_hub *remote = hub->remote;
+    struct post *none = NULL;
+    return remote == NULL || (remote->undelivered == NULL &&
+                              atomic_compare_exchange_strong(&remote->posts, &none, &no_hub));
+}
+
+void green__remote_detach(struct green__hub *hub)
+{
+    struct green_hub *remote = hub->remote;
+    if (remote == NULL)
+        return;
+    struct post *posts = atomic_exchange(&remote->posts, &no_hub);
+    for (int i = 0; i < 2; i++) {
+        while (posts != NULL && posts != &no_hub) {
+            struct post *next = posts->next;
+            free(posts);
+            posts = next;
+        }
+        posts = remote->undelivered;
+    }
+    hub->remote = NULL;
+    hub->collect = NULL;
+    hub->fall_asleep = NULL;
+    hub->event = -1; /* it goes with the last handle */
+    disown(remote);
+}
+
+void green__remote_fork(struct green__hub *hub, bool mine)
+{
+    struct green_hub *remote = hub->remote;
+    if (remote == NULL)
+        return;
+    if (!mine) {
+        atomic_store(&remote->posts, &no_hub);
+        return;
+    }
+    remote->event = hub->event;
+    atomic_store(&remote->sleeping, false);
+}
+
+/* ---- From any thread ----------------------------------------------------------------- */
+
+int green_hub_spawn(green_hub_t *remote, green_fn *run, void *arg)
+{
+    if (remote == NULL || run == NULL)
+        return green__call_fail(EINVAL);
+    if (green__layer_only_looks())
+        return green__call_fail(EBUSY);
+    struct post *post = malloc(sizeof *post);
+    if (post == NULL)
+        return green__call_fail(ENOMEM);
+    *post = (struct post){.run = run, .arg = arg};
+    struct post *last = atomic_load(&remote->posts);
+    do {
+        if (last == &no_hub) {
+            free(post);
+            return green__call_fail(ESRCH);
+        }
+        post->next = last;
+    } while (!atomic_compare_exchange_weak(&remote->posts, &last, post));
+    wake_hub(remote);
+    return 0;
+}
+
+int green_hub_close(green_hub_t *remote)
+{
+    if (remote == NULL)
+        return 0;
+    if (green__layer_only_looks())
+        return green__call_fail(EBUSY);
+    atomic_fetch_add(&remote->closed, 1);
+    wake_hub(remote);
+    disown(remote);
+    return 0;
+}
