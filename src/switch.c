@@ -509,8 +509,11 @@ static _Noreturn GREEN__NO_ASAN void give_back(void *value)
     green__arch_jump(load(self->current)->sp, value);
 }
 
-/* Lets go of the fake stack that ASan would have its variables on. */
-static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me)
+/*
+ * Lets go of the fake stack that ASan would have its variables on.  first is where me
+ * was started, if it still has the frames that it had then; NULL: not known.
+ */
+static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me, void *first)
 {
     struct parcel parcel = {me->result, me->error};
     if (parcel.error == ECANCELED)
@@ -525,6 +528,8 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     if (UNLIKELY(me->kept != 0))
         green__layer_dead(self, me, me->result, me->error);
     to = deliver(self, me, to, &parcel);
+    if (me->sp != first) /* it was left meanwhile */
+        first = NULL;
 
     /* From here on nothing may ask for a stack: ours is offered while we stand on it. */
     if (me->detached) {
@@ -541,6 +546,8 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     void *target = to->sp;
     if (UNLIKELY(self->lent.low != NULL))
         target = green__arch_first(below(target), give_back, NULL);
+    if (first != NULL)
+        green__arch_end(first, target, unpack(parcel));
     green__arch_jump(target, unpack(parcel));
 }
 
@@ -548,7 +555,8 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
  * The same in a few steps for most, which leave a value to a parent that waits, and
  * hold nothing.  Comes back if it is another death.
  */
-static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *value)
+static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *first,
+                                              void *value)
 {
     green_t *to = me->parent;
     uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals |
@@ -559,19 +567,20 @@ static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_
     store(self->current, to);
     if (UNLIKELY(!green__stack_put_warm(&self->stacks, &me->stack)))
         green__stack_put(&self->stacks, &me->stack, me->valgrind);
+    if (LIKELY(me->sp == first)) /* it was never left */
+        green__arch_end(first, to->sp, value);
     green__arch_jump(to->sp, value);
 }
 
 /* Runs what is to run at the end of the current green, and ends it. */
-static _Noreturn GREEN__NO_ASAN void wind_up(void *unused)
+static _Noreturn GREEN__NO_ASAN void wind_up(void *first)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
-    (void)unused;
     while (UNLIKELY(me->deferred != NULL || me->locals != NULL) &&
            green__clean_up_one(self, me)) {
     }
-    die(self, me);
+    die(self, me, first);
 }
 
 static void set_result(green_t *me, void *value)
@@ -584,15 +593,16 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
+    void *first = me->sp;
     arrive(self, me);
     green__passes();
     value = me->run(value);
     if (LIKELY(value != GREEN_FAILED))
-        die_plainly(self, me, value);
+        die_plainly(self, me, first, value);
     set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me);
-    wind_up(NULL);
+    wind_up(first);
 }
 
 void green__leave_frames(struct green__thread *self, green_t *me)

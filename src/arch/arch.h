@@ -105,8 +105,12 @@
  *     The jump leaves one entry too many, so the returns that follow are
  *     mispredicted, but a loop of two that wait at two places has none.
  *
- * Whoever is resumed by something else than such a switch leaves by the jump: it
- * does not know what is on top.
+ * A stack that ends without having been left meanwhile is like a call that is over.
+ * So it keeps the return address of its starter, and ends by a return from the entry's
+ * call: then that address is on top again, and the one who goes on compares with it.
+ *
+ * Whoever is resumed by something else leaves by the jump: it does not know what is
+ * on top.
  *
  * How to add a port
  * -----------------
@@ -209,6 +213,12 @@ int green__arch_personality(int version, int actions, uint64_t exception_class, 
  * owner is where unwinding begins to look for where it goes on; NULL: nowhere.
  */
 static inline void *green__arch_first(void *top, void (*entry)(void *value), const void *owner);
+
+/*
+ * As green__arch_jump(), from a stack that was not left since it was first resumed:
+ * first is what green__arch_first() has returned.
+ */
+static inline _Noreturn void green__arch_end(void *first, void *target, void *value);
 
 /* Has unwinding end at the entry from now on, as the owner is about to go. */
 static inline void green__arch_disown(void *top);

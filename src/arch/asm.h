@@ -230,8 +230,9 @@
 /*
  * arch.h, "How a switch leaves".  Before green_sign: keeps the return address, as
  * the return predictor has it.  Where another has resumed: nobody knows what it has.
- * At the end: returns to a checked x30 if that is the same, else jumps there.  With
- * BTI only a return may land there.
+ * For the life of a stack: puts it into memory.  At the end: returns to a checked x30
+ * if that is the same, else jumps there.  With BTI only a return may land there, and
+ * nothing need be kept.
  */
 .macro green_note_return register
 #if !GREEN__BTI
@@ -241,6 +242,16 @@
 .macro green_forget_return register
 #if !GREEN__BTI
         mov     \register, xzr
+#endif
+.endm
+.macro green_put_return register, offset
+#if !GREEN__BTI
+        str     \register, [sp, #\offset]
+#endif
+.endm
+.macro green_get_return register, offset
+#if !GREEN__BTI
+        ldr     \register, [sp, #\offset]
 #endif
 .endm
 .macro green_return_or_jump register

@@ -285,14 +285,13 @@ static void enter_by_words(void *value)
     uintptr_t back = (uintptr_t)__builtin_return_address(0);
     volatile uintptr_t entry = (uintptr_t)green__arch_entry;
     must(value == words && frame % 16 == 0);
-    /* Where the call would return to is a trap, within the entry. */
+    /* The call returns to within the entry; before that is a trap. */
     must(back > entry && back - entry < 256);
+    must(back == (uintptr_t)green__arch_entry_called);
     entry_end = back;
 #if defined __x86_64__
-    must(memcmp((void *)back, "\x0f\x0b", 2) == 0);
     must(memcmp((char *)entry - 2, "\x0f\x0b", 2) == 0);
 #elif defined __aarch64__
-    must((*(uint32_t *)back & 0xffe0001f) == 0xd4200000);
     must((((uint32_t *)entry)[-1] & 0xffe0001f) == 0xd4200000);
 #endif
     for (;;) {
@@ -588,6 +587,15 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
     return _URC_END_OF_STACK;
 }
 
+static const uint64_t *interrupted_sp(const ucontext_t *context)
+{
+#if defined __x86_64__
+    return (const uint64_t *)context->uc_mcontext.gregs[REG_RSP];
+#else
+    return (const uint64_t *)context->uc_mcontext.sp;
+#endif
+}
+
 /*
  * Where somebody waits inlined, unwinders go by the frame pointer from its first
  * instruction on: so whoever is out of line brings it along.
@@ -595,12 +603,11 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *
 static int has_its_frame_pointer(const ucontext_t *context)
 {
 #if defined __x86_64__
-    uint64_t sp = (uint64_t)context->uc_mcontext.gregs[REG_RSP];
     uint64_t frame_pointer = (uint64_t)context->uc_mcontext.gregs[REG_RBP];
 #else
-    uint64_t sp = context->uc_mcontext.sp, frame_pointer = context->uc_mcontext.regs[29];
+    uint64_t frame_pointer = context->uc_mcontext.regs[29];
 #endif
-    return frame_pointer == *(const uint64_t *)sp;
+    return frame_pointer == *interrupted_sp(context);
 }
 
 static int goes_on; /* whether unwinding goes on where a stack starts */
@@ -609,7 +616,8 @@ static int goes_on; /* whether unwinding goes on where a stack starts */
 static void check_here(uintptr_t pc, const ucontext_t *context)
 {
     struct walk walk = { context, 0, 0, 0, 0, 0, 0 };
-    int is_start = pc >= (uintptr_t)green__arch_entry && pc < entry_end;
+    int is_start = pc >= (uintptr_t)green__arch_entry && pc < (uintptr_t)green__arch_call_as &&
+                   is_second(interrupted_sp(context));
     stops++;
     stopped_at = pc;
     _Unwind_Backtrace(look_at_frame, &walk);
@@ -840,16 +848,12 @@ TEST(who_waits_at_the_same_place_is_returned_to_and_others_are_jumped_to)
 }
 
 /* A register holds what a switch would have there if both waited at the same place. */
-static void jump_with_the_return_address_of_the_other(void *value)
+static void jump_with_return_address(void *sp, void *value, const struct green__frame *frame)
 {
-    struct green__frame frame;
-    void *sp = sides[0].sp;
-    memcpy(&frame, (char *)sp - offsetof(struct green__frame, resume), sizeof frame);
-    begin_stops();
 #if defined __x86_64__
     __asm__ volatile("movq %2, %%r9\n\t"
                      "jmp green__arch_jump"
-                     : : "D"(sp), "S"(value), "r"(frame.return_address) : "r9");
+                     : : "D"(sp), "S"(value), "r"(frame->return_address) : "r9");
 #else
     __asm__ volatile("mov x30, %2\n\t"
                      "hint #7\n\t" /* xpaclri: unsigned */
@@ -857,13 +861,45 @@ static void jump_with_the_return_address_of_the_other(void *value)
                      "mov x0, %0\n\t"
                      "mov x1, %1\n\t"
                      "b green__arch_jump"
-                     : : "r"(sp), "r"(value), "r"(frame.x30) : "x0", "x1", "x13", "x30");
+                     : : "r"(sp), "r"(value), "r"(frame->x30) : "x0", "x1", "x13", "x30");
 #endif
+    __builtin_unreachable();
 }
 
-static void be_jumped_to_with_the_return_address(void)
+/* The same where a switch is inlined, as green_fast.h resumes. */
+static void resume_with_return_address(void *sp, void *value, const struct green__frame *frame)
 {
-    sides[1].sp = new_stack(jump_with_the_return_address_of_the_other);
+#if defined __x86_64__
+    __asm__ volatile("movq %2, %%r9\n\t"
+                     "leaq 8(%1), %%rsp\n\t"
+                     "notrack jmp *(%1)"
+                     : : "a"(value), "S"(sp), "r"(frame->return_address) : "r9");
+#else
+    __asm__ volatile("mov x30, %2\n\t"
+                     "hint #7\n\t"
+                     "mov x13, x30\n\t"
+                     "mov x1, %0\n\t"
+                     "mov x0, %1\n\t"
+                     "ldr x4, [x1]\n\t"
+                     "add sp, x1, #8\n\t"
+                     "br x4"
+                     : : "r"(sp), "r"(value), "r"(frame->x30)
+                     : "x0", "x1", "x4", "x13", "x30");
+#endif
+    __builtin_unreachable();
+}
+
+static void resume_the_other_with_its_return_address(void *value)
+{
+    struct green__frame frame;
+    memcpy(&frame, (char *)sides[0].sp - offsetof(struct green__frame, resume), sizeof frame);
+    begin_stops();
+    resume_with_return_address(sides[0].sp, value, &frame);
+}
+
+static void be_resumed_with_the_return_address(void)
+{
+    sides[1].sp = new_stack(resume_the_other_with_its_return_address);
     leave_with_pattern(&sides[0], V(1));
 }
 
@@ -871,7 +907,133 @@ TEST(who_is_resumed_by_something_else_leaves_by_a_jump)
 {
     skip_under_valgrind("Valgrind does not stop at single instructions");
     changed = 0;
-    leave_by(be_jumped_to_with_the_return_address, 0);
+    leave_by(be_resumed_with_the_return_address, 0);
+    assert_int_equal(changed, 0);
+}
+
+/* ---- The end ------------------------------------------------------------------------ */
+
+static void end_at_once(void *value)
+{
+    if (CAN_STEP)
+        jumps = 0; /* that to here: all is gone through at once */
+    begin_stops();
+    green__arch_end(sides[1].sp, sides[0].sp, V((intptr_t)value + 1));
+}
+
+static void start_one_that_ends(void)
+{
+    sides[1].sp = new_stack(end_at_once);
+    must(leave_with_pattern(&sides[0], V(1)) == V(2));
+}
+
+TEST(a_stack_that_ends_is_left_for_who_is_named_with_every_register_and_the_value)
+{
+    calls = changed = 0;
+    for (int i = 0; i < 100; i++) {
+        leaves[0] = i % 3 == 0 ? leave_from_elsewhere : i % 3 == 1 ? leave_inlined : leave;
+        start_one_that_ends();
+    }
+    leaves[0] = leave;
+    assert_int_equal(calls, 100);
+    assert_int_equal(changed, 0);
+}
+
+TEST(at_each_instruction_of_the_end_unwinders_find_all_in_order)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    sides[1].sp = new_stack(enter_by_words);
+    start_words(NULL, NULL); /* so that it is known where the entry ends */
+    for (int i = 0; i < 3; i++) {
+        leaves[0] = i == 0 ? leave_from_elsewhere : i == 1 ? leave_inlined : leave;
+        end_of_start = 0;
+        finds_all_in_order(start_one_that_ends, (uintptr_t)green__arch_entry_called,
+                           (uintptr_t)green__arch_call_as, 7);
+    }
+}
+
+/* The starter has called the switch, and that call is over: the return is as predicted. */
+TEST(who_has_started_one_that_ends_is_returned_to)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    leave_by(start_one_that_ends, 1);
+    leaves[0] = leave_from_elsewhere;
+    leave_by(start_one_that_ends, 1);
+    leaves[0] = leave;
+}
+
+/* The second is started by one that waits at another place than the first, to whom it leaves. */
+static char third_stack[ROOM];
+static void *starter_sp;
+
+static void start_another(void *value)
+{
+    sides[1].sp = green__arch_first(third_stack + sizeof third_stack, end_at_once, NULL);
+    value = green__arch_switch(&starter_sp, sides[1].sp, value);
+    __asm__ volatile("" : "+r"(value)); /* a place of its own */
+    abort();
+}
+
+static void start_one_that_starts_another(void)
+{
+    sides[1].sp = new_stack(start_another);
+    leave_with_pattern(&sides[0], V(1));
+}
+
+static void jump_to_one_that_ends(void *value)
+{
+    struct green__frame frame;
+    memcpy(&frame, (char *)sides[0].sp - offsetof(struct green__frame, resume), sizeof frame);
+    sides[1].sp = green__arch_first(third_stack + sizeof third_stack, end_at_once, NULL);
+    jump_with_return_address(sides[1].sp, value, &frame);
+}
+
+static void start_one_that_jumps_to_another(void)
+{
+    sides[1].sp = new_stack(jump_to_one_that_ends);
+    leave_with_pattern(&sides[0], V(1));
+}
+
+TEST(who_has_not_is_jumped_to)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    changed = 0;
+    leave_by(start_one_that_starts_another, 0);
+    leave_by(start_one_that_jumps_to_another, 0);
+    assert_int_equal(changed, 0);
+}
+
+/* A green's death may start its parent. */
+static void end_for_a_new_one(void *value)
+{
+    void *first = sides[1].sp;
+    struct green__first_frame *new =
+        green__arch_first(third_stack + sizeof third_stack, jump_at_once, NULL);
+#if defined __x86_64__
+    new->rbp = V(8); /* another than this stack has begun with */
+#else
+    new->x29 = V(8);
+#endif
+    begin_stops();
+    green__arch_end(first, new, value);
+}
+
+static void start_one_that_ends_for_a_new_one(void)
+{
+    sides[1].sp = new_stack(end_for_a_new_one);
+    must(leave_with_pattern(&sides[0], V(1)) == V(1));
+}
+
+TEST(an_end_brings_the_frame_pointer_along)
+{
+    skip_under_valgrind("Valgrind does not stop at single instructions");
+    changed = 0;
+    stops = strangers = 0;
+    range_low = (uintptr_t)green__arch_entry;
+    range_high = range_low + 1;
+    stop_everywhere(start_one_that_ends_for_a_new_one);
+    assert_true(stops > 0);
+    assert_int_equal(strangers, 0);
     assert_int_equal(changed, 0);
 }
 

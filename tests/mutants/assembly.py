@@ -139,7 +139,10 @@ def wrong_in(tools, cpu, path):
     everything = [(name, line) for name, lines in functions.items() for line in lines]
     for (name, line), (_, following) in zip(everything, everything[1:] + [('', '')]):
         leaves = re.match(r'(notrack )?jmp\s+\*|(br|blr|ret)\b|call\s+\*', line)
-        if leaves and name != 'green__arch_call_as' and not re.match(r'ud2|brk\s', following):
+        calls = name in ('green__arch_entry', 'green__arch_call_as') and \
+            re.match(r'call\s+\*|blr\b', line)
+        ends = name == 'green__arch_call_as' and re.match(r'ret\b', line)
+        if leaves and not calls and not ends and not re.match(r'ud2|brk\s', following):
             return f'no trap behind {line}'
         if re.match(r'jmp\s+\*', line):
             return 'a jump without notrack'
@@ -161,7 +164,7 @@ def wrong_in(tools, cpu, path):
     frames = call([tools + 'objdump', '-Wf', path])
     if set(re.findall(r'Augmentation:\s+"(\w+)"', frames)) != {'zR', 'zRS', 'zPRS'}:
         return 'the entry has no personality, or it or the call are not as signal frames'
-    for name in ('green__arch_resumed', 'green__arch_entry_called'):
+    for name in ('green__arch_resumed', 'green__arch_entry_called', 'green__arch_ended'):
         if not re.search(rf' GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M):
             return f'{name} is not hidden'
     sections = call([tools + 'readelf', '-SnW', path])

@@ -18,7 +18,7 @@
  *     high  |  owner              |   40   <- top is the next address
  *           |  zero               |   32   where unwinding ends, past a return address of zero
  *           |  zero               |   24
- *           |  x19: entry         |   16
+ *           |  x19: entry         |   16   then the starter's return address, or zero
  *           |  x29: zero          |    8
  *     low   |  where to resume    |    0   <- saved stack pointer
  */
@@ -34,6 +34,7 @@
 #define GREEN__ARCH_RED_ZONE 0
 
 #define GREEN__FIRST_X29 8
+#define GREEN__FIRST_STARTER 16
 #define GREEN__FIRST_OWNER 40
 #define GREEN__FIRST_END 32
 
@@ -70,6 +71,7 @@ struct green__first_frame {
 _Static_assert(offsetof(struct green__first_frame, x29) == GREEN__FIRST_X29, "");
 _Static_assert(offsetof(struct green__first_frame, x19) == GREEN__FIRST_X29 + 8,
                "loaded as a pair");
+_Static_assert(offsetof(struct green__first_frame, x19) == GREEN__FIRST_STARTER, "its place");
 _Static_assert(offsetof(struct green__first_frame, owner) == GREEN__FIRST_OWNER, "");
 _Static_assert(offsetof(struct green__first_frame, end) == GREEN__FIRST_END, "");
 _Static_assert(sizeof(struct green__first_frame) % 16 == 0, "sp is a multiple of 16");
@@ -85,6 +87,15 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value), con
 static inline void green__arch_disown(void *top)
 {
     ((struct green__first_frame *)top - 1)->owner = NULL;
+}
+
+static inline _Noreturn void green__arch_end(void *first, void *target, void *value)
+{
+    register void *x0 __asm__("x0") = value;
+    register void *x1 __asm__("x1") = target;
+    register void *x2 __asm__("x2") = first;
+    __asm__ volatile("b green__arch_ended" : : "r"(x0), "r"(x1), "r"(x2) : "memory");
+    __builtin_unreachable();
 }
 
 /* valgrind.h, "arm64": four rotations that add up to nothing, and a marker. */

@@ -153,9 +153,11 @@ green_end green__arch_switch
  *     x0   target, then value
  *     x1   value
  *     x9   where the target goes on
+ *     x13  zero: for a new stack
  */
 green_function green__arch_jump
         green_landing_pad
+        green_forget_return x13
         ldr     x9, [x0]
         add     sp, x0, #8
         .cfi_register x30, x9           /* as in green__arch_switch */
@@ -170,14 +172,23 @@ green_end green__arch_jump
 /*
  * void green__arch_entry(void)
  *
- * At this point x0 holds the value, which is also the first argument, and sp
- * is the saved stack pointer plus 8.  x29 becomes zero, where walkers of frame
- * pointers stop.
+ * At this point x0 holds the value, which is also the first argument, x13 the
+ * starter's return address or zero, and sp is the saved stack pointer plus 8.  x29
+ * becomes zero, where walkers of frame pointers stop.
  *
  *     x19  what is called
+ *
+ * The stack ends at green__arch_ended, by a jump to there from whatever frame.  It
+ * returns from the call, as the return predictor expects:
+ *
+ *     x0   value
+ *     x1   the saved stack pointer of the one who goes on
+ *     x2   the first frame
+ *     x9   where the target goes on
+ *     x13  the starter's return address, which the return predictor has on top again
  */
-.macro unwind_to_owner taken            /* bytes of the first frame below sp */
-        green_unwind_to_owner 31, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
+.macro unwind_to_owner taken, register=31 /* bytes of the first frame below sp */
+        green_unwind_to_owner \register, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
 .endm
 
 green_declare green__arch_entry
@@ -197,9 +208,27 @@ green__arch_entry:
         ldp     x29, x19, [sp, #GREEN__FIRST_X29]
         add     sp, sp, #16
         unwind_to_owner 16
+        green_put_return x13, GREEN__FIRST_STARTER - 16
         blr     x19
         green_label green__arch_entry_called
-        brk     #1                      /* so that this is still the entry */
+        green_get_return x13, GREEN__FIRST_STARTER - 16
+        ldr     x9, [x1]
+        adr     x11, .Lresume
+        add     sp, x1, #8
+        .cfi_def_cfa sp, 0
+        .cfi_register x30, x9           /* as in green__arch_switch */
+        cmp     x9, x11
+        b.eq    .Lhere
+        ldr     x29, [x1, #8]
+        br      x9
+        brk     #1
+        green_label green__arch_ended
+        unwind_to_owner 0, 2            /* x2 */
+        .cfi_offset x30, -8
+        adr     x30, green__arch_entry_called
+        add     sp, x2, #16
+        ret
+        brk     #1
 green_end green__arch_entry
 
 /*

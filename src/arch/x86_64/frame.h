@@ -20,7 +20,7 @@
  *
  * What green__arch_first() puts at the top of a new stack:
  *
- *     high  |  unused           |  48   <- top is the next address
+ *     high  |  starter          |  48   <- top is the next address
  *           |  owner            |  40
  *           |  zero             |  32   where unwinding ends, past a return address of zero
  *           |  zero             |  24   also for walkers that are lost and look on the stack
@@ -38,6 +38,7 @@
 #define GREEN__ARCH_SWITCHES 1 /* switch.S has green_switch() */
 #endif
 
+#define GREEN__FIRST_STARTER 48 /* its return address, or zero */
 #define GREEN__FIRST_OWNER 40
 #define GREEN__FIRST_END 32
 
@@ -68,11 +69,12 @@ struct green__first_frame {
     void *return_address;
     void *end;
     const void *owner;
-    void *unused;
+    void *starter;
 };
 _Static_assert(offsetof(struct green__first_frame, rbx) == 16, "arch.h");
 _Static_assert(offsetof(struct green__first_frame, owner) == GREEN__FIRST_OWNER, "");
 _Static_assert(offsetof(struct green__first_frame, end) == GREEN__FIRST_END, "");
+_Static_assert(offsetof(struct green__first_frame, starter) == GREEN__FIRST_STARTER, "");
 _Static_assert(sizeof(struct green__first_frame) % 16 == 8,
                "the entry calls with an aligned stack, three words up");
 
@@ -91,6 +93,12 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value), con
 static inline void green__arch_disown(void *top)
 {
     ((struct green__first_frame *)top - 1)->owner = NULL;
+}
+
+static inline _Noreturn void green__arch_end(void *first, void *target, void *value)
+{
+    __asm__ volatile("jmp green__arch_ended" : : "D"(first), "S"(target), "a"(value) : "memory");
+    __builtin_unreachable();
 }
 
 /* valgrind.h, "amd64": four rotations that add up to nothing, and a marker. */

@@ -190,8 +190,9 @@ green_part green__arch_suspend
          */
 .Lresume:
         green_label green__arch_resumed
-        pop_all_saved
         xorl    %r9d, %r9d              /* nobody knows what the return predictor has */
+.Lended:                                /* but who has ended does */
+        pop_all_saved
 
         /*
          * Rare: a rounding mode or a mask differs, or nobody has read them.  The
@@ -255,10 +256,12 @@ green_end green__arch_suspend
  *     rdi  target
  *     rsi  value
  *     rax  value
+ *     r9   zero: for a new stack
  */
 green_function green__arch_jump
         green_landing_pad
         movq    %rsi, %rax
+        xorl    %r9d, %r9d
         leaq    8(%rdi), %rsp
         .cfi_def_cfa %rsp, 0            /* as in green__arch_suspend */
         .cfi_offset %rbp, 0
@@ -271,15 +274,23 @@ green_end green__arch_jump
 /*
  * void green__arch_entry(void)
  *
- * At this point rax holds the value, and rsp points at the first frame's rbp:
- * zero, where walkers of frame pointers stop.  The call leaves rsp a multiple
- * of 16, as the ABI wants it (3.2.2 "The Stack Frame").
+ * At this point rax holds the value, r9 the starter's return address or zero, and
+ * rsp points at the first frame's rbp: zero, where walkers of frame pointers stop.
+ * The call leaves rsp a multiple of 16, as the ABI wants it (3.2.2 "The Stack Frame").
  *
  *     rbx  what is called
  *     rdi  value
+ *
+ * The stack ends at green__arch_ended, by a jump to there from whatever frame.  It
+ * returns from the call, as the return predictor expects:
+ *
+ *     rax  value
+ *     rsi  the saved stack pointer of the one who goes on
+ *     rdi  the first frame
+ *     r9   the starter's return address, which the return predictor has on top again
  */
-.macro unwind_to_owner taken            /* bytes of the first frame below rsp */
-        green_unwind_to_owner 7, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
+.macro unwind_to_owner taken, register=7 /* bytes of the first frame below rsp */
+        green_unwind_to_owner \register, (GREEN__FIRST_OWNER - \taken), (GREEN__FIRST_END - \taken)
 .endm
 
 green_declare green__arch_entry
@@ -298,9 +309,23 @@ green__arch_entry:
         popq    %rbx
         unwind_to_owner 24
         movq    %rax, %rdi
+        movq    %r9, GREEN__FIRST_STARTER - 24(%rsp)
         call    *%rbx
         green_label green__arch_entry_called
-        ud2                             /* so that this is still the entry */
+        movq    GREEN__FIRST_STARTER - 24(%rsp), %r9
+        leaq    8(%rsi), %rsp
+        .cfi_def_cfa %rsp, 0
+        leaq    .Lresume(%rip), %rcx
+        cmpq    %rcx, (%rsi)
+        je      .Lended
+        movq    (%rsp), %rbp
+        green_jump_back
+        ud2
+        green_label green__arch_ended
+        unwind_to_owner 0, 5            /* rdi */
+        leaq    16(%rdi), %rsp
+        ret
+        ud2
 green_end green__arch_entry
 
 /*
