@@ -268,7 +268,6 @@ int green_set_parent(green_t *g, green_t *parent)
         errno = ELOOP;
         return -1;
     }
-    green__collect_abandoned(self);
     settle_if_bereaved(self);
     green_t *old = g->parent;
     g->parent = parent;
