@@ -14,6 +14,7 @@
 #include "stepping.h"
 
 static _Thread_local uintptr_t *state_of_exceptions; /* NULL: no C++ */
+static _Thread_local uintptr_t words[2];             /* what it points to, to the thread's end */
 
 void *__cxa_get_globals(void);
 void *__cxa_get_globals(void)
@@ -160,7 +161,6 @@ static int leaves_none(int which)
 
 static void *keep_all(void *unused)
 {
-    uintptr_t words[2] = { 0, 0 };
     intptr_t wrong = 0;
     (void)unused;
     state_of_exceptions = words;
@@ -203,7 +203,6 @@ static void *bounce_plainly(void *value)
 /* Of a switch and of one back, the first with an address in rax. */
 static void *count_instructions(void *is_cplusplus)
 {
-    uintptr_t words[2] = { 0, 0 };
     if (is_cplusplus != NULL)
         state_of_exceptions = words;
     uint64_t in[MOST] = {0}, out[MOST] = {0};

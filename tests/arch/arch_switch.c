@@ -323,12 +323,7 @@ static void *chain[4];
 
 static void walk_chain(void *value)
 {
-#if defined __x86_64__
-    void **frame;
-    __asm__ volatile("movq %%rbp, %0" : "=r"(frame));
-#else
-    void **frame = __builtin_frame_address(0);
-#endif
+    void **frame = __builtin_frame_address(0); /* which has the compiler keep one here */
     int n = 0;
     while (n < 4 && is_second(frame)) {
         chain[n++] = frame;
