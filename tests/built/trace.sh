@@ -177,6 +177,10 @@ elif command -v python3 >"$dir/found"; then
     shape "$picture" >"$dir/shape"
     shape "$root/examples/producer_consumer.svg" | diff "$dir/shape" - ||
         failed 'examples/producer_consumer.svg is another'
+    python3 "$root/examples/draw_trace.py" --help 2>&1 | grep -q '^    draw_trace.py FILE' ||
+        failed 'draw_trace.py --help does not say how to call it'
+    python3 "$root/examples/draw_trace.py" "$dir/nowhere" 2>&1 | grep -q '^draw_trace.py: .*nowhere' ||
+        failed 'draw_trace.py does not say that there is no such file'
     [ $status != 0 ] || echo 'ok: the picture'
 else
     echo 'skipped: the picture (no python3)'
