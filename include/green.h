@@ -284,7 +284,10 @@ int green_abandon(green_t *g);
  * program with a file compiled with -fexceptions, it unwinds the green's stack as
  * pthread_exit() does a thread's: destructors run, and what C functions compiled
  * so have given __attribute__((cleanup)).  A deferred function runs after the
- * clean-up in the function that deferred it and before that in its callers.
+ * clean-up in the function that deferred it and before that in its callers.  What
+ * orders them is where frames lie on the stack.  A helper that has returned has no
+ * frame any more: what it deferred may run before the clean-up in functions that
+ * were called after it.  So call green_defer() in the function itself.
  * One that ends itself by green_exit() is left in the same way; what it deferred
  * itself runs next, and needs no more stack.
  * Without an unwinder, and from a function on that it has no data about, the
@@ -375,6 +378,10 @@ int green_set_data(green_t *g, void *data);
 /*
  * Has fn(arg) run when the current green ends, by return or green_exit()
  * (rule 11).  The library keeps the pair.  ENOMEM.
+ *
+ * arg must not be the address of a local variable of the body: after a return
+ * that is gone when fn runs.  Pass the value itself, or memory that outlives the
+ * body.  For the order among fn and other clean-up see green_exit().
  *
  * Deferred functions run innermost first, on the green itself while it still
  * lives: they may switch, defer more, and end themselves by green_exit(v),
