@@ -99,8 +99,9 @@
  *     the floating-point control modes included (rounding, exception masks);
  *     a green starts with its starter's.  In C++ programs also the exceptions
  *     being handled, if the C++ library is there when libgreen is loaded.  Not
- *     kept: errno, the signal mask, thread-local variables: these belong to the
- *     thread.
+ *     kept: errno, the signal mask, thread-local variables, the floating-point
+ *     exception flags: these belong to the thread.  Those of the x87 may be
+ *     lost where a switch changes its modes.
  *
  * 16. Pointers to a suspended green's locals stay valid, and another green may
  *     write through them.
@@ -172,8 +173,10 @@
 #ifdef __cplusplus
 #define GREEN_NORETURN [[noreturn]]
 extern "C" {
-#else
+#elif defined __STDC_VERSION__ && __STDC_VERSION__ >= 201112L
 #define GREEN_NORETURN _Noreturn
+#else
+#define GREEN_NORETURN __attribute__((__noreturn__)) /* a program in C99 */
 #endif
 
 typedef struct green green_t;
