@@ -7,15 +7,8 @@
 #     amalgamation.sh SOURCE... HEADER... -- [LAUNCHER...]
 #
 # CC (with flags), READELF and AWK come from the environment.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}" "${READELF:=readelf}" "${AWK:=awk}"
-
-root=$(cd "$(dirname "$0")/../.." && pwd) || exit
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # check WHAT COMMAND...: it succeeds and prints nothing.
 check()
@@ -25,9 +18,8 @@ check()
     if "$@" > "$dir/out" 2>&1 && [ ! -s "$dir/out" ]; then
         echo "ok: $what"
     else
-        echo "FAILED: $what"
+        failed "$what"
         head -n 20 "$dir/out"
-        status=1
     fi
 }
 

@@ -6,26 +6,20 @@
 #     fast.sh LIBRARY [LAUNCHER...]
 #
 # CC (with flags) comes from the environment.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
 
 library=$1
 shift
-include=$(dirname "$0")/../../include
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
+include=$root/include
 
 result()
 {
     if [ "$1" = 0 ]; then
         echo "ok: $2"
     else
-        echo "FAILED: $2"
+        failed "$2"
         cat "$dir/out"
-        status=1
     fi
 }
 

@@ -6,12 +6,9 @@
 #     frames.sh PROGRAM
 #
 # PROGRAM is nested_greens.  77: skipped, for the reason it gives.
-set -u
+. "$(dirname "$0")/../support/script.sh"
 program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit
-status=0
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
 
 command -v gdb > /dev/null || { echo "skipped: there is no gdb"; exit 77; }

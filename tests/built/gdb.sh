@@ -11,18 +11,13 @@
 # many greens instead of a few in the core.  GREEN_GDB_STRIPPED: the library's own
 # functions have no names.  QEMU: what to run PROGRAM with if it is for another CPU;
 # then there is no core.  77: skipped, for the reason it gives.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 : "${GDB:=gdb}" "${GREEN_GDB_MANY:=0}"
 program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-source=$(cd "$(dirname "$0")/../../src/gdb" && pwd)/green-gdb.py || exit
+source=$root/src/gdb/green-gdb.py
 directory=${2:--}
 shift
 [ $# = 0 ] || shift
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # A sanitizer's leak check does not work under gdb.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
@@ -264,8 +259,7 @@ else
     if [ $took -le 30 ]; then
         echo "ok: in $took s"
     else
-        echo "FAILED: it took $took s"
-        status=1
+        failed "it took $took s"
     fi
 fi
 [ $status = 0 ] || tail -n 200 "$dir"/live "$dir"/wrong "$dir"/dead 2> /dev/null

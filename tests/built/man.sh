@@ -9,20 +9,8 @@
 #     man.sh lint                  mandoc and groff find nothing; 77 without them
 #
 # CC (with flags) comes from the environment.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
-root=$(cd "$(dirname "$0")/../.." && pwd) || exit
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
-
-failed()
-{
-    echo "FAILED: $*"
-    status=1
-}
 
 # One space where there is any, none where none is needed.
 squeeze()

@@ -11,21 +11,15 @@
 #
 # A check prints what is wrong, and nothing if all is well.  That each can do
 # so is shown first, on an object with every fault there is.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}" "${NM:=nm}" "${READELF:=readelf}"
 
 library=$1
 program=$2
 shift 2
-root=$(dirname "$0")/../..
 include=$root/include
 header=$include/green_hub.h # which has green.h in it
 map=$root/cmake/green.map
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # good WHAT CHECK ARGUMENT...: the check finds nothing.
 good()
@@ -36,9 +30,8 @@ good()
     if [ -z "$found" ]; then
         echo "ok: $what"
     else
-        echo "FAILED: $what"
+        failed "$what"
         echo "$found"
-        status=1
     fi
 }
 
@@ -48,8 +41,7 @@ bad()
     if [ -n "$("$@" 2>&1)" ]; then
         echo "ok: $1 finds what is wrong"
     else
-        echo "FAILED: $1 does not find what is wrong"
-        status=1
+        failed "$1 does not find what is wrong"
     fi
 }
 
@@ -227,8 +219,7 @@ if $CC -c "$dir/bad.S" -o "$dir/bad.o" && $CC -shared -nostdlib "$dir/bad.o" -o 
     bad no_private_dynamic_symbol "$dir/bad.so"
 else
     cat "$dir/warnings"
-    echo "FAILED: $CC makes no bad object"
-    status=1
+    failed "$CC makes no bad object"
 fi
 
 # ---- What we have ------------------------------------------------------------

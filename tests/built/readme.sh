@@ -6,14 +6,11 @@
 # Every C block of a page (README.md, and that of each folder) is a program, and
 # prints the text block that follows it.  What the pages link to is there, and
 # the README says early how to link.  CC (with flags) comes from the environment.
-set -u
+. "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
 library=$1
 shift
 launcher=$*
-root=$(cd "$(dirname "$0")/../.." && pwd) || exit
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
 
 # blocks FILE DIRECTORY: its programs become N.c there and what they print N.out, N from 1.
 blocks()
@@ -87,7 +84,6 @@ if early "$dir/bad.md"; then
     exit 1
 fi
 
-status=0
 count=0
 page=0
 for file in "$root"/README.md "$root"/*/README.md; do
@@ -100,15 +96,14 @@ for file in "$root"/README.md "$root"/*/README.md; do
         if prints "$program" >"$dir/log" 2>&1; then
             echo "ok: program $(basename "$program" .c) of $name prints what it says"
         else
-            echo "FAILED: program $(basename "$program" .c) of $name"
+            failed "program $(basename "$program" .c) of $name"
             cat "$dir/log"
-            status=1
         fi
     done
     lost "$file" >"$dir/lost"
-    [ ! -s "$dir/lost" ] || { echo "FAILED: $name links to: $(cat "$dir/lost")"; status=1; }
+    [ ! -s "$dir/lost" ] || failed "$name links to: $(cat "$dir/lost")"
 done
-[ $count -ge 7 ] || { echo "FAILED: only $count programs found"; status=1; }
-[ $page -ge 5 ] || { echo "FAILED: only $page pages found"; status=1; }
-early "$root/README.md" || { echo "FAILED: README.md says late how to link"; status=1; }
+[ $count -ge 7 ] || failed "only $count programs found"
+[ $page -ge 5 ] || failed "only $page pages found"
+early "$root/README.md" || failed "README.md says late how to link"
 exit $status

@@ -6,16 +6,10 @@
 # GREEN_TRACE=FILE has each example in DIRECTORY write a file of Chrome trace
 # events, and what stands in it makes sense.  That it is JSON says push_parser,
 # itself an example.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 examples=$1
 shift
 launcher=$*
-root=$(cd "$(dirname "$0")/../.." && pwd) || exit
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # events FILE: nothing, or what is wrong.  The format's document asks each event
 # for ph, pid, tid and ts (M needs no ts), B and X for a name, E to close the
@@ -95,12 +89,6 @@ trace()
     program=$2
     shift 2
     GREEN_TRACE=$file $launcher "$examples/$program" "$@" </dev/null >"$dir/out" 2>"$dir/err"
-}
-
-failed()
-{
-    echo "FAILED: $*"
-    status=1
 }
 
 # That it finds what is wrong is shown first.

@@ -46,7 +46,7 @@ awk 'BEGIN {
     }
 }' >"$dir/lengths"
 check 'lines of every length up to 300' converts "$dir/lengths"
-for file in "$(dirname "$0")"/../../README.md "$(dirname "$0")"/*.sh \
+for file in "$root/README.md" "$root"/tests/examples/*.sh \
     /usr/share/common-licenses/GPL-3; do
     [ ! -e "$file" ] || check "$(basename "$file")" converts "$file"
     [ -z "$launcher" ] || break # it takes its time

@@ -5,15 +5,10 @@
 #     sh NAME.sh PROGRAM [LAUNCHER...]
 #
 # and reads this file first.
-set -u
-LC_ALL=C
-export LC_ALL
+. "$(dirname "$0")/../support/script.sh"
 program=$1
 shift
 launcher=$*
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # run ARGUMENT...: leaves $dir/out, $dir/err and $result; stdin is the caller's.
 run()
@@ -31,9 +26,8 @@ check()
     if "$@" >"$dir/check" 2>&1; then
         echo "ok: $what"
     else
-        echo "FAILED: $what ($ran: status $result)"
+        failed "$what ($ran: status $result)"
         head -n 20 "$dir/check" "$dir/out" "$dir/err"
-        status=1
     fi
 }
 

@@ -4,7 +4,7 @@
 # usage: hello.sh BINARY [LAUNCHER...]
 #
 # The README shows examples/hello.c to the letter, and what it prints.
-root=$(cd "$(dirname "$0")/../.." && pwd) || exit
+. "$(dirname "$0")/../support/script.sh"
 binary=$1
 shift
 
@@ -18,7 +18,6 @@ block()
 }
 
 # same WHAT README REALITY
-status=0
 same()
 {
     if [ -n "$2" ] && [ "$2" = "$3" ]; then
@@ -32,6 +31,6 @@ same()
 # Its first line, the licence, is left out.
 same 'the program is examples/hello.c' "$(block c)" "$(sed 1d "$root/examples/hello.c")"
 
-output=$("$@" "$binary") || { echo "FAILED: it exits with $?"; status=1; }
+output=$("$@" "$binary") || failed "it exits with $?"
 same 'the output is what it prints' "$(block text)" "$output"
 exit $status

@@ -43,16 +43,16 @@ RULES = [
      'value == GREEN_FAILED ? errno : EBUSY', 'EBUSY'),
     ('9: the freed green keeps its stand-in', 'green__cancel',
      '        g->stand_in = NULL;\n    if (call.died) {', '        ;\n    if (call.died) {'),
-    ('9: freed by two at once', 'may_free', ' || g->stand_in != NULL) {', ') {'),
+    ('9: freed by two at once', 'is_free_to_go', ' && g->stand_in == NULL)', ')'),
     ('9: the parent of a released parent', 'green__real_parent',
      'while (ancestor->released)', 'if (ancestor->released)'),
     ('11: destructors before deferred functions', 'green__clean_up_one',
-     'green__defer_run_one(me) || green__local_run_one(me)',
-     'green__local_run_one(me) || green__defer_run_one(me)'),
+     '!green__defer_take(me, &due) && !green__local_take(me, &due)',
+     '!green__local_take(me, &due) && !green__defer_take(me, &due)'),
     ('11: the value of green_exit() is lost', 'green_exit',
      '    set_result(me, value);\n', ''),
     ('11: five rounds of destructors', '#define ROUNDS', '#define ROUNDS 4', '#define ROUNDS 5'),
-    ('11: a value is destroyed twice', 'green__local_run_one', 'value->pointer = NULL;', ';'),
+    ('11: a value is destroyed twice', 'green__local_take', 'value->pointer = NULL;', ';'),
     ('11: a new key has the values of an old one', 'green_getspecific',
      ' || locals->values[key].serial != serial)', ')'),
     ('11: green_undefer(0) runs it', 'green_undefer', 'if (execute)', 'if (1)'),
@@ -67,8 +67,8 @@ RULES = [
      'if (g->detached)\n            green__release(g);', ''),
     ('14: who refused to die is not told', 'end_greens',
      '            all_died = false;', '            ;'),
-    ('14: none may free what an ended thread has left', 'may_free',
-     'return orphan;', 'return false;'),
+    ('14: none may free what an ended thread has left', 'release_foreign',
+     'if (green__is_orphan(g)) {', 'if (0) {'),
 ]
 
 # By the bad input.
@@ -93,14 +93,13 @@ REFUSALS = [
      'load(self->current) != main || self->ending', 'load(self->current) != main'),
     ('no function is deferred', 'green_defer', 'if (fn == NULL) {', 'if (0) {'),
     ('a refused green_free() that frees the name', 'free_slowly',
-     '    if (!may_free(self, g))\n        return -1;\n    if (load(g->life)',
-     '    if (!may_free(self, g)) {\n        g->name = NULL;\n        return -1;\n    }\n'
-     '    if (load(g->life)'),
+     '    if (!is_free_to_go(self, g))\n        return -1;',
+     '    if (!is_free_to_go(self, g)) {\n        g->name = NULL;\n        return -1;\n    }'),
 ]
 
 # By the bad input with AddressSanitizer.
 FREED = [
-    ('a released green with children can be touched', 'green__release',
+    ('a released green with children can be touched', 'let_go',
      '        forbid(g);\n', '        ;\n'),
     ('released greens wait to be used again', 'green__thread_begin',
      'self->stacks.watched ? 0 : GREEN__SPARES', 'GREEN__SPARES'),

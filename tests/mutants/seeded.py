@@ -44,7 +44,7 @@ SEEDS = [
      '        store(g->thread, self);\n        store(g->owner, load(self->id));',
      '        store(g->thread, self);'),
     ('threads', 'count_out', '    store(self->greens, load(self->greens) - 1);\n', ''),
-    ('leaks', 'green__release', '    free(g->name);\n    if (g->children', '    if (g->children'),
+    ('leaks', 'let_go', '    free(g->name);\n    if (g->children', '    if (g->children'),
     ('processes', 'link', '-Wl,-z,nodelete', ''),
     ('long run', 'green__local_drop', '    free(g->locals);\n', ''),
 ]

@@ -9,14 +9,12 @@
 # TOOL is address, thread, memory or undefined, and the program built with that
 # sanitizer; or memcheck or helgrind, and the launcher runs it.  Or it is
 # nothing: then the program is right as it is, under whatever runs it.
-set -eu
+. "$(dirname "$0")/../support/script.sh"
+set -e
 
 tool=$1
 program=$2
 shift 2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 # run BUG [OPTION]: leaves its report in $dir/report, its status in $ended.
 run()
@@ -35,9 +33,8 @@ found()
     then
         echo "ok: $tool finds $bug in $function()"
     else
-        echo "FAILED: $tool does not report \"$text\" in $function() for $bug (status $ended):"
+        failed "$tool does not report \"$text\" in $function() for $bug (status $ended):"
         head -n 60 "$dir/report"
-        status=1
     fi
 }
 
@@ -48,9 +45,8 @@ clean()
     if [ "$ended" -eq 0 ] && [ ! -s "$dir/report" ]; then
         echo "ok: nothing is reported for $1${2:+ with $2}"
     else
-        echo "FAILED: a report for $1${2:+ with $2} (status $ended):"
+        failed "a report for $1${2:+ with $2} (status $ended):"
         head -n 60 "$dir/report"
-        status=1
     fi
 }
 
@@ -93,8 +89,7 @@ helgrind)
     found race count_without_a_lock "Possible data race"
     ;;
 *)
-    echo "FAILED: no tool is called $tool"
-    status=1
+    failed "no tool is called $tool"
     ;;
 esac
 exit $status

@@ -7,12 +7,10 @@
 #     tests/tools/leaks.sh BUILD-DIRECTORY [TIMES]
 #
 # TIMES: after so many repetitions a test that still grows has a leak (20).
-set -u
+. "$(dirname "$0")/../support/script.sh"
 build=$1
 GREEN_TEST_LEAKS=${2:-20} GREEN_TEST_SLOW=1
 export GREEN_TEST_LEAKS GREEN_TEST_SLOW
-dir=$(mktemp -d) || exit
-trap 'rm -rf "$dir"' EXIT
 
 programs=$(find "$build/tests" -maxdepth 1 -type f -perm -u+x -name 'test_*' ! -name 'test_fast_*')
 [ -n "$programs" ] || { echo "there are no tests in $build/tests"; exit 1; }

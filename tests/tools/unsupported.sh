@@ -5,26 +5,22 @@
 # build with a sentence: with CMake, and with clang alone.
 #
 #     tests/tools/unsupported.sh SOURCE-DIRECTORY
-set -eu
+. "$(dirname "$0")/../support/script.sh"
+set -e
 source=$1
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-status=0
 
 stops()
 {
     what=$1
     shift
     if "$@" > "$dir/out" 2>&1; then
-        echo "FAILED: $what does not stop the build"
-        status=1
+        failed "$what does not stop the build"
     elif tr '\n' ' ' < "$dir/out" | tr -s ' ' |
         grep -q "libgreen: .* is not supported: its second stack"; then
         echo "ok: $what: $(grep -o 'libgreen: .*' "$dir/out" | head -n 1)"
     else
-        echo "FAILED: $what says nothing of it:"
+        failed "$what says nothing of it:"
         cat "$dir/out"
-        status=1
     fi
 }
 
