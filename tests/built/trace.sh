@@ -134,7 +134,10 @@ traced 'main producer consumer producer consumer producer main consumer main' \
 traced 'main green green green green green green green main green main' hello
 traced 'main main green green green*main main green green green*main main green green green*main' \
     threads 3 1000
+traced 'main*producer consumer producer consumer*main' queue_of_one -n 2 -i 0
 if [ -z "$launcher" ]; then
+    traced 'main*worker worker foreman*closer*main' workers -v 3 1 2
+    traced 'main*customer customer*teller*porter*main' bank -c 2 -t 1
     traced 'main green main green main*' generator
     traced 'main green main green main*' same_fringe '(a b)' '(a c)'
     traced 'main green green green main' conway
