@@ -7,6 +7,7 @@ gdb and the greens of a program: on a live process, and on a core file.
     green                        which one is looked at
     green apply all COMMAND      COMMAND for each green, e.g. green apply all bt
     green apply N... COMMAND     COMMAND for these
+    info tasks                   the tasks of green_hub.h: what each waits in
 
 Nothing of the program is touched.  What a suspended green is looked at by is an
 unwinder that says of the thread's newest frame that the suspended frames called
@@ -15,11 +16,12 @@ bt leaves out what is before.  This ends as soon as the program goes on, or with
 `green N` for one that runs.
 
 It needs no debug information of libgreen, only the symbol TABLE, in which the
-library says where things stand (src/debug.c).  It relies on the top words of
+library says where things stand (src/debug.c), and HUB_TABLE for tasks.  It relies on the top words of
 suspended stacks (src/arch/arch.h).  Greens that are new or dead are in no list
 of the library, and so not here.
 """
 import struct
+import time
 
 import gdb
 from gdb.FrameDecorator import FrameDecorator
@@ -33,6 +35,16 @@ FIELDS = (
     "thread_main", "thread_mark",
     "green_size", "green_sp", "green_parent", "green_stand_in", "green_is_main", "green_released",
     "green_next", "green_stack_low", "green_stack_size", "green_name", "name_max",
+)
+
+HUB_TABLE = "green_private_hub_1"
+
+# The numbers in that, as src/hub/layout.c has them.
+HUB_FIELDS = (
+    "thread_layer", "hub_size", "hub_green", "hub_time", "hub_is_virtual", "hub_main", "hub_living",
+    "task_size", "task_next", "task_green", "task_waits", "task_cancelled",
+    "wait_size", "wait_next", "wait_green", "wait_state", "wait_since", "wait_call", "wait_object",
+    "wait_place",
 )
 
 # The registers of the top words of a suspended stack; the first is where it goes on.
@@ -54,6 +66,15 @@ class NoGreens(gdb.GdbError):
 
 def read(address, size):
     return bytes(gdb.selected_inferior().read_memory(address, size))
+
+
+def string(address, size):
+    """What is there up to a zero, or the end."""
+    try:
+        text = read(address, size).split(b"\0")[0]
+    except gdb.MemoryError:
+        text = b"?"
+    return text.decode("utf-8", "replace")
 
 
 def arch():
@@ -83,6 +104,24 @@ class Table:
     def pointer(self, data, offset):
         return struct.unpack_from("<Q", data, offset)[0]
 
+    def name_in(self, data):
+        """The name of a green, whose struct is data; None if it has none."""
+        name = self.pointer(data, self.green_name)
+        return string(name, self.name_max + 1) if name != 0 else None
+
+
+class HubTable:
+    """What the hub says of itself."""
+
+    def __init__(self):
+        try:
+            address = int(gdb.parse_and_eval("(long)&" + HUB_TABLE))
+        except gdb.error:
+            raise NoGreens("No hub here, or of another version: there is no symbol %s." % HUB_TABLE)
+        form = "<%dH" % len(HUB_FIELDS)
+        for name, value in zip(HUB_FIELDS, struct.unpack(form, read(address, struct.calcsize(form)))):
+            setattr(self, name, value)
+
 
 # ---- Greens --------------------------------------------------------------------
 
@@ -91,6 +130,7 @@ class Thread:
     """A thread of the program that uses libgreen."""
 
     def __init__(self, table, address, data):
+        self.data = data
         self.main = address + table.thread_main
         self.mark = address + table.thread_mark
         self.handle = table.pointer(data, table.thread_handle)
@@ -121,13 +161,8 @@ class Green:
         self.stack_low = table.pointer(data, table.green_stack_low)
         self.stack_size = table.pointer(data, table.green_stack_size)
         self.name = "main" if self.is_main else None
-        name = table.pointer(data, table.green_name)
-        if name != 0 and not self.is_main:
-            try:
-                text = read(name, table.name_max + 1).split(b"\0")[0]
-            except gdb.MemoryError:
-                text = b"?"
-            self.name = text.decode("utf-8", "replace")
+        if not self.is_main:
+            self.name = table.name_in(data)
         self.parent = 0
         if not self.is_main:
             self.parent = (table.pointer(data, table.green_stand_in) or
@@ -462,6 +497,8 @@ Greens that are new or dead are not shown: libgreen keeps no list of them."""
         numbers = {green.address: str(green.number) for green in greens}
         marked = selection.green.address if selection.is_here() else None
         current = gdb.selected_thread()
+        waits = {wait.green: wait for hub in all_hubs(greens) for task in hub.tasks
+                 for wait in task.waits}
         rows = [("", "Num", "Thread", "Name", "State", "Parent", "Stack", "Where")]
         with Place():
             for green in greens:
@@ -470,6 +507,8 @@ Greens that are new or dead are not shown: libgreen keeps no list of them."""
                               green.running and thread is not None and current is not None and
                               thread.num == current.num)
                 stack, place = self.look(green)
+                if green.address in waits:
+                    place = describe_place(waits[green.address].place)
                 parent = "-" if green.parent == 0 else numbers.get(green.parent,
                                                                   "%#x" % green.parent)
                 rows.append(("*" if is_current else "", numbers[green.address],
@@ -554,6 +593,147 @@ class GreenApply(gdb.Command):
                     gdb.write("%s\n" % error)
 
 
+class Wait:
+    """What a green of a task waits in."""
+
+    def __init__(self, table, hub_table, address):
+        data = read(address, hub_table.wait_size)
+        self.next = table.pointer(data, hub_table.wait_next)
+        self.green = table.pointer(data, hub_table.wait_green)
+        self.is_over = data[hub_table.wait_state] != 0
+        self.since = table.pointer(data, hub_table.wait_since)
+        self.call = string(table.pointer(data, hub_table.wait_call), 32)
+        self.object = table.pointer(data, hub_table.wait_object)
+        self.place = table.pointer(data, hub_table.wait_place)
+
+    def describe(self):
+        text = self.call
+        if self.object != 0:
+            text += " (%#x)" % self.object
+        if self.place != 0:
+            text += " from " + describe_place(self.place)
+        return text
+
+
+def describe_place(pc):
+    """The function that a call returns to at pc, and the line of the call."""
+    symbol = gdb.execute("info symbol %#x" % (pc - 1), to_string=True).split()[0]
+    text = "%s ()" % symbol if symbol != "No" else "%#x" % pc
+    line = gdb.find_pc_line(pc - 1)
+    if line.symtab is not None and line.line > 0:
+        text += " at %s:%d" % (line.symtab.filename, line.line)
+    return text
+
+
+class Task:
+    """A task that has not ended."""
+
+    def __init__(self, table, hub_table, address, greens):
+        data = read(address, hub_table.task_size)
+        self.next = table.pointer(data, hub_table.task_next)
+        self.green = table.pointer(data, hub_table.task_green)
+        self.is_new = self.green not in greens
+        self.cancelled = data[hub_table.task_cancelled] != 0
+        if self.is_new:
+            self.name = table.name_in(read(self.green, table.green_size))
+        else:
+            self.name = greens[self.green].name
+        self.waits = []
+        wait = table.pointer(data, hub_table.task_waits)
+        while wait != 0 and len(self.waits) < 1000:
+            self.waits.append(Wait(table, hub_table, wait))
+            wait = self.waits[-1].next
+
+
+class Hub:
+    """The hub of a thread."""
+
+    def __init__(self, table, hub_table, address, thread, greens):
+        data = read(address, hub_table.hub_size)
+        self.thread = thread
+        self.green = table.pointer(data, hub_table.hub_green)
+        self.now = table.pointer(data, hub_table.hub_time)
+        if not data[hub_table.hub_is_virtual] and is_here():
+            self.now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self.tasks = [Task(table, hub_table, address + hub_table.hub_main, greens)]
+        last = address + hub_table.hub_living
+        task = table.pointer(data, hub_table.hub_living + hub_table.task_next)
+        while task != last:
+            self.tasks.append(Task(table, hub_table, task, greens))
+            task = self.tasks[-1].next
+
+
+def all_hubs(all_of_them):
+    """Of these greens' threads; none where nothing of the hub is in the program."""
+    table = Table()
+    try:
+        hub_table = HubTable()
+    except NoGreens:
+        return []
+    greens = {green.address: green for green in all_of_them}
+    hubs = []
+    for thread in dict.fromkeys(green.thread for green in all_of_them):
+        address = table.pointer(thread.data, hub_table.thread_layer)
+        if address != 0:
+            hubs.append(Hub(table, hub_table, address, thread, greens))
+    return hubs
+
+
+class InfoTasks(gdb.Command):
+    """All tasks of all threads that have not ended, and what they wait in.
+The number is that of the task's green: `green N` looks at it.  The times are those of a
+living process on this machine; of a core, those at which its hub last looked."""
+
+    def __init__(self):
+        super().__init__("info tasks", gdb.COMMAND_STATUS)
+
+    def invoke(self, argument, from_tty):
+        all_of_them = all_greens()
+        greens = {green.address: green for green in all_of_them}
+        rows = [("Green", "Thread", "Name", "State", "Cancelled", "For", "Waits in")]
+        for hub in all_hubs(all_of_them):
+            runs = None
+            if hub.thread.running != hub.green:
+                runs = running_task(hub.thread, greens, {task.green: task for task in hub.tasks})
+            for task in hub.tasks:
+                cells = ("-" if task.is_new else str(greens[task.green].number),
+                         hub.thread.number(), task.name if task.name is not None else "-")
+                rows += [cells + row for row in self.look(hub, task, task is runs)]
+        if len(rows) == 1:
+            gdb.write("There are no tasks.\n")
+            return
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        for row in rows:
+            gdb.write(" ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " " +
+                      row[6] + "\n")
+
+    @staticmethod
+    def look(hub, task, runs):
+        """Its state and all that its greens wait in."""
+        cancelled = "yes" if task.cancelled else "no"
+        rows = [("READY" if wait.is_over else "WAITING", cancelled,
+                 "%.3f s" % (max(hub.now - wait.since, 0) / 1e9), wait.describe())
+                for wait in task.waits]
+        if runs or not rows:
+            state = "RUNNING" if runs else "NEW" if task.is_new else "READY"
+            rows.insert(0, (state, cancelled, "-", "-"))
+        return rows
+
+
+def running_task(thread, greens, tasks):
+    """The task that the thread's running green belongs to."""
+    green = greens.get(thread.running)
+    while green is not None and green.address not in tasks:
+        green = greens.get(green.parent)
+    return tasks[green.address] if green is not None else None
+
+
+def is_here():
+    """Whether it is a living process of this machine."""
+    connection = getattr(gdb.selected_inferior(), "connection", None)
+    return connection is not None and connection.type == "native"
+
+
 def find(greens, word):
     for green in greens:
         if word == str(green.number):
@@ -578,3 +758,4 @@ if not loaded_before():
     InfoGreens()
     GreenCommand()
     GreenApply()
+    InfoTasks()

@@ -194,6 +194,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->failed = options->failed;
     hub->data = options->data;
     hub->on_due = green__wait_is_due;
+    hub->layout = &green__hub_layout;
     empty_list(&hub->living);
     empty_list(&hub->owed);
     green__loop_begin(hub);

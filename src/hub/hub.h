@@ -183,6 +183,7 @@ struct green__hub {
     struct green__watch *watch; /* longest_turn was given; or NULL */
 
     uint64_t turns, polls;     /* so far */
+    const struct green__hub_layout *layout; /* the only one: so every program with a hub has it */
 };
 
 /* The calling thread's, or NULL. */
@@ -437,6 +438,10 @@ bool green__task_all_wait(struct green__hub *hub);
 void green__task_tell_hub_wait(struct green__hub *hub, bool known);
 
 /* ---- The others ----------------------------------------------------------------- */
+
+/* layout.c: what debuggers find tasks by. */
+extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_1")
+    __attribute__((visibility("default")));
 
 /* remote.c: the hub is no more. */
 void green__remote_detach(struct green__hub *hub);

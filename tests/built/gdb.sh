@@ -5,7 +5,7 @@
 #
 #     gdb.sh PROGRAM [DIRECTORY [QEMU...]]
 #
-# PROGRAM is gdb_greens.  If DIRECTORY is given and not -, gdb must load the script by
+# PROGRAM is gdb_greens, and gdb_tasks is beside it.  If DIRECTORY is given and not -, gdb must load the script by
 # itself, from there or from below: beside the shared library, or because a
 # program with the static one names it.  GDB is the gdb to use.  GREEN_GDB_MANY: so
 # many greens instead of a few in the core.  GREEN_GDB_STRIPPED: the library's own
@@ -170,6 +170,30 @@ runs RUNNING 15 $1
 frees_it SUSPENDED 5 free_it"
 }
 
+# The rows of `info tasks`: name, state, cancelled, for how long, the call and whose.
+task_rows()
+{
+    awk '
+        / Thread +Name +State +Cancelled/ { inside = 1; next }
+        !/^[0-9-]+ +[0-9?]+ /             { inside = 0 }
+        inside {
+            sub(/ s /, " ")
+            print $3, $4, $5, $6, $7, $7 == "-" ? "" : $(9 - ($8 == "from")) " " $(10 - ($8 == "from"))
+        }' "$1" | sed 's/ *$//'
+}
+
+# $1: the state of the one that runs.
+expected_task_rows="main WAITING no 1.500 green_task_join from main
+sleeper WAITING no 1.750 green_sleep from sleep_long
+getter WAITING no 1.750 green_queue_get from get
+shielded WAITING yes 1.750 green_event_wait from wait_shielded
+parent WAITING no 1.750 green_mutex_lock from lock
+woken READY no 1.750 green_event_wait from be_woken
+runs RUNNING no - -
+new NEW no - -"
+greens=$program
+tasks=$(dirname "$program")/gdb_tasks
+
 sanitized=$(nm "$program" 2> /dev/null | grep -E '__(asan|tsan|msan)_init')
 
 "$GDB" --version > /dev/null 2>&1 || skip "there is no gdb"
@@ -209,8 +233,19 @@ same "live: gdb's settings are as they were" "on off" \
 same "live: nothing went wrong in the script" "" \
     "$(grep -E 'Traceback|Python Exception' "$dir/live")"
 
+program=$tasks
+live "$@" -- -ex 'info tasks' -ex 'green 1' -ex 'info tasks' -ex 'info greens' -ex continue \
+    > "$dir/live_tasks"
+program=$greens
+same "live: info tasks, twice" "$expected_task_rows
+$expected_task_rows" "$(task_rows "$dir/live_tasks")"
+has "live: info greens says who called the hub" '^  4 +1 +getter .* get \(\)' "$dir/live_tasks"
+has "live: a program with tasks goes on" 'ended as it should' "$dir/live_tasks"
+same "live: nothing went wrong with tasks" "" \
+    "$(grep -E 'Traceback|Python Exception' "$dir/live_tasks")"
+
 if [ $# -gt 0 ]; then
-    [ $status = 0 ] || cat "$dir/live"
+    [ $status = 0 ] || cat "$dir/live" "$dir/live_tasks"
     exit $status
 fi
 
@@ -223,21 +258,35 @@ has "a command that is missing" '^green apply all COMMAND, or' "$dir/wrong"
 
 # ---- A core ----------------------------------------------------------------------
 
-# The system's if it leaves one here, else gdb's; a sanitizer's shadow is too much for that.
-core=$dir/core
-(
-    cd "$dir" || exit
-    ulimit -c unlimited 2> /dev/null
-    "$program" "$GREEN_GDB_MANY" core
-) > /dev/null 2>&1
-for file in "$dir"/core*; do
-    [ -e "$file" ] && core=$file && from="the system"
-done
-if [ ! -e "$core" ] && [ -z "$sanitized" ]; then
-    run_gdb -ex 'break stop' -ex "run $GREEN_GDB_MANY core" -ex "generate-core-file $core" \
-        "$program" > "$dir/gcore"
-    from=gdb
+# make_core ARGUMENT...: the system's if it leaves one here, else gdb's; a sanitizer's shadow
+# is too much for that.
+make_core()
+{
+    rm -f "$dir"/core*
+    core=$dir/core
+    (
+        cd "$dir" || exit
+        ulimit -c unlimited 2> /dev/null
+        "$program" "$@"
+    ) > /dev/null 2>&1
+    for file in "$dir"/core*; do
+        [ -e "$file" ] && core=$file && from="the system"
+    done
+    if [ ! -e "$core" ] && [ -z "$sanitized" ]; then
+        run_gdb -ex 'break stop' -ex "run $*" -ex "generate-core-file $core" "$program" \
+            > "$dir/gcore"
+        from=gdb
+    fi
+}
+
+program=$tasks
+make_core core
+if [ -e "$core" ]; then
+    run_gdb -ex 'info tasks' "$program" "$core" > "$dir/dead_tasks"
+    same "core of $from: info tasks" "$expected_task_rows" "$(task_rows "$dir/dead_tasks")"
 fi
+program=$greens
+make_core "$GREEN_GDB_MANY" core
 if [ ! -e "$core" ]; then
     echo "skipped: a core (the system leaves none here, and gdb writes none with a sanitizer)"
 elif [ "$GREEN_GDB_MANY" = 0 ]; then
@@ -262,5 +311,5 @@ else
         failed "it took $took s"
     fi
 fi
-[ $status = 0 ] || tail -n 200 "$dir"/live "$dir"/wrong "$dir"/dead 2> /dev/null
+[ $status = 0 ] || tail -n 200 "$dir"/live* "$dir"/wrong "$dir"/dead* 2> /dev/null
 exit $status
