@@ -479,7 +479,7 @@ void green__format_pc(char *text, size_t size, uintptr_t pc, bool is_return);
 void *green__layer_yield(struct green__thread *self);
 
 /* g, which has a word of the layer's, runs no more of its body. */
-void green__layer_leave(struct green__thread *self, green_t *g);
+void green__layer_leave(struct green__thread *self, green_t *g, bool returned);
 
 /* g, which the layer keeps, is DEAD, of a value or of an error ... */
 void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error);

@@ -59,10 +59,10 @@ void *green__layer_yield(struct green__thread *self)
     return self->layer->calls->yield(self->layer) == 0 ? NULL : GREEN_FAILED;
 }
 
-void green__layer_leave(struct green__thread *self, green_t *g)
+void green__layer_leave(struct green__thread *self, green_t *g, bool returned)
 {
     if (self->layer != NULL)
-        self->layer->calls->leave(self->layer, g);
+        self->layer->calls->leave(self->layer, g, returned);
 }
 
 void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error)

@@ -22,8 +22,9 @@ struct green__layer_calls {
     /*
      * g, which has a word, will run nothing more of its body: that has returned, or has
      * called green_exit().  On g's stack, before its deferred functions; must not switch.
+     * If it has returned, what was in its frames is no more.
      */
-    void (*leave)(struct green__layer *layer, green_t *g);
+    void (*leave)(struct green__layer *layer, green_t *g, bool returned);
 
     /*
      * An owned green is DEAD, of value or, if that is GREEN_FAILED, of error.  On its

@@ -601,7 +601,7 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
         die_plainly(self, me, first, value);
     set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
-        green__layer_leave(self, me);
+        green__layer_leave(self, me, true);
     wind_up(first);
 }
 
@@ -625,6 +625,6 @@ void green_exit(void *value)
     }
     set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
-        green__layer_leave(self, me);
+        green__layer_leave(self, me, false);
     green__unwind(self, me);
 }

@@ -83,7 +83,7 @@ static void unmake(struct green__hub *hub)
         task->green = NULL;
         task->hub = NULL;
     }
-    green__scope_end_all(hub->main.green);
+    green__scope_end_all(hub->main.green, false);
     green__layer_set_word(hub->main.green, NULL);
     unregister_hub(hub);
     green__layer_release(hub->own_green);
@@ -111,10 +111,10 @@ static int on_yield(struct green__layer *layer)
     return green_sleep(0);
 }
 
-static void on_leave(struct green__layer *layer, green_t *g)
+static void on_leave(struct green__layer *layer, green_t *g, bool returned)
 {
     (void)layer;
-    green__scope_end_all(g);
+    green__scope_end_all(g, returned);
 }
 
 static void on_dead(struct green__layer *layer, green_t *g, void *value, int error)

@@ -256,8 +256,8 @@ uint64_t green__loop_random(struct green__hub *hub);
 
 /* ---- scope.c ---------------------------------------------------------------- */
 
-/* Ends all scopes of a green that has the hub's word. */
-void green__scope_end_all(green_t *g);
+/* Ends all scopes of a green that has the hub's word; forgets them if they are gone. */
+void green__scope_end_all(green_t *g, bool gone);
 
 /*
  * Whether a wait of green me, of this task, that began as the number-th is ended by a scope

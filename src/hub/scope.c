@@ -80,8 +80,10 @@ int green_scope_end(green_scope_t *scope)
     return (scope->green_private_flags & HIT) != 0;
 }
 
-void green__scope_end_all(green_t *g)
+void green__scope_end_all(green_t *g, bool gone)
 {
+    if (gone)
+        set_first_scope(g, NULL);
     for (green_scope_t *scope; (scope = first_scope(g)) != NULL;)
         take_out(g, scope);
 }
