@@ -390,6 +390,8 @@ int green_hub_run(int64_t timeout)
         if (error == 0 && timeout == GREEN_FOREVER)
             error = EDEADLK;
         green__loop_tell_fd(hub);
+        if (error == ECANCELED || error == ETIMEDOUT)
+            call.task->failures = 1;
         return error == 0 ? 0 : green__call_fail(error);
     }
     green__wait_give_turn(hub);

@@ -156,6 +156,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
     if (mutex->green_private_owner == 0) {
         mutex->green_private_owner = call->task->number;
     } else {
+        unsigned failures = call->task->failures; /* of rule 9: this wait is not one of them */
         struct green__wait wait;
         struct green__entry entry = {0};
         green__wait_prepare(&wait, call, "green_cond_wait", mutex, place);
@@ -165,6 +166,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
         green__wait_enlist(&wait, &entry, &mutex->green_private_line);
         if (green__wait(call->hub, &wait, GREEN_FOREVER) != 0)
             return false;
+        call->task->failures = failures;
     }
     mutex->green_private_depth = depth;
     return true;

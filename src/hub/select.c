@@ -122,6 +122,7 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
     }
     if (green__wait(call->hub, &wait, timeout) != 0 && wait.served == NULL)
         return -1;
+    call->task->failures = 0; /* also if the case has an error */
     cases[wait.served->index].error = wait.error;
     return (int)wait.served->index;
 }
