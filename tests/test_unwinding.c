@@ -457,6 +457,43 @@ TEST(pthread_exit_cleans_up_in_the_ancestors_too)
     }
 }
 
+static green_t *abandoned;
+
+static void *abandon_it(void *unused)
+{
+    must(green_abandon(abandoned) == 0);
+    return unused;
+}
+
+static void *end_after_it_is_abandoned(void *value)
+{
+    ON_LEAVING("child");
+    in_thread(abandon_it, NULL);
+    pthread_exit(value);
+}
+
+static void *have_a_child(void *value)
+{
+    ON_LEAVING("abandoned");
+    green_switch(green_main(), green_new_with(end_after_it_is_abandoned, NULL, detached));
+    return value;
+}
+
+static void *end_below_one_that_is_abandoned(void *value)
+{
+    ON_LEAVING("thread");
+    abandoned = green_new(have_a_child, NULL);
+    green_t *child = green_switch(abandoned, NULL);
+    return green_switch(child, value);
+}
+
+TEST(but_not_what_another_thread_has_abandoned)
+{
+    skip_if_it_cannot_end_in_a_green();
+    assert_ptr_equal(in_thread(end_below_one_that_is_abandoned, V(8)), V(8));
+    assert_noted("child thread");
+}
+
 TEST(wherever_their_stacks_are)
 {
     skip_if_it_cannot_end_in_a_green();
