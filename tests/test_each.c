@@ -157,10 +157,7 @@ TEST(other_threads_greens_are_not_shown)
 {
     green_t *g = named("g", echo, NULL);
     green_switch(g, NULL);
-    pthread_t thread;
-    void *result;
-    assert_int_equal(pthread_create(&thread, NULL, walk, NULL), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
+    void *result = in_thread(walk, NULL);
     assert_ptr_equal(result, V(1));
     assert_int_equal(green_free(g), 0);
 }

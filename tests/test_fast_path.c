@@ -58,8 +58,6 @@ static void *try_foreign(void *g)
 TEST(what_it_must_not_enter_is_refused_or_goes_elsewhere)
 {
     green_t *g = waiting(bounce), *new = green_new(give, NULL), *dead = waiting(give);
-    pthread_t thread;
-    void *result;
     entered = 0;
     errno = 0;
     assert_ptr_equal(call_switch(NULL, V(1)), GREEN_FAILED); /* with flags that say: not zero */
@@ -73,8 +71,7 @@ TEST(what_it_must_not_enter_is_refused_or_goes_elsewhere)
     assert_ptr_equal(green_current(), green_main());
     assert_ptr_equal(green_switch(new, V(4)), V(4));
     assert_int_equal(green_state(new), GREEN_DEAD);
-    assert_int_equal(pthread_create(&thread, NULL, try_foreign, g), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
+    void *result = in_thread(try_foreign, g);
     assert_ptr_equal(result, g);
     assert_int_equal(entered, 0);
     assert_ptr_equal(green_switch(g, V(5)), V(5));
@@ -173,10 +170,7 @@ static void *keep_all(void *unused)
 
 TEST(the_exceptions_that_are_handled_are_each_greens_own)
 {
-    pthread_t thread;
-    void *wrong;
-    assert_int_equal(pthread_create(&thread, NULL, keep_all, NULL), 0);
-    assert_int_equal(pthread_join(thread, &wrong), 0);
+    void *wrong = in_thread(keep_all, NULL);
     assert_ptr_equal(wrong, NULL);
 }
 
@@ -230,10 +224,7 @@ TEST(it_is_taken_in_programs_in_c_and_in_cplusplus)
     action.sa_sigaction = count;
     assert_int_equal(sigaction(SIGTRAP, &action, &old), 0);
     for (int cplusplus = 0; cplusplus < 2; cplusplus++) {
-        pthread_t thread;
-        void *result;
-        assert_int_equal(pthread_create(&thread, NULL, count_instructions, V(cplusplus)), 0);
-        assert_int_equal(pthread_join(thread, &result), 0);
+        void *result = in_thread(count_instructions, V(cplusplus));
         assert_in_range((intptr_t)result, 150, 215);
     }
     assert_int_equal(sigaction(SIGTRAP, &old, NULL), 0);

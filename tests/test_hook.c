@@ -248,10 +248,7 @@ static void *target_body(void *value)
 /* greenlet: test_reentrant_switch_two_greenlets, ..._three_greenlets, ..._three_greenlets2 */
 TEST(all_but_looking_is_refused_in_a_hook_and_changes_nothing)
 {
-    pthread_t thread;
-    void *made;
-    assert_int_equal(pthread_create(&thread, NULL, make_a_foreign_one, NULL), 0);
-    assert_int_equal(pthread_join(thread, &made), 0);
+    void *made = in_thread(make_a_foreign_one, NULL);
     foreign = made;
     assert_int_equal(green_key_create(&key, NULL), 0);
     assert_int_equal(green_setspecific(key, V(6)), 0);

@@ -115,10 +115,7 @@ static void *own_main(void *arg)
 TEST(each_thread_has_a_main_of_its_own)
 {
     green_t *found[2] = {NULL, NULL};
-    pthread_t thread;
-    void *result;
-    assert_int_equal(pthread_create(&thread, NULL, own_main, found), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
+    void *result = in_thread(own_main, found);
     assert_ptr_equal(result, found);
     assert_ptr_equal(found[0], found[1]);
     assert_ptr_not_equal(found[0], green_main());

@@ -366,11 +366,8 @@ static void *untraced_thread(void *arg)
 
 TRACED_TEST(each_thread_has_a_hook_of_its_own)
 {
-    pthread_t thread;
-    void *result;
     int events = 0;
-    assert_int_equal(pthread_create(&thread, NULL, untraced_thread, &events), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
+    void *result = in_thread(untraced_thread, &events);
     assert_ptr_equal(result, &events);
     assert_int_equal(events, 1);
     assert_events("");

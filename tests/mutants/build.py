@@ -17,6 +17,8 @@ from source import Missing, ROOT, Source, files
 TESTS = os.path.join(ROOT, 'tests')
 SUPPORT = os.path.join(TESTS, 'support')
 
+PLAYER = ['play', 'play_log', 'model']  # what tests/random/ is made of, beside its programs
+
 
 def test_source(name):
     """The file of a test, wherever it is below tests/."""

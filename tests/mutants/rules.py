@@ -14,7 +14,7 @@ of text in a function of src/; one that is not there any more is an error.
 import os
 import sys
 
-from build import Library, run
+from build import Library, PLAYER, run
 
 # By the random programs: what is broken, where (see source.py), what stands there, what it
 # becomes.
@@ -107,7 +107,7 @@ FREED = [
 
 # Program, its arguments, its other sources, what the compiler is told.
 TESTED = [
-    ('random_programs', ['-q', '-n', '150000'], ['play', 'model'], [], RULES),
+    ('random_programs', ['-q', '-n', '150000'], PLAYER, [], RULES),
     ('test_bad_input', [], [], [], REFUSALS),
     ('test_bad_input', [], [], ['-fsanitize=address'], FREED),
 ]

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 
-from build import Library, run
+from build import Library, PLAYER, run
 
 
 # What a test is called here: its program, arguments, environment.
@@ -96,7 +96,7 @@ def check_fuzzing():
     watched.cc = [os.environ.get('CLANG', 'clang'), '-fsanitize=fuzzer']
     with watched, plain:
         for library, program in (watched, 'fuzz_programs'), (plain, 'random_programs'):
-            library.program(program, ['play', 'model'])
+            library.program(program, PLAYER)
             library.link()
         plain.keep_whole()
         if fuzzes(watched) is not None:

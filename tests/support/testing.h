@@ -234,12 +234,12 @@ static inline int testing_has_grown(struct testing_held a, struct testing_held b
            b.resident > a.resident + 16384;
 }
 
-static inline int testing_run(const char *group, const struct CMUnitTest *tests, size_t count,
+static inline int testing_run(const struct CMUnitTest *tests, size_t count,
                               CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     const char *most = getenv("GREEN_TEST_LEAKS");
     if (most == NULL)
-        return _cmocka_run_group_tests(group, tests, count, setup, teardown);
+        return _cmocka_run_group_tests("tests", tests, count, setup, teardown);
     for (size_t i = 0; i < count; i++) {
         int still = 0, times = 0;
         testing_fill_caches();
@@ -267,10 +267,6 @@ static inline int testing_run(const char *group, const struct CMUnitTest *tests,
     }
     return 0;
 }
-
-#undef cmocka_run_group_tests
-#define cmocka_run_group_tests(tests, setup, teardown) \
-    testing_run(#tests, tests, sizeof(tests) / sizeof(tests)[0], setup, teardown)
 
 /*
  * TEST(a_sentence) { ... } is a test.  TEST_WITH() has a setup and a teardown as well; each may
@@ -330,7 +326,7 @@ static inline int run_all_tests_between(CMFixtureFunction setup, CMFixtureFuncti
     }
     for (struct testing_test *test = *testing_first(); test != NULL; test = test->next)
         tests[n++] = test->test;
-    int failed = testing_run("tests", tests, count, setup, teardown);
+    int failed = testing_run(tests, count, setup, teardown);
     free(tests);
     return failed;
 }
