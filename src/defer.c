@@ -67,7 +67,13 @@ int green_undefer(int execute)
 bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp)
 {
     const struct green__deferred *innermost = g->deferred;
-    return innermost != NULL && (call == 0 || innermost->call == call) && innermost->sp < sp;
+    if (innermost == NULL || (call != 0 && innermost->call != call))
+        return false;
+    /* Inside a green a program may have left its stack for another: that is left first. */
+    bool on_own = green__stack_has(&g->stack, innermost->sp);
+    if (on_own != green__stack_has(&g->stack, sp))
+        return !on_own;
+    return innermost->sp < sp;
 }
 
 void green__defer_drop(green_t *g)

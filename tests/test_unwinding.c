@@ -184,6 +184,61 @@ TEST(what_an_earlier_call_has_deferred_is_not_this_ones)
     assert_ends(exit_after_a_call_that_returned, V(1), V(3), "clean-up left over");
 }
 
+#ifdef __GLIBC__ /* musl has no swapcontext() */
+#include <ucontext.h>
+
+static ucontext_t own_context, other_context;
+enum { ROOM = 1 << 18 };
+static _Alignas(4096) char two_stacks[2][ROOM];
+
+static __attribute__((noinline)) void innermost_there(void)
+{
+    ON_LEAVING("in");
+    must(green_defer(note_arg, "d-in") == 0);
+    leave(V(7));
+}
+
+static __attribute__((noinline)) void between_there(void)
+{
+    ON_LEAVING("mid");
+    innermost_there();
+    note("went on");
+}
+
+static void outermost_there(void)
+{
+    ON_LEAVING("out");
+    between_there();
+    note("went on");
+}
+
+static void *exit_there(void *stack)
+{
+    must(green_defer(note_arg, "d-own") == 0);
+    must(getcontext(&other_context) == 0);
+    other_context.uc_stack.ss_sp = stack;
+    other_context.uc_stack.ss_size = ROOM;
+    other_context.uc_link = &own_context;
+    makecontext(&other_context, outermost_there, 0);
+    must(swapcontext(&own_context, &other_context) == 0);
+    return NULL;
+}
+
+/* What is given on the green's own stack waits for the frames there. */
+TEST(a_stack_that_was_entered_inside_a_green_is_left_first)
+{
+    if (UNDER_TSAN || under_valgrind())
+        skip_because("the tool does not know of the other stack");
+    for (int i = 0; i < 2; i++) { /* the one below the other, and above it */
+        const green_options_t options = { .stack = two_stacks[i], .stack_size = ROOM };
+        green_t *g = green_new_with(exit_there, NULL, &options);
+        assert_ptr_equal(green_switch(g, two_stacks[!i]), V(7));
+        assert_noted("in d-in mid out d-own");
+        assert_int_equal(green_free(g), 0);
+    }
+}
+#endif
+
 static int exits;
 
 static void count_and_exit(void *value)
