@@ -414,12 +414,12 @@ static void come_home(struct green__slot *slot)
         unmap_arena(arena); /* if the system cannot even do that, it stays at home */
         return;
     }
-    if (idle != NULL)
-        unmap_arena(idle);
+    end_idle(idle);
     if (idle_bytes + bytes > IDLE_MOST)
         unmap_idle(); /* none of these was used later */
-    end_idle(arena->kind->idle);
     keep_idle(arena);
+    if (idle != NULL)
+        unmap_arena(idle);
 }
 
 static struct green__slot *leave_home(struct green__arena *arena)
