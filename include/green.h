@@ -98,7 +98,7 @@
  * 15. Kept across a switch: all that the platform's ABI calls callee-saved,
  *     the floating-point control modes included (rounding, exception masks);
  *     a green starts with its starter's.  In C++ programs also the exceptions
- *     being handled, if the C++ library is there when libgreen is loaded.  Not
+ *     being handled, as far as "Unwinding" says which C++ runtime is found.  Not
  *     kept: errno, the signal mask, thread-local variables, the floating-point
  *     exception flags: these belong to the thread.  Those of the x87 may be
  *     lost where a switch changes its modes.
@@ -140,6 +140,21 @@
  * it was compiled without -fexceptions: do not switch between it and its pop.
  * A C++ exception goes no further than the body: one that leaves it has a
  * sentence written to stderr and std::terminate() called, where it was thrown.
+ *
+ * The unwinder and the C++ runtime are those of the program.  They may be shared or
+ * linked statically, in the program or in a plugin, and come late: threads that
+ * have begun know of them from then on.  Each file of C++ that includes green.h,
+ * and each of C compiled with -fexceptions, tells the library when it is loaded
+ * what its object is linked with.  Where there is none, both are looked for at a
+ * thread's first use and in green_exit(), which loads libgcc_s if there is no
+ * unwinder.  Not found are
+ *
+ *   - a static unwinder or runtime that its object does not export and of which no
+ *     such file tells: green_exit() leaves its frames at once, or stops the program
+ *     as pthread_exit() does, and its exceptions are not kept across switches
+ *   - a C++ runtime beside another, as one of a plugin that has it linked
+ *     statically in a program of C++: the exceptions of the first are kept
+ *   - in a program that is linked statically, what is not linked
  *
  * Errors
  * ------
@@ -283,10 +298,10 @@ int green_abandon(green_t *g);
  * Ends the current green from any depth, as a return of value from its body
  * would (rule 10): GREEN_FAILED means death by errno.
  *
- * Where the program has an unwinder, as every C++ program does and every C
- * program with a file compiled with -fexceptions, it unwinds the green's stack as
- * pthread_exit() does a thread's: destructors run, and what C functions compiled
- * so have given __attribute__((cleanup)).  A deferred function runs after the
+ * Where there is an unwinder, as there is everywhere but in some static programs of
+ * C (see "Unwinding"), it unwinds the green's stack as pthread_exit() does a
+ * thread's: destructors run, and what C functions compiled with -fexceptions have
+ * given __attribute__((cleanup)).  A deferred function runs after the
  * clean-up in the function that deferred it and before that in its callers.  What
  * orders them is where frames lie on the stack.  A helper that has returned has no
  * frame any more: what it deferred may run before the clean-up in functions that
@@ -574,6 +589,51 @@ int green_thread_end(void);
 
 /* GREEN_VERSION of the library that is linked. */
 int green_version(void);
+
+/* ---- Not for use ------------------------------------------------------- */
+
+/*
+ * Each object that has a file of C++ or one compiled with -fexceptions, and includes
+ * this, tells the library when it is loaded which C++ runtime and which unwinder
+ * it has: nobody else can know them where they are linked statically.  They are
+ * declared under other names, as other headers have types for them; each may be
+ * missing.
+ */
+struct green_private_runtime {
+    void *(*get_globals)(void);
+    void (*end_catch)(void);
+    void (*unwinder[4])(void);
+};
+void green_private_runtime_1(const struct green_private_runtime *runtime);
+
+#if (defined(__cplusplus) || defined(__EXCEPTIONS)) && !defined(GREEN_PRIVATE_LIBRARY)
+#define GREEN_PRIVATE_WEAK __attribute__((__weak__))
+GREEN_PRIVATE_WEAK void green_private_runtime_1(const struct green_private_runtime *runtime);
+#ifdef __cplusplus
+GREEN_PRIVATE_WEAK void *green_private_get_globals(void) __asm__("__cxa_get_globals");
+GREEN_PRIVATE_WEAK void green_private_end_catch(void) __asm__("__cxa_end_catch");
+#endif
+GREEN_PRIVATE_WEAK void green_private_forced_unwind(void) __asm__("_Unwind_ForcedUnwind");
+GREEN_PRIVATE_WEAK void green_private_get_cfa(void) __asm__("_Unwind_GetCFA");
+GREEN_PRIVATE_WEAK void green_private_get_ip(void) __asm__("_Unwind_GetIP");
+GREEN_PRIVATE_WEAK void green_private_backtrace(void) __asm__("_Unwind_Backtrace");
+#undef GREEN_PRIVATE_WEAK
+
+__attribute__((__constructor__(101), __unused__)) static void green_private_tell(void)
+{
+    static const struct green_private_runtime runtime = {
+#ifdef __cplusplus
+        green_private_get_globals, green_private_end_catch,
+#else
+        NULL, NULL,
+#endif
+        {green_private_forced_unwind, green_private_get_cfa, green_private_get_ip,
+         green_private_backtrace},
+    };
+    if (green_private_runtime_1)
+        green_private_runtime_1(&runtime);
+}
+#endif
 
 #ifdef __cplusplus
 }

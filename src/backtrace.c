@@ -18,10 +18,9 @@
 
 #include "arch/arch.h"
 #include "core.h"
+#include "runtime.h"
 
 /* Each may be missing. */
-#pragma weak _Unwind_Backtrace
-#pragma weak _Unwind_GetIP
 #pragma weak dladdr
 __attribute__((weak, visibility("default"))) int backtrace(void **pcs, int n);
 
@@ -50,7 +49,7 @@ static GREEN__NO_MSAN bool step(struct walk *walk, void *pc)
 
 static GREEN__NO_MSAN _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *walk)
 {
-    return step(walk, (void *)_Unwind_GetIP(context)) ? _URC_NO_REASON : _URC_END_OF_STACK;
+    return step(walk, (void *)green__unwinder()->get_ip(context)) ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
 /* By backtrace(), which gives all frames or as many as there is room for. */
@@ -77,8 +76,9 @@ static void walk_by_backtrace(struct walk *walk)
 static __attribute__((noinline)) void walk_from_here(void *arg)
 {
     struct walk *walk = arg;
-    if (_Unwind_Backtrace != NULL)
-        (void)_Unwind_Backtrace(visit, walk);
+    const struct green__unwinder *unwinder = green__unwinder();
+    if (unwinder != NULL && unwinder->backtrace != NULL)
+        (void)unwinder->backtrace(visit, walk);
     else if (backtrace != NULL)
         walk_by_backtrace(walk);
     else

@@ -22,6 +22,7 @@
 
 /* What green.h declares is visible; all else is hidden, as the build says. */
 #pragma GCC visibility push(default)
+#define GREEN_PRIVATE_LIBRARY
 #include <green.h>
 #pragma GCC visibility pop
 
@@ -159,13 +160,17 @@ static inline void green__tell_atomics(green_t *g)
     green__atomics(&g->owner, sizeof g->owner + sizeof g->thread);
 }
 
+/* What a thread has to do before its next call. */
+#define GREEN__UNSETTLED_LEFT 1 /* the current green is left, see green__settle_thread() */
+#define GREEN__UNSETTLED_CXX 2  /* a C++ runtime has come; set by any thread, see runtime.c */
+
 struct green__thread {
     /* What a switch touches; green_fast.h the first two. */
     _Atomic(green_t *) current;
     _Atomic(uint64_t) tag;    /* id, or GREEN__TAG_SLOW; by green__thread_set_tag(), or at its end */
     green_t *runs;            /* inside a trace hook: whose stack it is on; else NULL */
     uint64_t call_tag;        /* tag, but GREEN__TAG_SLOW if exceptions are to be looked at */
-    green__word *exceptions;  /* the thread's __cxa_eh_globals: two words; or NULL: no C++ */
+    green__word *exceptions;  /* the thread's __cxa_eh_globals: two words; or no_exceptions */
 
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
     green_t main;
@@ -191,7 +196,9 @@ struct green__thread {
     green_trace_fn *trace;
     void *trace_data;
     unsigned looking;         /* inside a trace hook or green_each(): only look */
-    bool unwinding;           /* the current green is left, see green__settle_unwinding() */
+    _Atomic(unsigned char) unsettled; /* GREEN__UNSETTLED_...; tags are SLOW as long as it is not 0 */
+    bool has_cxx;             /* a C++ runtime is known to the thread */
+    green__word no_exceptions[2]; /* always zero */
     bool ended;               /* what a thread has past its end */
     bool ends;                /* its thread-specific destructor has run once */
     bool ending;              /* inside green_thread_end() ... */
@@ -203,6 +210,15 @@ struct green__thread {
     struct green__thread *next_made; /* among all there are */
     uintptr_t handle;         /* pthread_self(), for debuggers */
 };
+
+/*
+ * The thread's own look at call_tag, which others set to GREEN__TAG_SLOW: atomic as any
+ * load of a word is, but by a comparison with memory, which is an instruction less.
+ */
+static inline GREEN__NO_TSAN uint64_t green__call_tag(const struct green__thread *self)
+{
+    return self->call_tag;
+}
 
 /*
  * What unwinding finds its way by, the green being the owner of its stack: see
@@ -260,16 +276,17 @@ extern _Thread_local struct green__thread *green__self __asm__(GREEN__NAME_OF(GR
 
 /*
  * If forced unwinding has gone on to an ancestor's frames, and something is done
- * there: the greens that it has left are dead, and the ancestor is current.
+ * there: the greens that it has left are dead, and the ancestor is current.  If a
+ * C++ runtime has come, the thread's exceptions are known from now on.
  */
-void green__settle_unwinding(struct green__thread *self);
+void green__settle_thread(struct green__thread *self);
 
 /* The same, settled: with this begins every call that a signal handler may not make. */
 static inline struct green__thread *green__settled(void)
 {
     struct green__thread *self = green__self;
-    if (UNLIKELY(self->unwinding))
-        green__settle_unwinding(self);
+    if (UNLIKELY(load(self->unsettled) != 0))
+        green__settle_thread(self);
     return self;
 }
 

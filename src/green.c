@@ -86,7 +86,7 @@ green_state_t green_state(const green_t *g)
     }
     /* Who dies is DEAD only when no signal handler finds it current any more. */
     struct green__thread *thread = load(g->thread);
-    bool unsettled = UNLIKELY(green__self->unwinding) && thread == green__self;
+    bool unsettled = UNLIKELY(load(green__self->unsettled) != 0) && thread == green__self;
     const green_t *current =
         unsettled ? green__current_when_settled(thread) : load(thread->current);
     if (current == g && load(thread->id) == load(g->owner))

@@ -46,6 +46,9 @@ GREEN__WEAK void __msan_unpoison_param(size_t count);
 /* For functions that are entered before, or left after, the sanitizer knows where it is. */
 #define GREEN__NO_ASAN __attribute__((no_sanitize("address")))
 
+/* For a plain load of what other threads store atomically. */
+#define GREEN__NO_TSAN __attribute__((no_sanitize("thread")))
+
 /* For those that are called by what is never built with MSan; gcc does not have it. */
 #ifdef __clang__
 #define GREEN__NO_MSAN __attribute__((no_sanitize("memory")))

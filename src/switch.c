@@ -21,6 +21,7 @@
 #include "arch/arch.h"
 #include "core.h"
 #include "quiet.h"
+#include "runtime.h"
 
 /* What a green is entered with: an errno if that is not 0, else a value. */
 struct parcel {
@@ -51,17 +52,16 @@ static void fetch_exceptions(struct green__thread *self, green_t *to)
     }
 }
 
-/* Weak as the state itself: ends the innermost handler and releases its exception. */
-GREEN__WEAK void __cxa_end_catch(void);
-
 void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
 {
     static const uintptr_t none[2];
     uintptr_t caught;
     if (once == NULL)
         once = none;
-    while (memcpy(&caught, self->exceptions, sizeof caught), caught != once[0] && caught != 0)
-        __cxa_end_catch();
+    while (memcpy(&caught, self->exceptions, sizeof caught), caught != once[0] && caught != 0) {
+        if (!green__end_catch())
+            break;
+    }
     memcpy(self->exceptions, once, sizeof none);
 }
 
@@ -75,7 +75,7 @@ void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
 static ALWAYS_INLINE GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to,
                                        void *value)
 {
-    if (UNLIKELY(self->exceptions != NULL)) {
+    if (UNLIKELY(self->has_cxx)) {
         put_exceptions_away(self, me);
         fetch_exceptions(self, to);
     }
@@ -190,10 +190,10 @@ void green__left_by_unwinding(struct green__thread *self)
     green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
     green_t *to = unwinding_target(g);
     g->left = true;
-    self->unwinding = true;
+    atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
     end_calls(self, to); /* as long as its frames are there */
-    if (self->exceptions != NULL)
+    if (self->has_cxx)
         fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
     if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
         green__memory_clean(to->is_main ? self->main_low : to->stack.low,
@@ -206,9 +206,11 @@ void green__left_by_unwinding(struct green__thread *self)
  * that asks has its variables on that one's fake stack, which stays until there is
  * the next.
  */
-GREEN__NO_ASAN void green__settle_unwinding(struct green__thread *self)
+GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
 {
-    if (LIKELY(!self->unwinding))
+    if (load(self->unsettled) & GREEN__UNSETTLED_CXX)
+        green__runtime_settle(self);
+    if (LIKELY(!(load(self->unsettled) & GREEN__UNSETTLED_LEFT)))
         return;
     green_t *g = load(self->current), *to = green__current_when_settled(self);
     leave(self, g, to);
@@ -228,7 +230,7 @@ GREEN__NO_ASAN void green__settle_unwinding(struct green__thread *self)
             green__release(g);
         g = next;
     }
-    self->unwinding = false;
+    atomic_fetch_and(&self->unsettled, (unsigned char)~GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
 }
 
@@ -361,7 +363,7 @@ void *green__switch_slowly(green_t *g, void *value)
  */
 static inline bool is_open(const struct green__thread *self, const green_t *g)
 {
-    if (LIKELY(load(g->enter) == self->call_tag))
+    if (LIKELY(load(g->enter) == green__call_tag(self)))
         return true;
     return load(g->enter) == load(self->tag) && (self->exceptions[0] | self->exceptions[1]) == 0;
 }
@@ -541,7 +543,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
         give_up(self, me);
     }
     leave(self, NULL, to);
-    if (UNLIKELY(self->exceptions != NULL))
+    if (UNLIKELY(self->has_cxx))
         fetch_exceptions(self, to);
     void *target = to->sp;
     if (UNLIKELY(self->lent.low != NULL))
@@ -607,7 +609,7 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
 
 void green__leave_frames(struct green__thread *self, green_t *me)
 {
-    if (self->exceptions != NULL)
+    if (self->has_cxx)
         green__end_handlers(self, NULL);
     green__memory_clean(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__base(me), wind_up, me), NULL);
@@ -615,6 +617,7 @@ void green__leave_frames(struct green__thread *self, green_t *me)
 
 void green_exit(void *value)
 {
+    green__runtime_look();
     struct green__thread *self = green__settled();
     green_t *me = load(self->current);
     if (me == NULL || me->is_main || self->looking != 0) {

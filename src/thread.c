@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "core.h"
+#include "runtime.h"
 
 /* What a thread has before its first use and after its end. */
 static struct green__thread ended_thread = {.ended = true};
@@ -20,9 +21,6 @@ static struct green__thread unused_thread = {.next_made = &ended_thread};
 struct green__thread *green__threads = &unused_thread;
 
 _Thread_local struct green__thread *green__self = &unused_thread;
-
-/* In C++ programs: the calling thread's struct __cxa_eh_globals (Itanium C++ ABI, 2.2.2). */
-GREEN__WEAK void *__cxa_get_globals(void);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_key_t end_key;                  /* under the lock while it is made */
@@ -84,7 +82,7 @@ static void drop_greens(struct green__thread *self)
 static GREEN__NO_ASAN void end_thread(void *value)
 {
     struct green__thread *self = value;
-    green__settle_unwinding(self);
+    green__settle_thread(self);
     if (self->layer != NULL)
         green__layer_thread_ends(self);
     if (load(self->current) == &self->main && !self->ends &&
@@ -107,12 +105,12 @@ static GREEN__NO_ASAN void end_thread(void *value)
     atomic_store_explicit(&self->id, 0, memory_order_release);
     store(self->current, NULL);
     store(self->tag, GREEN__TAG_SLOW);
-    self->call_tag = GREEN__TAG_SLOW;
+    __atomic_store_n(&self->call_tag, GREEN__TAG_SLOW, __ATOMIC_RELAXED);
     self->trace = NULL;
     self->trace_data = NULL;
     self->looking = 0;
     self->runs = NULL;
-    self->unwinding = false;
+    store(self->unsettled, 0);
     self->ends = false;
     self->ending = false;
     self->next = spare;
@@ -182,7 +180,7 @@ struct green__thread *green__thread_begin(void)
         errno = EPERM;
         return NULL;
     }
-    void *exceptions = __cxa_get_globals != NULL ? __cxa_get_globals() : NULL;
+    green__runtime_look();
     bool made = false;
 
     begin_process();
@@ -197,7 +195,6 @@ struct green__thread *green__thread_begin(void)
         }
         if (self != NULL && pthread_setspecific(end_key, self) == 0) {
             spare = self->next;
-            self->exceptions = exceptions;
             self->stacks.watched = GREEN__STRESS || green__is_watched();
             self->spare_room = self->stacks.watched ? 0 : GREEN__SPARES;
             self->sanitized = green__is_sanitized();
@@ -213,6 +210,7 @@ struct green__thread *green__thread_begin(void)
     green__init_main(&self->main, self);
     green__fiber_begin(&self->main.fiber, true);
     store(self->current, &self->main);
+    green__runtime_begin(self); /* one that comes from now on is told to this thread */
     green__debug_begin(self);
     green__self = self;
     green__thread_set_tag(self);
@@ -222,22 +220,26 @@ struct green__thread *green__thread_begin(void)
 
 void green__thread_set_tag(struct green__thread *self)
 {
-    bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || self->unwinding;
-    uint64_t tag = slow ? GREEN__TAG_SLOW : load(self->id);
-    self->call_tag = self->exceptions != NULL ? GREEN__TAG_SLOW : tag;
-    /*
-     * Another thread that abandons a green of ours puts it in the list, then makes the
-     * tag slow.  The exchange sees that, and the list with it, if it has undone it.
-     */
-    if (load(self->tag) != tag)
-        atomic_exchange_explicit(&self->tag, tag, memory_order_acq_rel);
-    if (UNLIKELY(load(self->abandoned) != NULL))
-        store(self->tag, GREEN__TAG_SLOW);
+    unsigned char unsettled = load(self->unsettled);
+    do {
+        bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || unsettled != 0;
+        uint64_t tag = slow ? GREEN__TAG_SLOW : load(self->id);
+        __atomic_store_n(&self->call_tag, self->has_cxx ? GREEN__TAG_SLOW : tag, __ATOMIC_RELAXED);
+        /*
+         * Another thread that abandons a green of ours puts it in the list, then makes the
+         * tag slow.  The exchange sees that, and the list with it, if it has undone it.
+         */
+        if (load(self->tag) != tag)
+            atomic_exchange_explicit(&self->tag, tag, memory_order_acq_rel);
+        if (UNLIKELY(load(self->abandoned) != NULL))
+            store(self->tag, GREEN__TAG_SLOW);
+        /* In the same way one that makes a C++ runtime known comes before or after this. */
+    } while (!atomic_compare_exchange_strong(&self->unsettled, &unsettled, unsettled));
 }
 
 green_t *green_current(void)
 {
-    if (UNLIKELY(green__self->unwinding))
+    if (UNLIKELY(load(green__self->unsettled) != 0))
         return green__current_when_settled(green__self);
     green_t *current = load(green__self->current);
     if (LIKELY(current != NULL))

@@ -5,9 +5,7 @@
  * green, where it would go on to the frames of an ancestor (see "How a stack is
  * unwound" in arch/arch.h).
  *
- * The unwinder is the program's, if it has one: in C++ programs, and wherever
- * something was compiled with -fexceptions.  The library asks for none.  Its
- * interface is the Itanium C++ ABI, Exception Handling, 1.3 and 1.6.
+ * The unwinder is the program's, or one that is loaded for it: see runtime.c.
  */
 #define _GNU_SOURCE /* syscall */
 #include <setjmp.h>
@@ -20,10 +18,7 @@
 #include "arch/arch.h"
 #include "core.h"
 #include "quiet.h"
-
-#pragma weak _Unwind_ForcedUnwind
-#pragma weak _Unwind_GetCFA
-#pragma weak _Unwind_GetIP
+#include "runtime.h"
 
 /* A call of a deferred function or a destructor, on the stack. */
 struct call {
@@ -82,7 +77,7 @@ static void say(const char *what, const green_t *g)
 static void begin(struct green__thread *self, struct ending *ending, struct call *call)
 {
     call->number = ++ending->calls;
-    if (self->exceptions != NULL)
+    if (self->has_cxx)
         memcpy(call->exceptions, self->exceptions, sizeof call->exceptions);
     call->outer = ending->call;
     ending->call = call;
@@ -91,7 +86,7 @@ static void begin(struct green__thread *self, struct ending *ending, struct call
 /* Goes back to where the innermost call was made. */
 static _Noreturn void leave_call(struct green__thread *self, green_t *me, struct call *call)
 {
-    if (self->exceptions != NULL)
+    if (self->has_cxx)
         green__end_handlers(self, call->exceptions);
     green__memory_clean(me->stack.low, me->stack.size);
     longjmp(call->back, 1);
@@ -163,7 +158,7 @@ static _Noreturn void leave_at_once(struct green__thread *self, green_t *me)
 
 static bool is_entry(struct _Unwind_Context *context)
 {
-    uintptr_t pc = _Unwind_GetIP(context);
+    uintptr_t pc = green__unwinder()->get_ip(context);
     return pc == (uintptr_t)green__arch_entry_called;
 }
 
@@ -176,7 +171,7 @@ static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
     struct green__thread *self = green__self;
     green_t *me = arg;
     struct ending *ending = ending_of(me);
-    const char *sp = (const char *)_Unwind_GetCFA(context);
+    const char *sp = (const char *)green__unwinder()->get_cfa(context);
     (void)version;
     (void)exception_class;
     (void)exception;
@@ -198,12 +193,13 @@ static void swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *exce
 
 void green__unwind(struct green__thread *self, green_t *me)
 {
+    const struct green__unwinder *unwinder = green__unwinder();
     struct ending *ending = begin_ending(me);
-    if (_Unwind_ForcedUnwind != NULL && _Unwind_GetCFA != NULL && _Unwind_GetIP != NULL) {
+    if (unwinder != NULL) {
         memset(ending->cxx_header, 0, sizeof ending->cxx_header);
         ending->exception = (struct _Unwind_Exception){.exception_cleanup = swallowed};
         green__memory_clean(me->stack.low, me->stack.size);
-        (void)_Unwind_ForcedUnwind(&ending->exception, stop, me); /* it cannot, if it comes back */
+        (void)unwinder->forced_unwind(&ending->exception, stop, me); /* it cannot, if it comes back */
     }
     leave_at_once(self, me);
 }

@@ -121,7 +121,8 @@ declared()
 {
     {
         $CC -E -P -I"$include" -x c "$header" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef \
-            | grep -o '\bgreen_[a-z_]*(' | tr -d '(' | grep -v '^green_private_'
+            | grep -o '\bgreen_[a-z_0-9]*(' | tr -d '(' | grep -v '^green_private_'
+        sed -n 's/^void \(green_private_[a-z0-9_]*\)(.*/\1/p' "$include/green.h"
         sed -n 's/^extern .* __asm__("\(green_private_[a-z0-9_]*\)").*/\1/p' "$include/green_fast.h"
         sed -n 's/^[A-Z_]*TABLE = "\(.*\)"/\1/p' "$root/src/gdb/green-gdb.py"
     } | sort -u

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program in C that loads plugins in C++ which use libgreen.  Compiled with
+ * USES_GREEN it uses the library itself, in two threads, before they are loaded.
+ *
+ *     runtime_host PLUGIN...
+ */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int (*check_runtime)(void);
+
+static void load_plugin(const char *path)
+{
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *function = plugin != NULL ? dlsym(plugin, "check_runtime") : NULL;
+    if (function == NULL) {
+        printf("%s\n", dlerror());
+        exit(2);
+    }
+    memcpy(&check_runtime, &function, sizeof function);
+#ifdef USES_GREEN
+    extern int (*check_handlers)(void *(*wait)(void *));
+    function = dlsym(plugin, "check_handlers");
+    memcpy(&check_handlers, &function, sizeof function);
+#endif
+}
+
+#ifdef USES_GREEN
+#include <green.h>
+
+int (*check_handlers)(void *(*wait)(void *));
+static sem_t begun, loaded;
+
+static void *echo(void *value)
+{
+    while (value != GREEN_FAILED)
+        value = green_yield(value);
+    return NULL;
+}
+
+/* Begins the thread's use of the library. */
+static void use(void)
+{
+    green_t *g = green_new(echo, NULL);
+    if (green_switch(g, &g) != &g || green_free(g) != 0)
+        exit(3);
+}
+
+static void *begin_and_check(void *arg)
+{
+    use();
+    sem_post(&begun);
+    while (sem_wait(&loaded) != 0)
+        continue;
+    return check_runtime() != 0 ? arg : NULL;
+}
+
+/* Loads it, and waits inside its handlers: no green has been made since. */
+static void *load_and_wait(void *path)
+{
+    if (path != NULL)
+        load_plugin(path);
+    return check_handlers(green_yield) != 0 ? &begun : NULL;
+}
+#endif
+
+int main(int argc, char **argv)
+{
+    int failed = 0;
+    alarm(60);
+#ifdef USES_GREEN
+    pthread_t thread;
+    void *result;
+    sem_init(&begun, 0, 0);
+    sem_init(&loaded, 0, 0);
+    pthread_create(&thread, NULL, begin_and_check, &begun);
+    while (sem_wait(&begun) != 0)
+        continue;
+    use();
+    green_t *a = green_new(load_and_wait, NULL), *b = green_new(load_and_wait, NULL);
+    green_switch(a, argv[1]);
+    green_switch(b, NULL);
+    failed |= green_switch(a, NULL) != NULL || green_switch(b, NULL) != NULL;
+    sem_post(&loaded);
+    pthread_join(thread, &result);
+    failed |= result != NULL;
+#endif
+    for (int i = 1; i < argc; i++) {
+        load_plugin(argv[i]);
+        failed |= check_runtime();
+    }
+    return failed;
+}

@@ -1,0 +1,101 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The unwinder and the C++ runtime are found wherever a program has them: shared,
+# linked statically and hidden, in a plugin, loaded late.
+#
+#     runtimes.sh DIRECTORY SOURCE...
+#
+# The sources are the library's: it is built here, shared and static, in DIRECTORY.
+# CC, CXX and AR come from the environment.
+set -u
+LC_ALL=C
+export LC_ALL
+: "${CC:=cc}" "${CXX:=c++}" "${AR:=ar}"
+
+built=$(dirname "$0")
+root=$built/../..
+dir=$1
+shift
+rm -rf "$dir"
+mkdir -p "$dir" || exit
+status=0
+
+result()
+{
+    if [ "$1" = 0 ]; then
+        echo "ok: $2"
+    else
+        echo "FAILED: $2"
+        cat "$dir/out"
+        status=1
+    fi
+}
+
+# program NAME COMPILER... : builds it and runs it.
+program()
+{
+    name=$1
+    shift
+    "$@" -I"$root/include" -Wl,-rpath,"$dir" -pthread -o "$dir/program" > "$dir/out" 2>&1 &&
+        [ ! -s "$dir/out" ] && "$dir/program" > "$dir/out" 2>&1
+    result $? "$name"
+}
+
+# plugin FILE COMPILER...
+plugin()
+{
+    file=$1
+    shift
+    $CXX -O2 -shared -fPIC -I"$root/include" "$built/runtime.cpp" "$@" -Wl,-rpath,"$dir" \
+        -pthread -o "$dir/$file" > "$dir/out" 2>&1 || result 1 "$file is built"
+}
+
+for source; do
+    $CC -c -O1 -fPIC -fvisibility=hidden -I"$root/include" -I"$root/src" "$source" \
+        -o "$dir/$(echo "$source" | tr -c 'A-Za-z0-9\n' _).o" || exit
+done
+"$AR" rcs "$dir/libgreen.a" "$dir"/*.o
+$CC -shared "$dir"/*.o -Wl,--version-script,"$root/cmake/green.map" -Wl,-z,nodelete \
+    -Wl,-soname,libgreen.so -pthread -o "$dir/libgreen.so" || exit
+
+so=$dir/libgreen.so
+a=$dir/libgreen.a
+hidden="-static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL"
+cxx="$CXX -O2 -DPROGRAM $built/runtime.cpp"
+c="$CC -O1 -fexceptions $built/runtime.c"
+# shellcheck disable=SC2086
+{
+program "C++, shared runtime" $cxx "$so"
+program "C++, static runtime" $cxx -static-libstdc++ -static-libgcc "$so"
+program "C++, static runtime, hidden" $cxx $hidden "$so"
+program "C++, static libgreen" $cxx "$a"
+program "C++, all static" $cxx -static "$a"
+program "C with -fexceptions" $c "$so"
+program "C with -fexceptions, static unwinder" $c -static-libgcc "$so"
+program "C with -fexceptions, static libgreen" $c "$a"
+program "C with -fexceptions, all static" $c -static "$a"
+
+plugin shared.so "$so"
+plugin hidden.so $hidden "$so"
+plugin untold.so -DGREEN_PRIVATE_LIBRARY "$so" # nothing of green.h is in it: it is looked for
+plugin static.so "$a" -Wl,-z,nodelete
+plugin all_static.so $hidden "$a" -Wl,-z,nodelete
+}
+
+$CC "$built/runtime_host.c" -pthread -ldl -o "$dir/host"
+$CC "$built/runtime_host.c" -Wl,--no-as-needed "$so" -Wl,-rpath,"$dir" -pthread -ldl \
+    -o "$dir/host_linked"
+$CC -DUSES_GREEN -I"$root/include" "$built/runtime_host.c" "$so" -Wl,-rpath,"$dir" -pthread -ldl \
+    -o "$dir/host_using"
+for host in host host_linked host_using; do
+    for plugin in shared hidden untold static all_static; do
+        case $host$plugin in
+        host_using*static) continue ;; # it has greens of its own, and the host waits in others
+        host_usinguntold) continue ;;  # looked for at a first use, which was before
+        esac
+        "$dir/$host" "$dir/$plugin.so" > "$dir/out" 2>&1
+        result $? "$host loads a plugin, $plugin"
+    done
+done
+exit $status
