@@ -113,6 +113,8 @@
  *     stack for that.  The library works until the very end, in atexit()
  *     functions and destructors, too.  dlclose() does not unload it; a plugin
  *     that is linked with the static one must be linked with -Wl,-z,nodelete.
+ *     Such a plugin has a library of its own, which knows no greens of the
+ *     program's: who is to share greens uses the shared library.
  *     A signal handler may run on any green's stack.  In a thread that has used
  *     the library it may call green_current, green_name, green_data and
  *     green_state, and nothing else.

@@ -20,9 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What green.h declares is visible; all else is hidden, as the build says. */
-#pragma GCC visibility push(default)
-#define GREEN_PRIVATE_LIBRARY
+#include "visible.h"
+
+GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #include <green.h>
 #pragma GCC visibility pop
 
@@ -272,7 +272,7 @@ extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
 #define GREEN__STRING(x) #x
 #define GREEN__NAME_OF(x) GREEN__STRING(x)
 extern _Thread_local struct green__thread *green__self __asm__(GREEN__NAME_OF(GREEN__SELF))
-    __attribute__((visibility("default"))) GREEN__TLS_MODEL;
+    __attribute__((visibility(GREEN__NAME_OF(GREEN__VISIBILITY)))) GREEN__TLS_MODEL;
 
 /*
  * If forced unwinding has gone on to an ancestor's frames, and something is done

@@ -17,11 +17,16 @@
         .type   \name, %function
 .endm
 
-/* One that green.h declares. */
+/* One that green.h declares: as visible as visible.h says. */
 .macro green_public name
         .text
         .balign 16
         .globl  \name
+#if defined(GREEN_STATIC)
+        .hidden \name
+#elif !defined(GREEN_SHARED)
+        .protected \name
+#endif
         .type   \name, %function
 \name:
         .cfi_startproc

@@ -26,7 +26,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#pragma GCC visibility push(default)
+#include "visible.h"
+
+GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #include <green_hub.h>
 #pragma GCC visibility pop
 

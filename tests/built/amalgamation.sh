@@ -56,7 +56,8 @@ symbols()
             print $8 " is not in it and yet " $6
         }
         $7 != "UND" && $8 ~ /^green__/ && $6 != "HIDDEN"       { print $8 " is " $6 }
-        $7 != "UND" && $8 ~ /^green_[^_]/ && $6 != "DEFAULT"   { print $8 " is " $6 }
+        $8 ~ /^green_private_(debug|hub)_/ && $6 == "DEFAULT"        { next }
+        $7 != "UND" && $8 ~ /^green_[^_]/ && $6 != "PROTECTED" { print $8 " is " $6 }
         $7 != "UND" && $8 !~ /^green_/                         { print $8 " is not ours" }
         $8 ~ /^green__arch_/                                   { any = 1 }
         END                                                    { if (!any) print "no symbol" }'

@@ -17,6 +17,10 @@
 library=$1
 program=$2
 shift 2
+case $library in # as src/visible.h says
+    *.so*) visibility=DEFAULT ;;
+    *) visibility=HIDDEN ;;
+esac
 include=$root/include
 header=$include/green_hub.h # which has green.h in it
 map=$root/cmake/green.map
@@ -102,17 +106,19 @@ no_shadow_stack()
     done
 }
 
-# Names beginning with green__ and bounds of sections are hidden, all other global ones are green_*.
+# Names beginning with green__ and bounds of sections are hidden, all other global ones are green_*;
+# of these what gdb looks for is visible.
 symbols()
 {
     for file; do
         "$NM" -g --defined-only "$file" | awk -v file="$file" '
             NF == 3 && $3 !~ /^(__odr_asan[.])?green_/ { print file ": global " $3 }'
-        "$READELF" -sW "$file" | awk -v file="$file" '
+        "$READELF" -sW "$file" | awk -v file="$file" -v wanted="$visibility" '
             $8 ~ /^__st(art|op)_/ && $6 != "HIDDEN" { print file ": " $8 " is " $6 }
             $5 == "LOCAL" || $7 == "UND"           { next }
             $8 ~ /^green__/ && $6 != "HIDDEN"      { print file ": " $8 " is " $6 }
-            $8 ~ /^green_[^_]/ && $6 != "DEFAULT"  { print file ": " $8 " is " $6 }'
+            $8 ~ /^green_private_(debug|hub)_/ && $6 == "DEFAULT" { next }
+            $8 ~ /^green_[^_]/ && $6 != wanted     { print file ": " $8 " is " $6 }'
     done
 }
 

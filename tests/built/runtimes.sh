@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # The unwinder and the C++ runtime are found wherever a program has them: shared,
-# linked statically and hidden, in a plugin, loaded late.
+# linked statically and hidden, in a plugin, loaded late.  And of several copies of the
+# library in a process each serves its own whole.
 #
 #     runtimes.sh DIRECTORY SOURCE...
 #
@@ -51,13 +52,24 @@ plugin()
         -pthread -o "$dir/$file" > "$dir/out" 2>&1 || result 1 "$file is built"
 }
 
-for source; do
-    $CC -c -O1 -fPIC -fvisibility=hidden -I"$root/include" -I"$root/src" "$source" \
-        -o "$dir/$(echo "$source" | tr -c 'A-Za-z0-9\n' _).o" || exit
-done
-"$AR" rcs "$dir/libgreen.a" "$dir"/*.o
-$CC -shared "$dir"/*.o -Wl,--version-script,"$root/cmake/green.map" -Wl,-z,nodelete \
+# objects KIND SOURCE...: of the library, as it is built for that.
+objects()
+{
+    kind=$1
+    shift
+    mkdir "$dir/$kind"
+    for source; do
+        $CC -c -O1 -fPIC -fvisibility=hidden "-DGREEN_$kind" -I"$root/include" -I"$root/src" \
+            "$source" -o "$dir/$kind/$(echo "$source" | tr -c 'A-Za-z0-9\n' _).o" || exit
+    done
+}
+
+objects SHARED "$@"
+$CC -shared "$dir"/SHARED/*.o -Wl,--version-script,"$root/cmake/green.map" -Wl,-z,nodelete \
     -Wl,-soname,libgreen.so -pthread -o "$dir/libgreen.so" || exit
+objects STATIC "$@"
+"$AR" rcs "$dir/libgreen.a" "$dir"/STATIC/*.o
+objects EITHER "$@" # as the amalgamation is
 
 so=$dir/libgreen.so
 a=$dir/libgreen.a
@@ -96,6 +108,35 @@ for host in host host_linked host_using; do
         esac
         "$dir/$host" "$dir/$plugin.so" > "$dir/out" 2>&1
         result $? "$host loads a plugin, $plugin"
+    done
+done
+
+# ---- Several copies -----------------------------------------------------------
+
+# copy FILE COMPILER...: a plugin in C that counts its greens.
+copy()
+{
+    file=$1
+    shift
+    $CC -O1 -shared -fPIC -I"$root/include" "$built/copies_plugin.c" "$@" -Wl,-rpath,"$dir" \
+        -Wl,-z,nodelete -pthread -o "$dir/$file" > "$dir/out" 2>&1 || result 1 "$file is built"
+}
+
+copy with_static.so "$a"
+copy with_static_2.so "$a"
+copy with_shared.so "$so"
+copy with_parts.so "$dir"/EITHER/*.o
+copy with_parts_2.so "$dir"/EITHER/*.o
+for of in "$a" "$dir/EITHER/*.o" "$so"; do
+    # shellcheck disable=SC2086
+    $CC -I"$root/include" "$built/copies_host.c" $of -rdynamic -Wl,-rpath,"$dir" -pthread -ldl \
+        -o "$dir/copies" || exit
+    for plugins in "with_static with_static_2" "with_parts with_parts_2" "with_shared with_static" \
+        "with_parts with_shared" "with_static with_parts"; do
+        # shellcheck disable=SC2086
+        set -- $plugins
+        "$dir/copies" "$dir/$1.so" "$dir/$2.so" > "$dir/out" 2>&1
+        result $? "a program with ${of##*/} loads plugins: $plugins"
     done
 done
 exit $status
