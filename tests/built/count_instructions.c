@@ -53,8 +53,9 @@ enum { STATIC, SHARED };
 /*
  * In tenths of an instruction: what goes there and what comes back are counted
  * together, with the loops around them, and halved.  Compilers differ, so each
- * has its own: gcc 12, then clang 14.  The first four are exact;
- * the last leaves eight instructions or so to other versions of the compilers.
+ * has its own: gcc 12, then clang 14.  The first four are exact for these, and
+ * leave one instruction to later versions of the compilers; the last leaves
+ * eight or so.
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
@@ -69,6 +70,12 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2840,   2870}},
 };
+
+#if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
+static const int later_compiler = 10;
+#else
+static const int later_compiler = 0;
+#endif
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
 #if defined(__CET__) && (__CET__ & 1)
@@ -259,7 +266,7 @@ int main(void)
         count_to_mark(child);
         long many = count_to_mark(child);
         long tenths = (many - few) * 10 / ((MANY - FEW) * things[i].moves);
-        int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i];
+        int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i] + later_compiler;
         bool good = few > 0 && many > few && tenths <= most;
         printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED",
                tenths / 10, tenths % 10, most / 10, most % 10, names[i]);
