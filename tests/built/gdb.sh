@@ -55,6 +55,7 @@ live()
         shift
     done
     shift
+    rm -f "$dir/socket"
     timeout 100 $launcher -g "$dir/socket" "$program" < /dev/null > "$dir/remote" 2>&1 &
     while [ ! -e "$dir/socket" ] && kill -0 $! 2> /dev/null; do
         sleep 0.1
