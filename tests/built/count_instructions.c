@@ -68,7 +68,7 @@ static const int ceilings[2][THINGS][2] = {
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
-     [LIFE]        = {   2840,   2870}},
+     [LIFE]        = {   2900,   2930}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
