@@ -18,6 +18,7 @@ TESTS = os.path.join(ROOT, 'tests')
 SUPPORT = os.path.join(TESTS, 'support')
 
 PLAYER = ['play', 'play_log', 'model']  # what tests/random/ is made of, beside its programs
+HUB_PLAYER = ['hub_play', 'play_log', 'hub_model']  # the same of its programs of the hub
 
 
 def test_source(name):

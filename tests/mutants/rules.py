@@ -14,7 +14,7 @@ of text in a function of src/; one that is not there any more is an error.
 import os
 import sys
 
-from build import Library, PLAYER, run
+from build import HUB_PLAYER, Library, PLAYER, run
 
 # By the random programs: what is broken, where (see source.py), what stands there, what it
 # becomes.
@@ -71,6 +71,77 @@ RULES = [
      'if (green__is_orphan(g)) {', 'if (0) {'),
 ]
 
+# By the random programs of the hub: rules of green_hub.h.
+HUB = [
+    ('6: waiters are served in another order', 'green__wait_enlist',
+     'entry->prev = last;', 'entry->prev = last;\n    if (last != NULL && last->prev == NULL) {\n'
+     '        entry->next = last;\n        entry->prev = NULL;\n        last->prev = entry;\n'
+     '        line->first = entry;\n        return;\n    }'),
+    ('6: the unit of who waits may be taken', 'green_semaphore_release',
+     'green__wait_serve(hub, first, 0);',
+     'semaphore->green_private_units++;\n        green__wait_serve(hub, first, 0);'),
+    ('6: 33 calls', '#define GREEN__HUB_CREDIT', '32u', '33u'),
+    ('6: a waiting putter keeps its item', 'green__queue_get_now',
+     'if (putter != NULL) {\n            copy_item', 'if (0) {\n            copy_item'),
+    ('7: timers that are due together, in any order', 'is_before',
+     'wait->number < other->number', 'wait->number > other->number'),
+    ('7: who has waited longest is the last timer', 'green__timer_disarm',
+     'sift_down(timers, i, last);', 'put_timer(timers, i, last);'),
+    ('8: a scope is over a moment late', 'green__scope_verdict',
+     'over = over || scope->green_private_due <= hub->time;',
+     'over = over || scope->green_private_due < hub->time;'),
+    ('8: the outer scope is not told', 'green__scope_verdict',
+     'scope->green_private_flags |= HIT;', '{\n                scope->green_private_flags |= HIT;'
+     '\n                break;\n            }'),
+    ('8: a scope limits what is above its green', 'next_scope',
+     'walk->green = green__layer_above(walk->green);', 'return NULL;'),
+    ('8: the scope comes before the call', 'green__call_begin_slowly', '!own_over', 'true'),
+    ('9: a cancel is seen once', 'green__scope_verdict', 'return ECANCELED;',
+     'return ((struct green_task *)task)->cancelled = false, ECANCELED;'),
+    ('9: the second failure gives no turn', 'green__call_begin_slowly',
+     'green__wait_give_turn(hub);', ';'),
+    ('9: the first failure gives a turn', 'green__call_begin_slowly',
+     'if (call->task->failures != 0)', 'if (1)'),
+    ('9: one that failed while it waited does not count', 'green__wait', 'if (wait->counted)',
+     'if (0)'),
+    ('10: a shield hides its own time', 'next_scope', 'walk->shielded = true;\n        return NULL;',
+     'walk->shielded = true;\n        return NULL;\n    }\n    if (walk->scope == NULL && '
+     'first_scope(walk->green) != NULL &&\n        (first_scope(walk->green)->green_private_flags '
+     '& GREEN_SHIELD) != 0) {\n        walk->shielded = true;\n        return NULL;'),
+    ('10: a shield does not hide the cancel', 'green__scope_verdict', ' && !walk.shielded', ''),
+    ('11: who was served is cancelled', 'green__wait_cancel',
+     'if (wait->state == GREEN__WAITS && ', 'if (wait->turn.next != NULL) {\n'
+     '            wait->state = GREEN__FAILS;\n            wait->error = ECANCELED;\n'
+     '        } else if (wait->state == GREEN__WAITS && '),
+    ('12: the result is not the joiner\'s', 'serve_joiner', 'entry->wait->value = task->result;',
+     'entry->wait->value = NULL;'),
+    ('13: a failure that was joined is told', 'serve_joiner',
+     'task->joined = task->joined || entry->wait->joins;', ''),
+    ('13: to have been cancelled is a failure', 'green__task_has_failed',
+     ' && task->error != ECANCELED', ''),
+    ('14: a task is freed by two', 'may_give_up', 'if (task->freeing) {', 'if (0) {'),
+    ('14: who frees is served first', 'end_task', 'while (task->joiners.first != NULL)',
+     'if (task->freer != NULL)\n        serve_joiner(hub, task->freer, task);\n'
+     '    task->freer = NULL;\n    while (task->joiners.first != NULL)'),
+    ('15: no deadlock while another waits', 'green__wait_break_deadlock', 'chosen, EDEADLK',
+     'chosen, ETIMEDOUT'),
+    ('23: time stands still while all only let others run', 'green__wait_give_turn',
+     '(hub->is_virtual && hub->ready == hub->yielding)', '0'),
+    ('a group has one more than its limit', 'has_group_room', '< group->limit', '<= group->limit'),
+    ('the last failure is the group\'s', 'ended_in_group', 'if (group->error == 0)', 'if (1)'),
+    ('a group lives on after its first failure', 'ended_in_group', 'if (group->all_or_none &&',
+     'if (0 &&'),
+    ('a wait for a group begins with an old failure', 'serve_group_waiters', 'if (any)', 'if (0)'),
+    ('a closed queue keeps its getters', 'green_queue_close',
+     'green__wait_serve_all(hub, &queue->getters, EPIPE);', ''),
+    ('a mutex is locked again once', 'lock_again', 'mutex->green_private_depth = depth;',
+     'mutex->green_private_depth = 1;'),
+    ('a select does two cases', 'delist_all', 'i < wait->count', 'i < 1'),
+    ('green_hub_wait() waits for daemons', 'green__task_all_wait', ' - hub->daemons', ''),
+    ('green_hub_end() spares what is spawned meanwhile', 'green__task_make',
+     '.cancelled = hub->ending,', ''),
+]
+
 # By the bad input.
 REFUSALS = [
     ('GREEN_FAILED is a value', 'switch_by_all_rules', 'if (value == GREEN_FAILED) {', 'if (0) {'),
@@ -108,6 +179,7 @@ FREED = [
 # Program, its arguments, its other sources, what the compiler is told.
 TESTED = [
     ('random_programs', ['-q', '-n', '150000'], PLAYER, [], RULES),
+    ('random_programs', ['-q', '-n', '1000000'], HUB_PLAYER, [], HUB),
     ('test_bad_input', [], [], [], REFUSALS),
     ('test_bad_input', [], [], ['-fsanitize=address'], FREED),
 ]
@@ -115,7 +187,8 @@ TESTED = [
 
 # Of these the printed program is tried: a result, a place, an event for the hook, threads.
 PRINTED = ['8: a circle of parents', '4: what a green leaves goes to main',
-           '13: from, after one that died unrun', '7: a started green is taken over']
+           '13: from, after one that died unrun', '7: a started green is taken over',
+           '12: the result is not the joiner\'s', '15: no deadlock while another waits']
 
 
 def check(program, arguments, others, options, broken):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The player of play.h for the hub, in virtual time.  Uses green_hub.h alone. */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +87,9 @@ static green_cond_t conds[H_CONDS];
 static struct { green_task_t *task; int error; } told[H_TOLD];
 static int tells;
 
+/* What a call gives beside its int. */
+enum gives { NOTHING, A_VALUE, AN_ITEM, AN_ERROR, A_CASE, A_SWITCH };
+
 /* The body of a task or of a generator: what it knows itself of where it is. */
 struct here {
     int me, level;
@@ -102,14 +106,18 @@ static struct here *entered; /* whose generator starts */
 
 /* ---- Comparing --------------------------------------------------------------------- */
 
-/* The library gives `found` where it should give `expected`. */
-static _Noreturn void differ(struct here *here, const char *expr, long long expected,
-                             long long found)
+/* The library gives `found` where it should give `expected`; expr is C, with one number in it. */
+__attribute__((format(printf, 4, 5))) static _Noreturn void
+differ(struct here *here, long long expected, long long found, const char *expr, ...)
 {
-    char what[400];
-    log_line(here, "%s", expr);
+    char text[100], what[300];
+    va_list args;
+    va_start(args, expr);
+    vsnprintf(text, sizeof text, expr, args);
+    va_end(args);
+    log_line(here, "%s", text);
     play_log_result(here->line, "%lld", expected);
-    snprintf(what, sizeof what, "%s is %lld, should be %lld (in task %d, operation %lu)", expr,
+    snprintf(what, sizeof what, "%s is %lld, should be %lld (in task %d, operation %lu)", text,
              found, expected, here->me, made);
     play_failed(what);
 }
@@ -122,12 +130,12 @@ static green_task_t *handle(int t)
 static void compare_told(struct here *here)
 {
     if (tells != m.tells)
-        differ(here, "the calls of failed()", m.tells, tells);
+        differ(here, m.tells, tells, "tells");
     for (int i = 0; i < tells; i++) {
         if (told[i].error != m.told[i].error)
-            differ(here, "failed()'s error", m.told[i].error, told[i].error);
+            differ(here, m.told[i].error, told[i].error, "told[%d].error", i);
         if (real[m.told[i].task].task != told[i].task)
-            differ(here, "failed()'s task", m.told[i].task, -1);
+            differ(here, 1, 0, "told[%d].task == t[%d]", i, m.told[i].task);
     }
 }
 
@@ -136,39 +144,63 @@ static void compare(struct here *here)
     green_hub_stats_t stats;
     size_t tasks = 0, daemons = 0;
     if (green_now() - begun != m.now)
-        differ(here, "green_now() - begun", m.now, green_now() - begun);
+        differ(here, m.now, green_now() - begun, "green_now() - begun");
     if (green_task_current() != real[here->me].task)
-        differ(here, "green_task_current() == the task that runs", 1, 0);
+        differ(here, 1, 0, "green_task_current() == t[%d]", here->me);
     for (int q = 0; q < H_QUEUES; q++)
         if (m.queue[q].made && green_queue_size(queues[q]) != (size_t)m.queue[q].size)
-            differ(here, "green_queue_size()", m.queue[q].size,
-                   (long long)green_queue_size(queues[q]));
+            differ(here, m.queue[q].size, (long long)green_queue_size(queues[q]),
+                   "(int)green_queue_size(q[%d])", q);
     for (int g = 0; g < H_GROUPS; g++)
         if (m.group[g].made && green_group_size(groups[g]) != (size_t)m.group[g].size)
-            differ(here, "green_group_size()", m.group[g].size,
-                   (long long)green_group_size(groups[g]));
+            differ(here, m.group[g].size, (long long)green_group_size(groups[g]),
+                   "(int)green_group_size(g[%d])", g);
     for (int t = 0; t < H_TASKS; t++) {
         enum h_state state = m.task[t].state;
         bool alive = state != H_NONE && state != H_ENDED;
         tasks += alive;
         daemons += alive && m.task[t].daemon;
         if (handle(t) != NULL && (green_task_green(handle(t)) != NULL) != alive)
-            differ(here, "green_task_green() != NULL", alive, !alive);
+            differ(here, alive, !alive, "green_task_green(t[%d]) != NULL", t);
     }
     green_hub_stats(&stats, sizeof stats);
     if (stats.tasks != tasks)
-        differ(here, "green_hub_stats()'s tasks", (long long)tasks, (long long)stats.tasks);
+        differ(here, (long long)tasks, (long long)stats.tasks, "(int)stats().tasks");
     if (stats.daemons != daemons)
-        differ(here, "green_hub_stats()'s daemons", (long long)daemons, (long long)stats.daemons);
+        differ(here, (long long)daemons, (long long)stats.daemons, "(int)stats().daemons");
     if (stats.ready != (size_t)m.in_line)
-        differ(here, "green_hub_stats()'s ready", m.in_line, (long long)stats.ready);
+        differ(here, m.in_line, (long long)stats.ready, "(int)stats().ready");
     if (stats.timers != (size_t)h_timers(&m))
-        differ(here, "green_hub_stats()'s timers", h_timers(&m), (long long)stats.timers);
+        differ(here, h_timers(&m), (long long)stats.timers, "(int)stats().timers");
     compare_told(here);
 }
 
+/* What is to be checked beside the int that a call gave. */
+static void log_more(struct here *here, enum gives gives, const struct h_outcome *wanted)
+{
+    if (wanted->result < 0)
+        return;
+    if (gives == A_VALUE || gives == A_SWITCH) {
+        log_line(here, "value == V(%ld)", wanted->value);
+        play_log_result(here->line, "1");
+    }
+    if ((gives == AN_ITEM || gives == A_CASE) && wanted->value != 0) {
+        log_line(here, "item");
+        play_log_result(here->line, "%ld", wanted->value);
+    }
+    if (gives == AN_ERROR) {
+        log_line(here, "item");
+        play_log_result(here->line, "%s",
+                        wanted->value_error != 0 ? play_error_name(wanted->value_error) : "0");
+    }
+    if (gives == A_CASE && wanted->value_error != 0) {
+        log_line(here, "cases[%d].error", wanted->result);
+        play_log_result(here->line, "%s", play_error_name(wanted->value_error));
+    }
+}
+
 /* Control is here: in a call of this task, with its outcome, or at its beginning. */
-static void arrived(struct here *here, bool starts, struct h_outcome got)
+static void arrived_with(struct here *here, bool starts, struct h_outcome got, enum gives gives)
 {
     const struct h_next *next = &m.next;
     const struct h_outcome *wanted = &next->outcome;
@@ -177,15 +209,17 @@ static void arrived(struct here *here, bool starts, struct h_outcome got)
     bool same = place && got.result == wanted->result && got.error == wanted->error &&
                 got.value == wanted->value && got.value_error == wanted->value_error;
     if (starts)
-        log_line(here, "arg == V(%d)", here->function);
+        log_line(here, place ? "arg == V(%d)" : "(void)V(%d)", here->function);
     if (!place)
         play_log_result(here->line, "?");
     else if (starts)
         play_log_result(here->line, "1");
     else if (wanted->result < 0)
         play_log_result(here->line, "!%s", play_error_name(wanted->error));
-    else
+    else if (gives != A_SWITCH)
         play_log_result(here->line, "%d", wanted->result);
+    if (place && !starts)
+        log_more(here, gives, wanted);
     if (!same) {
         char text[400];
         snprintf(text, sizeof text,
@@ -195,33 +229,20 @@ static void arrived(struct here *here, bool starts, struct h_outcome got)
                  got.value, got.value_error, next->task, next->level,
                  next->starts ? ", at its start," : "", wanted->result, wanted->error,
                  wanted->value, wanted->value_error, made);
-        if (place)
-            log_line(here, "/* errno %d, value %ld, error %d */", wanted->error, wanted->value,
-                     wanted->value_error);
         play_failed(text);
     }
     compare(here);
 }
 
-static void arrived_int(struct here *here, int result)
+static void arrived(struct here *here, int result)
 {
-    arrived(here, false, (struct h_outcome){ .result = result, .error = result < 0 ? errno : 0 });
+    struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0 };
+    arrived_with(here, false, got, NOTHING);
 }
 
-/* The same, of a call that gives an item. */
-static void arrived_item(struct here *here, int result, int item, int error)
+static void started(struct here *here)
 {
-    struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0,
-                             .value = item != UNTOUCHED ? item : 0, .value_error = error };
-    arrived(here, false, got);
-    if (got.value != 0) {
-        log_line(here, "item");
-        play_log_result(here->line, "%ld", got.value);
-    }
-    if (error != 0) {
-        log_line(here, "cases[%d].error", result);
-        play_log_result(here->line, "%s", play_error_name(error));
-    }
+    arrived_with(here, true, (struct h_outcome){ .result = 0 }, NOTHING);
 }
 
 static void failed(green_task_t *task, int error, void *data)
@@ -300,9 +321,11 @@ static int locks_held(void)
 
 static void *body(void *arg);
 
-static void begin_operation(void)
+static void begin_operation(struct here *here)
 {
     made++;
+    if (tells != 0)
+        play_log_line(here->function, "tells = 0");
     m.tells = tells = 0;
     errno = EXDEV;
 }
@@ -320,21 +343,22 @@ static void do_spawn(struct here *here, uint8_t a)
     bool daemon = a % 4 == 1, detached = a % 8 >= 6;
     green_options_t options = { .flags = (daemon ? GREEN_DAEMON : 0) |
                                          (detached ? GREEN_DETACHED : 0) };
-    begin_operation();
+    begin_operation(here);
     head(tag);
     h_spawn(&m, tag, daemon, detached);
     int slot = m.line[m.in_line - 1];
     log_line(here, "t[%d] = green_task_spawn_with(task_%d, V(%d), "
-                   "&(green_options_t){ .flags = %s })", slot, tag, tag, daemon && detached ? "GREEN_DAEMON | GREEN_DETACHED" :
+                   "&(green_options_t){ .flags = %s })", slot, tag, tag,
+             daemon && detached ? "GREEN_DAEMON | GREEN_DETACHED" :
              daemon ? "GREEN_DAEMON" : detached ? "GREEN_DETACHED" : "0");
     real[slot].task = green_task_spawn_with(body, V(tag), &options);
     real[slot].id = m.task[slot].id;
-    arrived_int(here, real[slot].task != NULL ? 0 : -1);
+    arrived(here, real[slot].task != NULL ? 0 : -1);
 }
 
 static void *do_return(struct here *here, uint8_t b)
 {
-    begin_operation();
+    begin_operation(here);
     int error = b % 4 == 0 ? ECANCELED : b % 4 == 1 ? EDOM : b % 4 == 2 && b & 8 ? ERANGE : 0;
     long value = error != 0 ? 0 : ++serial;
     const char *how = b & 16 ? "green_exit" : "return ";
@@ -352,7 +376,7 @@ static void *do_return(struct here *here, uint8_t b)
 static void do_join(struct here *here, int t, int64_t timeout)
 {
     void *value = V(UNTOUCHED);
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_task_join(t[%d], &value, %s)", t, time_name(timeout));
     green_task_t *task = handle(t);
     h_join(&m, t, timeout);
@@ -360,19 +384,15 @@ static void do_join(struct here *here, int t, int64_t timeout)
     struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0,
                              .value_error = value == GREEN_FAILED ? errno : 0,
                              .value = value != V(UNTOUCHED) ? (long)(intptr_t)value : 0 };
-    arrived(here, false, got);
-    if (result == 0) {
-        log_line(here, "value == V(%ld)", got.value);
-        play_log_result(here->line, "1");
-    }
+    arrived_with(here, false, got, A_VALUE);
 }
 
 static void do_cancel(struct here *here, int t)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_task_cancel(t[%d])", t);
     h_cancel(&m, t);
-    arrived_int(here, green_task_cancel(handle(t)));
+    arrived(here, green_task_cancel(handle(t)));
 }
 
 static void do_free(struct here *here, int t)
@@ -380,11 +400,11 @@ static void do_free(struct here *here, int t)
     /* Who frees waits whatever comes: only for younger ones, and having locked nothing. */
     if (t != here->me && (m.task[t].id < here->id || locks_held() != 0))
         return;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_task_free(t[%d])", t);
     green_task_t *task = handle(t);
     h_free(&m, t);
-    arrived_int(here, green_task_free(task));
+    arrived(here, green_task_free(task));
 }
 
 static void do_scope(struct here *here, uint8_t a, uint8_t b)
@@ -393,11 +413,11 @@ static void do_scope(struct here *here, uint8_t a, uint8_t b)
         if (m.task[here->me].scopes[here->level][i].open)
             continue;
         int64_t timeout = time_of(b);
-        begin_operation();
+        begin_operation(here);
         log_line(here, "green_scope_begin(&scopes[%d], %s, %s)", i, time_name(timeout),
                  a % 4 == 1 ? "GREEN_SHIELD" : "0");
         h_scope_begin(&m, i, timeout, a % 4 == 1);
-        arrived_int(here, green_scope_begin(&here->scopes[i], timeout,
+        arrived(here, green_scope_begin(&here->scopes[i], timeout,
                                             a % 4 == 1 ? GREEN_SHIELD : 0));
         return;
     }
@@ -407,13 +427,13 @@ static void do_scope_end(struct here *here, int s)
 {
     if (m.task[here->me].scopes[here->level][s].begun == 0)
         return;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_scope_end(&scopes[%d])", s);
     h_scope_end(&m, s);
     int result = green_scope_end(&here->scopes[s]);
     if (errno != EXDEV)
-        differ(here, "errno, which green_scope_end() keeps,", EXDEV, errno);
-    arrived_int(here, result);
+        differ(here, EXDEV, errno, "errno");
+    arrived(here, result);
 }
 
 static void do_group_new(struct here *here, uint8_t a, uint8_t b)
@@ -421,12 +441,12 @@ static void do_group_new(struct here *here, uint8_t a, uint8_t b)
     for (int g = 0; g < H_GROUPS; g++) {
         if (m.group[g].made)
             continue;
-        begin_operation();
+        begin_operation(here);
         log_line(here, "g[%d] = green_group_new(%d, %s)", g, a % 4,
                  b % 4 == 1 ? "GREEN_ALL_OR_NONE" : "0");
         h_group_new(&m, g, a % 4, b % 4 == 1);
         groups[g] = green_group_new((size_t)(a % 4), b % 4 == 1 ? GREEN_ALL_OR_NONE : 0);
-        arrived_int(here, groups[g] != NULL ? 0 : -1);
+        arrived(here, groups[g] != NULL ? 0 : -1);
         return;
     }
 }
@@ -438,36 +458,33 @@ static void do_group_spawn(struct here *here, int g, uint8_t b)
     int tag = ++serial;
     bool daemon = b % 4 == 1;
     green_options_t options = { .flags = daemon ? GREEN_DAEMON : 0 };
-    begin_operation();
+    begin_operation(here);
     head(tag);
     log_line(here, "green_group_spawn_with(g[%d], task_%d, V(%d), "
-                   "&(green_options_t){ .flags = %s })", g, tag, tag, daemon ? "GREEN_DAEMON" : "0");
+                   "&(green_options_t){ .flags = %s })", g, tag, tag,
+             daemon ? "GREEN_DAEMON" : "0");
     h_group_spawn(&m, g, tag, daemon);
-    arrived_int(here, green_group_spawn_with(groups[g], body, V(tag), &options));
+    arrived(here, green_group_spawn_with(groups[g], body, V(tag), &options));
 }
 
 static void do_group_wait(struct here *here, int g, int64_t timeout)
 {
     int error = UNTOUCHED;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_group_wait(g[%d], &item, %s)", g, time_name(timeout));
     h_group_wait(&m, g, timeout);
     int result = green_group_wait(groups[g], &error, timeout);
     struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0,
                              .value_error = error != UNTOUCHED ? error : 0 };
-    arrived(here, false, got);
-    if (result == 0) {
-        log_line(here, "item");
-        play_log_result(here->line, "%s", error != 0 ? play_error_name(error) : "0");
-    }
+    arrived_with(here, false, got, AN_ERROR);
 }
 
 static void do_group_cancel(struct here *here, int g)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_group_cancel(g[%d])", g);
     h_group_cancel(&m, g);
-    arrived_int(here, green_group_cancel(groups[g]));
+    arrived(here, green_group_cancel(groups[g]));
 }
 
 static void do_group_free(struct here *here, int g)
@@ -477,10 +494,10 @@ static void do_group_free(struct here *here, int g)
     for (int t = 0; t < H_TASKS; t++)
         if (m.task[t].state != H_NONE && m.task[t].group == g && m.task[t].id < here->id)
             return;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_group_free(g[%d])", g);
     h_group_free(&m, g);
-    arrived_int(here, green_group_free(groups[g]));
+    arrived(here, green_group_free(groups[g]));
 }
 
 static void do_queue_new(struct here *here, uint8_t a)
@@ -488,11 +505,11 @@ static void do_queue_new(struct here *here, uint8_t a)
     for (int q = 0; q < H_QUEUES; q++) {
         if (m.queue[q].made)
             continue;
-        begin_operation();
+        begin_operation(here);
         log_line(here, "q[%d] = green_queue_new(sizeof(int), %d)", q, a % 4);
         h_queue_new(&m, q, a % 4);
         queues[q] = green_queue_new(sizeof(int), (size_t)(a % 4));
-        arrived_int(here, queues[q] != NULL ? 0 : -1);
+        arrived(here, queues[q] != NULL ? 0 : -1);
         return;
     }
 }
@@ -500,42 +517,44 @@ static void do_queue_new(struct here *here, uint8_t a)
 static void do_put(struct here *here, int q, int64_t timeout)
 {
     int item = ++serial;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_queue_put(q[%d], &(int){ %d }, %s)", q, item, time_name(timeout));
     h_queue_put(&m, q, item, timeout);
-    arrived_int(here, green_queue_put(queues[q], &item, timeout));
+    arrived(here, green_queue_put(queues[q], &item, timeout));
 }
 
 static void do_get(struct here *here, int q, int64_t timeout)
 {
     int item = UNTOUCHED;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_queue_get(q[%d], &item, %s)", q, time_name(timeout));
     h_queue_get(&m, q, timeout);
     int result = green_queue_get(queues[q], &item, timeout);
-    arrived_item(here, result, item, 0);
+    struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0,
+                             .value = item != UNTOUCHED ? item : 0 };
+    arrived_with(here, false, got, AN_ITEM);
 }
 
 static void do_close(struct here *here, int q)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_queue_close(q[%d])", q);
     h_queue_close(&m, q);
-    arrived_int(here, green_queue_close(queues[q]));
+    arrived(here, green_queue_close(queues[q]));
 }
 
 static void do_queue_free(struct here *here, int q)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_queue_free(q[%d])", q);
     h_queue_free(&m, q);
-    arrived_int(here, green_queue_free(queues[q]));
+    arrived(here, green_queue_free(queues[q]));
 }
 
 static void do_event(struct here *here, int kind, int e, int64_t timeout)
 {
     int result;
-    begin_operation();
+    begin_operation(here);
     if (kind == OP_SET) {
         log_line(here, "green_event_set(&events[%d])", e);
         h_event_set(&m, e);
@@ -549,34 +568,34 @@ static void do_event(struct here *here, int kind, int e, int64_t timeout)
         h_event_wait(&m, e, timeout);
         result = green_event_wait(&events[e], timeout);
     }
-    arrived_int(here, result);
+    arrived(here, result);
 }
 
 static void do_semaphore(struct here *here, int kind, int s, int64_t timeout)
 {
-    begin_operation();
+    begin_operation(here);
     if (kind == OP_RELEASE) {
         log_line(here, "green_semaphore_release(&semaphores[%d])", s);
         h_release(&m, s);
-        arrived_int(here, green_semaphore_release(&semaphores[s]));
+        arrived(here, green_semaphore_release(&semaphores[s]));
     } else {
         log_line(here, "green_semaphore_acquire(&semaphores[%d], %s)", s, time_name(timeout));
         h_acquire(&m, s, timeout);
-        arrived_int(here, green_semaphore_acquire(&semaphores[s], timeout));
+        arrived(here, green_semaphore_acquire(&semaphores[s], timeout));
     }
 }
 
 static void do_mutex(struct here *here, int kind, int x, int64_t timeout)
 {
-    begin_operation();
+    begin_operation(here);
     if (kind == OP_UNLOCK) {
         log_line(here, "green_mutex_unlock(&mutexes[%d])", x);
         h_unlock(&m, x);
-        arrived_int(here, green_mutex_unlock(&mutexes[x]));
+        arrived(here, green_mutex_unlock(&mutexes[x]));
     } else {
         log_line(here, "green_mutex_lock(&mutexes[%d], %s)", x, time_name(timeout));
         h_lock(&m, x, timeout);
-        arrived_int(here, green_mutex_lock(&mutexes[x], timeout));
+        arrived(here, green_mutex_lock(&mutexes[x], timeout));
     }
 }
 
@@ -589,23 +608,23 @@ static void do_cond_wait(struct here *here, int c, uint8_t a, int64_t timeout)
             return;
         timeout = limited(timeout);
     }
-    begin_operation();
+    begin_operation(here);
     if (x == H_NOBODY)
         log_line(here, "green_cond_wait(&conds[%d], NULL, %s)", c, time_name(timeout));
     else
         log_line(here, "green_cond_wait(&conds[%d], &mutexes[%d], %s)", c, x, time_name(timeout));
     h_cond_wait(&m, c, x, timeout);
-    arrived_int(here, green_cond_wait(&conds[c], x == H_NOBODY ? NULL : &mutexes[x], timeout));
+    arrived(here, green_cond_wait(&conds[c], x == H_NOBODY ? NULL : &mutexes[x], timeout));
 }
 
 static void do_signal(struct here *here, int c, uint8_t b)
 {
     int n = b % 4;
-    begin_operation();
+    begin_operation(here);
     log_line(here, n == 3 ? "green_cond_signal(&conds[%d], GREEN_EVERYBODY)"
                           : "green_cond_signal(&conds[%d], %d)", c, n);
     h_cond_signal(&m, c, n == 3 ? H_TASKS : n);
-    arrived_int(here, green_cond_signal(&conds[c], n == 3 ? GREEN_EVERYBODY : (size_t)n));
+    arrived(here, green_cond_signal(&conds[c], n == 3 ? GREEN_EVERYBODY : (size_t)n));
 }
 
 /* A case, as green_select() and as the model take it; what it cannot be is switched off. */
@@ -658,7 +677,7 @@ static void do_select(struct here *here, const struct op *op)
     }
     if (able > 1) /* one is chosen at random: to be known before anything else happens */
         timeout = GREEN_NOWAIT;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "cases = (green_case_t[]){ %s%s%s%s%s }", text[0], n > 1 ? ", " : "",
              n > 1 ? text[1] : "", n > 2 ? ", " : "", n > 2 ? text[2] : "");
     bool chooses = able > 1 && h_refusal(&m) == 0;
@@ -666,7 +685,7 @@ static void do_select(struct here *here, const struct op *op)
     if (chooses) {
         result = green_select(cases, n, timeout);
         if (result < 0 || result >= n || !h_can_be_done(&m, &model_cases[result]))
-            differ(here, "green_select(), several can be done,", 1, result);
+            differ(here, 1, result, "green_select(cases, %d, %s) >= 0", n, time_name(timeout));
         for (int i = 0; i < n; i++)
             if (i != result)
                 log_line(here, "cases[%d].kind = GREEN_KIND_NONE", i);
@@ -675,31 +694,32 @@ static void do_select(struct here *here, const struct op *op)
     h_select(&m, model_cases, n, timeout, chooses ? result : H_NOBODY);
     if (!chooses)
         result = green_select(cases, n, timeout);
-    int item = 0, error = 0;
+    struct h_outcome got = { .result = result, .error = result < 0 ? errno : 0 };
     if (result >= 0 && result < n) {
-        item = model_cases[result].kind == H_GET ? items[result] : 0;
-        error = cases[result].error;
+        if (model_cases[result].kind == H_GET && items[result] != UNTOUCHED)
+            got.value = items[result];
+        got.value_error = cases[result].error;
     }
-    arrived_item(here, result, item, error);
+    arrived_with(here, false, got, A_CASE);
     for (int i = 0; i < n; i++)
         if (i != result && model_cases[i].kind == H_GET && items[i] != UNTOUCHED)
-            differ(here, "the item of a case that was not done", UNTOUCHED, items[i]);
+            play_failed("green_select() has touched the item of a case that was not done");
 }
 
 static void do_hub_wait(struct here *here, int64_t timeout)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_hub_wait(%s)", time_name(timeout));
     h_hub_wait(&m, timeout);
-    arrived_int(here, green_hub_wait(timeout));
+    arrived(here, green_hub_wait(timeout));
 }
 
 static void do_hub_run(struct here *here, int64_t timeout)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_hub_run(%s)", time_name(timeout));
     h_hub_run(&m, timeout);
-    arrived_int(here, green_hub_run(timeout));
+    arrived(here, green_hub_run(timeout));
 }
 
 /* ---- Generators -------------------------------------------------------------------- */
@@ -711,26 +731,20 @@ static void do_gen(struct here *here)
 {
     if (here->level + 1 == H_LEVELS)
         return;
-    begin_operation();
+    begin_operation(here);
+    int tag = ++serial;
     if (here->gen == NULL) {
-        int tag = ++serial;
         play_log_head("static void *gen_%d(void *arg)", tag);
         play_log_line(here->function, "gen = green_new(gen_%d, NULL)", tag);
         here->gen = green_new(gen_body, NULL);
         if (here->gen == NULL)
             play_failed("green_new() fails");
-        log_line(here, "value = green_switch(gen, V(%d))", tag);
-        h_gen_enter(&m);
         entered = here;
-        void *value = green_switch(here->gen, V(tag));
-        arrived(here, false, (struct h_outcome){ .value = (long)(intptr_t)value });
-    } else {
-        log_line(here, "value = green_switch(gen, NULL)");
-        h_gen_enter(&m);
-        void *value = green_switch(here->gen, NULL);
-        arrived(here, false, (struct h_outcome){ .value = (long)(intptr_t)value });
     }
-    play_log_line(here->function, "gives(value, V(%ld))", m.next.outcome.value);
+    log_line(here, "value = green_switch(gen, V(%d))", tag);
+    h_gen_enter(&m);
+    struct h_outcome got = { .value = (long)(intptr_t)green_switch(here->gen, V(tag)) };
+    arrived_with(here, false, got, A_SWITCH);
     if (!m.task[here->me].made[here->level + 1]) {
         play_log_line(here->function, "green_free(gen)");
         if (green_state(here->gen) != GREEN_DEAD || green_free(here->gen) != 0)
@@ -743,10 +757,10 @@ static void do_gen_free(struct here *here)
 {
     if (here->gen == NULL)
         return;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_free(gen)");
     h_gen_free(&m);
-    arrived_int(here, green_free(here->gen));
+    arrived(here, green_free(here->gen));
     here->gen = NULL;
 }
 
@@ -754,11 +768,11 @@ static void do_gen_free(struct here *here)
 static bool do_yield(struct here *here)
 {
     long value = ++serial;
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_yield(V(%ld))", value);
     h_gen_yield(&m, value);
     bool well = green_yield(V(value)) != GREEN_FAILED;
-    arrived_int(here, well ? 0 : -1);
+    arrived(here, well ? 0 : -1);
     return well;
 }
 
@@ -769,7 +783,7 @@ static void do_poke(struct here *here, int t, uint8_t b)
     green_t *g = task->level == 0 && handle(t) != NULL ? green_task_green(handle(t)) : NULL;
     if (t == here->me || t == 0 || g == NULL)
         return;
-    begin_operation();
+    begin_operation(here);
     bool refused = false;
     switch (b % 5) {
     case 0: refused = green_switch(g, NULL) == GREEN_FAILED; break;
@@ -779,20 +793,20 @@ static void do_poke(struct here *here, int t, uint8_t b)
     case 4: refused = green_set_parent(g, green_current()) == -1; break;
     }
     if (!refused || errno != EBUSY)
-        differ(here, "whether a task's green is refused with EBUSY", 1, 0);
+        play_failed("a task's green is not refused with EBUSY");
     h_looks(&m);
-    arrived(here, false, (struct h_outcome){ .result = 0 });
+    arrived(here, 0);
 }
 
 /* Whether the hub has ended; then the program has, too. */
 static bool do_hub_end(struct here *here, int64_t timeout)
 {
-    begin_operation();
+    begin_operation(here);
     log_line(here, "green_hub_end(%s)", time_name(timeout));
     h_hub_end(&m, timeout);
     int result = green_hub_end(timeout);
     if (result != 0 || m.next.task != 0 || m.next.outcome.result != 0) {
-        arrived_int(here, result);
+        arrived(here, result);
         return false;
     }
     play_log_result(here->line, "0");
@@ -839,32 +853,32 @@ static bool play_one(struct here *here, const struct op *op)
             do_cancel(here, t);
         break;
     case OP_CHECK:
-        begin_operation();
+        begin_operation(here);
         log_line(here, "green_task_check()");
         h_check(&m);
-        arrived_int(here, green_task_check());
+        arrived(here, green_task_check());
         break;
     case OP_DETACH: {
-        begin_operation();
+        begin_operation(here);
         log_line(here, "green_task_detach(t[%d])", t);
         green_task_t *task = handle(t);
         h_detach(&m, t);
-        arrived_int(here, green_task_detach(task));
+        arrived(here, green_task_detach(task));
         break;
     }
     case OP_FREE: do_free(here, t); break;
     case OP_GIVE_TURN: timeout = op->b % 8 == 1 ? -3 : 0; /* fall through */
     case OP_SLEEP:
         timeout = limited(timeout);
-        begin_operation();
+        begin_operation(here);
         if (timeout <= 0 && here->me != 0 && here->level == 0 && op->a % 2 == 0) { /* rule 5 */
             log_line(here, "green_yield(V(1))");
             h_sleep(&m, timeout);
-            arrived_int(here, green_yield(V(1)) == GREEN_FAILED ? -1 : 0);
+            arrived(here, green_yield(V(1)) == GREEN_FAILED ? -1 : 0);
         } else {
             log_line(here, "green_sleep(%s)", time_name(timeout));
             h_sleep(&m, timeout);
-            arrived_int(here, green_sleep(timeout));
+            arrived(here, green_sleep(timeout));
         }
         break;
     case OP_SCOPE: do_scope(here, op->a, op->b); break;
@@ -921,13 +935,13 @@ static void *gen_body(void *arg)
     struct here here = { .me = entered->me, .level = entered->level + 1, .id = entered->id,
                          .function = (int)(intptr_t)arg, .above = entered };
     const struct op *op = NULL;
-    arrived(&here, true, (struct h_outcome){ .result = 0 });
+    started(&here);
     while (play_next(&here, &op) && play_one(&here, op)) {
     }
     while (here.gen != NULL)
         do_gen_free(&here);
     long value = ++serial;
-    begin_operation();
+    begin_operation(&here);
     log_line(&here, "return V(%ld)", value);
     h_gen_return(&m, value);
     return V(value);
@@ -945,7 +959,7 @@ static void *body(void *arg)
         real[here.me].id = here.id;
     }
     play_log_line(here.function, "t[%d] = green_task_current()", here.me);
-    arrived(&here, true, (struct h_outcome){ .result = 0 });
+    started(&here);
     while (play_next(&here, &op) && play_one(&here, op)) {
     }
     while (here.gen != NULL)
@@ -1077,8 +1091,16 @@ void play_print(const struct play_log *log, const char *title)
            "GREEN_SEMAPHORE_INIT(%d, %d) };\n"
            "static green_mutex_t mutexes[] = { GREEN_MUTEX_INIT, GREEN_MUTEX_INIT, "
            "GREEN_MUTEX_INIT_RECURSIVE };\n"
-           "static green_cond_t conds[%d];\n\n",
-           H_TASKS, H_GROUPS, H_QUEUES, H_EVENTS, units[0], most[0], units[1], most[1], H_CONDS);
+           "static green_cond_t conds[%d];\n\n"
+           "static int64_t begun;\nstatic int tells;\n"
+           "static struct {\n    green_task_t *task;\n    int error;\n} told[%d];\n\n"
+           "static inline void failed(green_task_t *task, int error, void *unused)\n{\n"
+           "    (void)unused;\n    told[tells].task = task;\n"
+           "    told[tells++].error = error;\n}\n\n"
+           "static inline green_hub_stats_t stats(void)\n{\n    green_hub_stats_t all;\n"
+           "    green_hub_stats(&all, sizeof all);\n    return all;\n}\n\n",
+           H_TASKS, H_GROUPS, H_QUEUES, H_EVENTS, units[0], most[0], units[1], most[1], H_CONDS,
+           H_TOLD);
     for (unsigned i = 0; i < log->functions; i++)
         printf("%s;\n", log->function[i]);
     static const char locals[] = "    green_scope_t scopes[4];\n    green_case_t *cases;\n"
@@ -1087,13 +1109,16 @@ void play_print(const struct play_log *log, const char *title)
                                  "    (void)scopes, (void)cases, (void)gen, (void)value;\n"
                                  "    (void)item;\n";
     for (unsigned i = 0; i < log->functions; i++) {
-        printf("\n%s\n{\n%s", log->function[i], locals);
+        printf("\n%s\n{\n%s    (void)arg;\n", log->function[i], locals);
         play_print_body(log, atoi(strchr(log->function[i], '_') + 1));
         printf("}\n");
     }
     printf("\nint main(void)\n{\n%s", locals);
     printf("    (void)g, (void)q, (void)events, (void)semaphores, (void)mutexes, (void)conds;\n"
-           "    green_hub_init(&(green_hub_options_t){ .flags = GREEN_HUB_VIRTUAL_TIME });\n"
+           "    (void)begun, (void)tells, (void)told;\n"
+           "    green_hub_init(&(green_hub_options_t){ .flags = GREEN_HUB_VIRTUAL_TIME,\n"
+           "                                           .failed = failed });\n"
+           "    begun = green_now();\n"
            "    t[0] = green_task_current();\n");
     play_print_body(log, 0);
     printf("}\n");
