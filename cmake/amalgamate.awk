@@ -32,11 +32,11 @@ function exists(file,    line, there)
 }
 
 # What an #include "..." or <...> in a file of this directory names, if it is ours.
-function find(from, name)
+function find(from, name, quoted)
 {
-    if (exists(from "/" name))
+    if (quoted && exists(from "/" name))
         return from "/" name
-    if (exists(root "/src/" name))
+    if (quoted && exists(root "/src/" name))
         return root "/src/" name
     if (exists(root "/include/" name))
         return root "/include/" name
@@ -48,9 +48,9 @@ function emit(line)
     body = body line "\n"
 }
 
-function include(name, from, level,    file)
+function include(name, from, level, quoted,    file)
 {
-    file = find(from, name)
+    file = find(from, name, quoted)
     if (file == root "/include/green.h") {
         if (!done[file]++)
             emit("#include \"green.h\"")
@@ -82,7 +82,7 @@ function choose(macro,    i)
     }
 }
 
-function expand(file,    line, from, level, word, name, path)
+function expand(file,    line, from, level, quoted, word, name, path)
 {
     from = file
     sub(/\/[^\/]*$/, "", from)
@@ -101,9 +101,10 @@ function expand(file,    line, from, level, word, name, path)
         if (line ~ /^\/\* SPDX-License-Identifier: MIT \*\/$/ || line ~ /^#define _(GNU|POSIX_C)_SOURCE/) {
             continue
         } else if (line ~ /^# *include *["<]/) {
+            quoted = line ~ /"/
             sub(/^# *include *["<]/, "", line)
             sub(/[">].*/, "", line)
-            include(line, from, level)
+            include(line, from, level, quoted)
         } else if (line ~ /^# *include /) {
             choose(name)
         } else if (line ~ /^#define [A-Z_]+ ".*"$/ &&

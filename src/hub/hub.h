@@ -32,7 +32,7 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #include <green_hub.h>
 #pragma GCC visibility pop
 
-#include "layer.h"
+#include "core/layer.h"
 
 #define GREEN__HUB_LOOK_EVERY 64u   /* turns, rule 6 */
 #define GREEN__HUB_CREDIT 32u       /* calls that need not wait, rule 6 */

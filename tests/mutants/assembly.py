@@ -256,7 +256,7 @@ class Bench:
         call(['ar', 'rc', f'{dir}/libgreen.a', *self.library])
 
     def compiled(self, source, *options):
-        output = f'{self.dir}/{os.path.basename(source).replace(".", "_")}.o'
+        output = f'{self.dir}/{os.path.relpath(source, ROOT).replace("/", "_").replace(".", "_")}.o'
         call([*self.cc, *self.options, *options, '-c', source, '-o', output])
         return output
 

@@ -31,9 +31,8 @@ def test_source(name):
 
 
 def include(src, file):
-    """Where the private headers of a file of src/ are looked for."""
-    folders = sorted({os.path.dirname(os.path.join(src, header)) for header in files(src, '.h')})
-    return ['-I' + folder for folder in [os.path.dirname(os.path.join(src, file)), src, *folders]]
+    """Where the private headers of a file of src/ are looked for, wherever a copy of it lies."""
+    return ['-iquote', os.path.dirname(os.path.join(src, file)), '-I' + src]
 
 
 def run(command, environment=None, seconds=20):

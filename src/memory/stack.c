@@ -10,14 +10,14 @@
  * those below the frames it came back with on such an occasion, so that one deep
  * call is not paid for ever.
  */
-#include "stack.h"
+#include "memory/stack.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "arena.h"
-#include "sanitize.h"
+#include "memory/arena.h"
+#include "tools/sanitize.h"
 
 /* More than any address space has, and room to multiply and add without overflow. */
 #define SIZE_LIMIT ((size_t)1 << (sizeof(size_t) * 8 - 5))

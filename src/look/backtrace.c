@@ -17,8 +17,8 @@
 #include <unwind.h>
 
 #include "arch/arch.h"
-#include "core.h"
-#include "runtime.h"
+#include "core/core.h"
+#include "core/runtime.h"
 
 /* Each may be missing. */
 #pragma weak dladdr

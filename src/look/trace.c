@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What may watch a thread's greens: the trace hook (rule 13), and a walk over them. */
-#include "core.h"
+#include "core/core.h"
 
 void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to)
 {

@@ -13,7 +13,7 @@
  *
  * All of it is called in the thread whose greens are meant.
  */
-#include "core.h"
+#include "core/core.h"
 
 struct green__layer_calls {
     /* green_yield() was called in an owned green: 0 when it may go on, or -1 with errno. */

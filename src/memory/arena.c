@@ -12,7 +12,7 @@
  * One lock guards it all.  Threads come here for several slots at a time.
  */
 #define _GNU_SOURCE
-#include "arena.h"
+#include "memory/arena.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -21,8 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sanitize.h"
-#include "stack.h"
+#include "tools/sanitize.h"
+#include "memory/stack.h"
 
 #ifndef MAP_STACK
 #define MAP_STACK 0

@@ -2,7 +2,7 @@
 /*
  * The layer above: its greens, and what it is told.  Its moves are in switch.c.
  */
-#include "layer.h"
+#include "core/layer.h"
 
 int green__layer_begin(struct green__layer *layer)
 {

@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stack.h"
+#include "memory/stack.h"
 
 /* struct green__slot is in stack.h. */
 struct green__arena {

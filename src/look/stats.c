@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "core.h"
+#include "core/core.h"
 
 size_t green_trim(size_t keep)
 {

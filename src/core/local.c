@@ -9,7 +9,7 @@
  */
 #include <stdlib.h>
 
-#include "core.h"
+#include "core/core.h"
 
 #define KEYS 256
 #define ROUNDS 4 /* as PTHREAD_DESTRUCTOR_ITERATIONS */

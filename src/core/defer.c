@@ -2,7 +2,7 @@
 /* Deferred functions: what a green wants done when it ends (rule 11). */
 #include <stdlib.h>
 
-#include "core.h"
+#include "core/core.h"
 
 struct green__deferred {
     struct green__deferred *outer;

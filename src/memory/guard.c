@@ -18,9 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "arena.h"
+#include "memory/arena.h"
 #include "quiet.h"
-#include "sanitize.h"
+#include "tools/sanitize.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */

@@ -16,9 +16,9 @@
 #include <unwind.h>
 
 #include "arch/arch.h"
-#include "core.h"
+#include "core/core.h"
 #include "quiet.h"
-#include "runtime.h"
+#include "core/runtime.h"
 
 /* A call of a deferred function or a destructor, on the stack. */
 struct call {

@@ -27,8 +27,8 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #pragma GCC visibility pop
 
 #include "arch/arch.h"
-#include "sanitize.h"
-#include "stack.h"
+#include "tools/sanitize.h"
+#include "memory/stack.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -78,7 +78,7 @@ struct green__freeing {
 struct green {
     /*
      * What a switch and a yield touch, close together: with many greens each
-     * line of it is a miss.  green_fast.h reads these four; src/fast.c says what
+     * line of it is a miss.  green_fast.h reads these four; src/look/fast.c says what
      * to do when they change.
      */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
@@ -262,7 +262,7 @@ extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
  * end it is one that owns nothing (id 0, current NULL).
  *
  * Programs that use green_fast.h read it too.  Its symbol is the name of all
- * that they rely on, and changes with it: see src/fast.c.
+ * that they rely on, and changes with it: see src/look/fast.c.
  */
 #ifdef GREEN__TLS_FIXED
 #define GREEN__TLS_MODEL __attribute__((tls_model("initial-exec")))

@@ -11,7 +11,7 @@
 #include <pthread.h>
 
 #include "arch/arch.h"
-#include "core.h"
+#include "core/core.h"
 
 #if defined(__has_attribute)
 #if __has_attribute(retain)

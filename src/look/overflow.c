@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "core.h"
+#include "core/core.h"
 #include "quiet.h"
 
 #ifndef AT_MINSIGSTKSZ

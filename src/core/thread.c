@@ -12,8 +12,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "core.h"
-#include "runtime.h"
+#include "core/core.h"
+#include "core/runtime.h"
 
 /* What a thread has before its first use and after its end. */
 static struct green__thread ended_thread = {.ended = true};

@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "core.h"
+#include "core/core.h"
 #include "quiet.h"
-#include "runtime.h"
+#include "core/runtime.h"
 
 /* What a green is entered with: an errno if that is not 0, else a value. */
 struct parcel {

@@ -25,8 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core.h"
-#include "runtime.h"
+#include "core/core.h"
+#include "core/runtime.h"
 
 /* Each may be missing, in static programs; for dlopen see open_library(). */
 #pragma weak dlsym

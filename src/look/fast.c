@@ -10,7 +10,7 @@
  * release on, before which there are no old programs.
  */
 #include "arch/arch.h"
-#include "core.h"
+#include "core/core.h"
 
 #include <green_fast.h>
 
