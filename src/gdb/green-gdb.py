@@ -55,6 +55,7 @@ REGISTERS = {
 
 POINTER = 8
 MASK = (1 << 64) - 1
+LOWEST_ADDRESS = 1 << 22  # of what a program has, and more than there are processes
 
 
 class NoGreens(gdb.GdbError):
@@ -608,8 +609,8 @@ class Wait:
 
     def describe(self):
         text = self.call
-        if self.object != 0:
-            text += " (%#x)" % self.object
+        if self.object != 0:  # an address, or a number: of a descriptor, of a process
+            text += (" (%d)" if self.object < LOWEST_ADDRESS else " (%#x)") % self.object
         if self.place != 0:
             text += " from " + describe_place(self.place)
         return text
