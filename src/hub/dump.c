@@ -39,7 +39,9 @@ static void add_wait(struct green__hub *hub, struct dump_line *line,
 {
     int64_t time = green__loop_now(hub) - wait->since;
     add_to_line(line, " in %s(", wait->call);
-    if (wait->object != NULL)
+    if (wait->descriptors == 1)
+        add_to_line(line, "%d", (int)(intptr_t)wait->object);
+    else if (wait->object != NULL)
         add_to_line(line, "%p", wait->object);
     add_to_line(line, ") for %lld.%03lld s", (long long)(time / 1000000000),
                 (long long)(time / 1000000 % 1000));

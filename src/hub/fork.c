@@ -15,6 +15,8 @@ static void begin_child(void)
     green__watch_fork(hub);
     if (hub == NULL)
         return;
+    if (hub->fork_pool != NULL)
+        hub->fork_pool(hub);
     struct green_task *mine = green__task_of(hub, green__layer_current());
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next)
         if (task != mine)
@@ -30,6 +32,8 @@ static void begin_child(void)
     if (had_epoll && (hub->remote != NULL || had_fd))
         (void)green__loop_need_epoll(hub); /* if it fails, the hub looks again every 10 ms */
     green__remote_fork(hub, true);
+    if (hub->fork_fds != NULL)
+        hub->fork_fds(hub);
     green__task_end_all(hub, mine, false);
     green__hub_bury(hub);
 }

@@ -2,7 +2,7 @@
 /* Groups: tasks with one owner, which end together (rules 13 and 14). */
 #include <stdlib.h>
 
-#include "hub.h"
+#include "group.h"
 
 #define PLACE __builtin_return_address(0)
 
@@ -151,6 +151,21 @@ static int spawn_in_group(green_group_t *group, green_fn *run, void *arg,
     group->last = task;
     group->size++;
     return waits ? 0 : green__call_done(&call, GREEN_FOREVER);
+}
+
+int green__group_wait_for_room(green_group_t *group, const char *name, const void *place)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, GREEN_FOREVER) || !group_is_mine(call.hub, group))
+        return -1;
+    while (!group->cancelled && !has_group_room(group)) {
+        if (green__wait_in(&call, &group->spawners, NULL, GREEN_FOREVER, name, group, place) != 0)
+            return -1;
+        group->promised--; /* it is taken when there is a connection */
+        if (!green__call_goes_on(&call))
+            return -1;
+    }
+    return group->cancelled ? green__call_fail(ECANCELED) : 0;
 }
 
 int green_group_spawn(green_group_t *group, green_fn *run, void *arg)

@@ -68,14 +68,28 @@ void green__hub_forget_all_but(struct green__hub *hub)
         hub->next_hub = NULL;
 }
 
+_Atomic(unsigned) green__hub_pool_threads;
+
+/* The first hub of the process decides. */
+static void limit_pool(unsigned threads)
+{
+    unsigned none = 0;
+    (void)atomic_compare_exchange_strong(&green__hub_pool_threads, &none,
+                                         threads != 0 ? threads : GREEN__HUB_POOL_THREADS);
+}
+
 /* ---- The end ----------------------------------------------------------------------- */
 
 /* Without living tasks: what is owed outlives it. */
 static void unmake(struct green__hub *hub)
 {
+    if (hub->leave_pool != NULL)
+        hub->leave_pool(hub);
     green__hub_bury(hub);
     green__watch_end(hub);
     green__remote_detach(hub);
+    if (hub->end_fds != NULL)
+        hub->end_fds(hub);
     green__loop_end(hub);
     for (struct green_task *task; (task = hub->owed.next) != &hub->owed;) {
         hub->owed.next = task->next;
@@ -192,6 +206,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->random = options->seed;
     hub->shuffled = options->seed != 0;
     hub->failed = options->failed;
+    limit_pool(options->threads);
     hub->data = options->data;
     hub->on_due = green__wait_is_due;
     hub->layout = &green__hub_layout;

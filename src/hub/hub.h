@@ -37,6 +37,7 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #define GREEN__HUB_LOOK_EVERY 64u   /* turns, rule 6 */
 #define GREEN__HUB_CREDIT 32u       /* calls that need not wait, rule 6 */
 #define GREEN__HUB_STACK ((size_t)64 << 10)
+#define GREEN__HUB_POOL_THREADS 16u
 
 /* ---- The line ------------------------------------------------------------- */
 
@@ -81,6 +82,7 @@ struct green__wait {
     int64_t since;                    /* when it began, about */
     const char *call;                 /* for reports: the function, ... */
     const void *object;               /* ... what for, or NULL, ... */
+    unsigned descriptors;             /* how many it waits for; then object is one's number */
     const void *place;                /* ... and where it was called */
 };
 
@@ -162,7 +164,13 @@ struct green__hub {
     /* What may come from elsewhere. */
     size_t world;              /* processes, calls of the pool, open handles (rules 15, 23) */
     size_t descriptors;        /* and signals, that are waited for */
-    size_t offloads;           /* calls of the pool */
+    size_t offloads;           /* calls of the pool ... */
+    struct green__job *jobs;   /* ... which are these */
+    /* What the floors above are to do at an end and in a child; NULL: they were not used. */
+    void (*leave_pool)(struct green__hub *hub); /* waits for what has memory of the thread's */
+    void (*fork_pool)(struct green__hub *hub);
+    void (*end_fds)(struct green__hub *hub);
+    void (*fork_fds)(struct green__hub *hub);
     int epoll;                 /* or -1 */
     int event;                 /* an eventfd that ends the wait in epoll, or -1 */
     int timer_fd;              /* for green_hub_fd(), or -1 */
@@ -173,7 +181,10 @@ struct green__hub {
     void (*collect)(struct green__hub *hub); /* what has come by it */
     int64_t (*fall_asleep)(struct green__hub *hub, bool asleep); /* remote.c's: how long it may */
     void (*on_due)(struct green__hub *hub, struct green__wait *wait); /* wait.c's */
-    bool (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events); /* fd.c's */
+    struct green__fds *fds;    /* fd.c's, or NULL ... */
+    void (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events);
+    void (*on_renew)(struct green__hub *hub); /* ... to be called at this time: */
+    int64_t renew_at;
     bool pwait2_missing;       /* the system has no epoll_pwait2() */
 
     /* Options. */
@@ -322,6 +333,9 @@ static inline bool green__call_begin(struct green__call *call, int64_t timeout)
     return green__call_begin_slowly(call, timeout <= 0);
 }
 
+/* Whether a call that has waited may wait again, by rules 8, 9 and 16; false with errno. */
+bool green__call_goes_on(struct green__call *call);
+
 /* Ends a call that need not wait: 0. */
 int green__call_give_turn(struct green__call *call);
 static inline int green__call_done(struct green__call *call, int64_t timeout)
@@ -445,7 +459,20 @@ void green__task_tell_hub_wait(struct green__hub *hub, bool known);
 extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_1")
     __attribute__((visibility("default")));
 
-/* remote.c: the hub is no more. */
+/* What another thread posts to a hub. */
+struct green__post {
+    struct green__post *next;
+    /* In the hub's thread; false: there is no memory, it is to come again.  NULL: no hub any more. */
+    bool (*arrive)(struct green__hub *hub, struct green__post *post);
+};
+
+/* remote.c: makes what others post to, if there is none.  0, or -1 with errno. */
+int green__remote_need(struct green__hub *hub);
+
+/* From any thread.  False: the hub is no more. */
+bool green__remote_post(struct green_hub *remote, struct green__post *post);
+
+/* The hub is no more. */
 void green__remote_detach(struct green__hub *hub);
 
 /* Nobody can post any more, if nothing is posted; else false. */
@@ -463,6 +490,9 @@ int green__watch_begin(struct green__hub *hub, int64_t longest,
 void green__watch_end(struct green__hub *hub);
 void green__watch_turn(struct green__hub *hub, const green_t *g); /* NULL: nobody's */
 void green__watch_fork(struct green__hub *hub);
+
+/* hub.c: how many threads the pool may have. */
+extern _Atomic(unsigned) green__hub_pool_threads __attribute__((visibility("hidden")));
 
 /* hub.c: whether there is a hub of this id; in a child, only the forking thread's is left. */
 bool green__hub_is_alive(uint64_t id);

@@ -245,6 +245,8 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
         bool wait = limit > 0 && hub->ready == 0;
         bool frozen = hub->is_virtual && hub->world == 0;
         int64_t first = green__timer_first(&hub->timers), longest = 0;
+        if (!frozen && hub->renew_at < first)
+            first = hub->renew_at;
         if (wait && until < first)
             first = until;
         if (wait && first == GREEN_FOREVER) {
@@ -265,6 +267,8 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
         if (frozen && (idle || wait) && hub->ready == hub->yielding && first != GREEN_FOREVER &&
             first > hub->time)
             hub->time = first;
+        if (hub->renew_at <= hub->time)
+            hub->on_renew(hub);
         struct green__wait *due;
         while ((due = green__timer_take(&hub->timers, hub->time)) != NULL)
             hub->on_due(hub, due);
@@ -330,6 +334,7 @@ void green__loop_begin(struct green__hub *hub)
     hub->until_look = GREEN__HUB_LOOK_EVERY;
     hub->credit = GREEN__HUB_CREDIT;
     hub->epoll = hub->event = hub->timer_fd = -1;
+    hub->renew_at = GREEN_FOREVER;
     hub->time = monotonic();
     if (hub->random == 0)
         hub->random = (uint64_t)hub->time ^ (uintptr_t)hub;

@@ -11,25 +11,25 @@
 #include "hub.h"
 #include "quiet.h"
 
-/* What is to be spawned.  Made by who posts, freed by the hub. */
-struct post {
-    struct post *next;
+/* A task that is to be spawned.  Made by who posts, freed by the hub. */
+struct spawn_post {
+    struct green__post post; /* first */
     green_fn *run;
     void *arg;
 };
 
 /* What all handles of a hub share; it is there as long as one is open or the hub lives. */
 struct green_hub {
-    _Atomic(struct post *) posts;  /* the last first; &no_hub: the hub is no more */
+    _Atomic(struct green__post *) posts; /* the last first; &no_hub: the hub is no more */
     _Atomic(bool) sleeping;        /* who posts is to write the eventfd */
     _Atomic(unsigned) closed;      /* handles that were given back, for the hub to count */
     _Atomic(unsigned) owners;      /* open handles, and the hub */
     int event;                     /* the hub's eventfd, open as long as this is there */
     unsigned open;                 /* handles, as the hub knows; the hub's */
-    struct post *undelivered;      /* for which there was no memory, the first first; the hub's */
+    struct green__post *undelivered; /* for which there was no memory, the first first; the hub's */
 };
 
-static struct post no_hub;
+static struct green__post no_hub;
 
 static void disown(struct green_hub *remote)
 {
@@ -51,15 +51,15 @@ static void wake_hub(struct green_hub *remote)
 /* ---- The hub's side --------------------------------------------------------------- */
 
 /* In the order in which they were posted. */
-static struct post *take_posts(struct green_hub *remote)
+static struct green__post *take_posts(struct green_hub *remote)
 {
-    struct post *posts = atomic_load_explicit(&remote->posts, memory_order_relaxed);
+    struct green__post *posts = atomic_load_explicit(&remote->posts, memory_order_relaxed);
     if (posts == NULL)
         return NULL;
     posts = atomic_exchange(&remote->posts, NULL);
-    struct post *first = NULL;
+    struct green__post *first = NULL;
     while (posts != NULL) {
-        struct post *next = posts->next;
+        struct green__post *next = posts->next;
         posts->next = first;
         first = posts;
         posts = next;
@@ -69,17 +69,16 @@ static struct post *take_posts(struct green_hub *remote)
 
 static void collect_posts(struct green__hub *hub)
 {
-    static const green_options_t detached = {.flags = GREEN_DETACHED};
     struct green_hub *remote = hub->remote;
-    struct post **last = &remote->undelivered;
+    struct green__post **last = &remote->undelivered;
     while (*last != NULL)
         last = &(*last)->next;
     *last = take_posts(remote);
-    for (struct post *post; (post = remote->undelivered) != NULL;) {
-        if (green__task_make(hub, post->run, post->arg, &detached) == NULL)
+    for (struct green__post *post; (post = remote->undelivered) != NULL;) {
+        struct green__post *next = post->next;
+        if (!post->arrive(hub, post))
             break; /* no memory: again at the next look */
-        remote->undelivered = post->next;
-        free(post);
+        remote->undelivered = next;
     }
     unsigned closed = atomic_load_explicit(&remote->closed, memory_order_relaxed);
     if (closed != 0) {
@@ -100,24 +99,29 @@ static int64_t fall_asleep(struct green__hub *hub, bool asleep)
     return remote->undelivered != NULL || hub->event < 0 ? GREEN_MS(10) : GREEN_FOREVER;
 }
 
+int green__remote_need(struct green__hub *hub)
+{
+    if (hub->remote != NULL)
+        return 0;
+    if (green__loop_need_epoll(hub) != 0)
+        return -1;
+    struct green_hub *remote = calloc(1, sizeof *remote);
+    if (remote == NULL)
+        return green__call_fail(ENOMEM);
+    atomic_init(&remote->owners, 1);
+    remote->event = hub->event;
+    hub->remote = remote;
+    hub->collect = collect_posts;
+    hub->fall_asleep = fall_asleep;
+    return 0;
+}
+
 green_hub_t *green_hub_open(void)
 {
     struct green__hub *hub = green__hub_need();
-    if (hub == NULL || green__loop_need_epoll(hub) != 0)
+    if (hub == NULL || green__remote_need(hub) != 0)
         return NULL;
     struct green_hub *remote = hub->remote;
-    if (remote == NULL) {
-        remote = calloc(1, sizeof *remote);
-        if (remote == NULL) {
-            errno = ENOMEM;
-            return NULL;
-        }
-        atomic_init(&remote->owners, 1);
-        remote->event = hub->event;
-        hub->remote = remote;
-        hub->collect = collect_posts;
-        hub->fall_asleep = fall_asleep;
-    }
     atomic_fetch_add(&remote->owners, 1);
     if (remote->open++ == 0)
         green__loop_add_world(hub);
@@ -127,7 +131,7 @@ green_hub_t *green_hub_open(void)
 bool green__remote_close_if_empty(struct green__hub *hub)
 {
     struct green_hub *remote = hub->remote;
-    struct post *none = NULL;
+    struct green__post *none = NULL;
     return remote == NULL || (remote->undelivered == NULL &&
                               atomic_compare_exchange_strong(&remote->posts, &none, &no_hub));
 }
@@ -137,11 +141,11 @@ void green__remote_detach(struct green__hub *hub)
     struct green_hub *remote = hub->remote;
     if (remote == NULL)
         return;
-    struct post *posts = atomic_exchange(&remote->posts, &no_hub);
+    struct green__post *posts = atomic_exchange(&remote->posts, &no_hub);
     for (int i = 0; i < 2; i++) {
         while (posts != NULL && posts != &no_hub) {
-            struct post *next = posts->next;
-            free(posts);
+            struct green__post *next = posts->next;
+            posts->arrive(NULL, posts);
             posts = next;
         }
         posts = remote->undelivered;
@@ -168,26 +172,44 @@ void green__remote_fork(struct green__hub *hub, bool mine)
 
 /* ---- From any thread ----------------------------------------------------------------- */
 
+/* False: the hub is no more. */
+bool green__remote_post(struct green_hub *remote, struct green__post *post)
+{
+    struct green__post *last = atomic_load(&remote->posts);
+    do {
+        if (last == &no_hub)
+            return false;
+        post->next = last;
+    } while (!atomic_compare_exchange_weak(&remote->posts, &last, post));
+    wake_hub(remote);
+    return true;
+}
+
+/* Without a hub: it has ended before the task could begin. */
+static bool spawn_arrives(struct green__hub *hub, struct green__post *post)
+{
+    static const green_options_t detached = {.flags = GREEN_DETACHED};
+    struct spawn_post *own = (struct spawn_post *)post;
+    if (hub != NULL && green__task_make(hub, own->run, own->arg, &detached) == NULL)
+        return false;
+    free(own);
+    return true;
+}
+
 int green_hub_spawn(green_hub_t *remote, green_fn *run, void *arg)
 {
     if (remote == NULL || run == NULL)
         return green__call_fail(EINVAL);
     if (green__layer_only_looks())
         return green__call_fail(EBUSY);
-    struct post *post = malloc(sizeof *post);
+    struct spawn_post *post = malloc(sizeof *post);
     if (post == NULL)
         return green__call_fail(ENOMEM);
-    *post = (struct post){.run = run, .arg = arg};
-    struct post *last = atomic_load(&remote->posts);
-    do {
-        if (last == &no_hub) {
-            free(post);
-            return green__call_fail(ESRCH);
-        }
-        post->next = last;
-    } while (!atomic_compare_exchange_weak(&remote->posts, &last, post));
-    wake_hub(remote);
-    return 0;
+    *post = (struct spawn_post){.post = {.arrive = spawn_arrives}, .run = run, .arg = arg};
+    if (green__remote_post(remote, &post->post))
+        return 0;
+    free(post);
+    return green__call_fail(ESRCH);
 }
 
 int green_hub_close(green_hub_t *remote)

@@ -6,6 +6,7 @@
 #include <alloca.h>
 #include <stdlib.h>
 
+#include "polling.h"
 #include "queue.h"
 
 #define PLACE __builtin_return_address(0)
@@ -16,7 +17,7 @@ static int check_case(struct green__hub *hub, const green_case_t *c)
 {
     if (c->reserved != NULL)
         return EINVAL;
-    if (c->kind == GREEN_KIND_NONE)
+    if (c->kind == GREEN_KIND_NONE || c->kind == GREEN_KIND_FD)
         return 0;
     if (c->object == NULL)
         return EINVAL;
@@ -56,9 +57,38 @@ static bool case_can(const green_case_t *c)
         return ((const green_event_t *)c->object)->green_private_set;
     case GREEN_KIND_SEMAPHORE:
         return ((const green_semaphore_t *)c->object)->green_private_units > 0;
+    case GREEN_KIND_FD:
+        return c->revents != 0;
     default:
         return false;
     }
+}
+
+/* Asks the system which descriptors are ready, a few at a time. */
+static int look_at_descriptors(green_case_t *cases, int n)
+{
+    enum { FEW = 64 };
+    struct pollfd fds[FEW];
+    int index[FEW], ready = 0;
+    for (int i = 0; i < n;) {
+        nfds_t count = 0;
+        for (; i < n && count < FEW; i++) {
+            if (cases[i].kind != GREEN_KIND_FD)
+                continue;
+            cases[i].revents = 0;
+            index[count] = i;
+            fds[count++] = (struct pollfd){.fd = cases[i].fd, .events = (short)cases[i].events};
+        }
+        if (count == 0)
+            break;
+        if (green__poll_now(fds, count) < 0)
+            return -1;
+        for (nfds_t j = 0; j < count; j++) {
+            cases[index[j]].revents = fds[j].revents;
+            ready += fds[j].revents != 0;
+        }
+    }
+    return ready;
 }
 
 /* Does a case that can be done. */
@@ -105,26 +135,86 @@ static int choose_case(struct green__hub *hub, const green_case_t *cases, int n)
     return chosen;
 }
 
+/* Room for the entries of a wait: a descriptor has two, and more beside them. */
+struct select_room {
+    struct green__entry *entries;
+    struct green__poll_entry *descriptors;
+};
+
+/*
+ * Waits once.  The index of the case that was done; -1 with errno; -2: a descriptor may be
+ * ready, which is to be seen.
+ */
 static int wait_for_case(struct green__call *call, green_case_t *cases, int n, int64_t timeout,
-                         struct green__entry *entries, const void *place)
+                         struct select_room room, const void *place)
 {
     struct green__wait wait;
+    struct green__poll_entry *descriptors = room.descriptors;
+    int result = 0;
     green__wait_prepare(&wait, call, "green_select", cases, place);
-    wait.entries = entries;
-    wait.count = (unsigned)n;
-    for (int i = 0; i < n; i++) {
+    wait.entries = room.entries;
+    for (int i = 0; i < n && result == 0; i++) {
+        struct green__entry *entry = &room.entries[wait.count];
         struct green_private_line *line = line_of_case(&cases[i]);
-        entries[i].index = (unsigned)i;
-        entries[i].line = NULL;
-        entries[i].item = cases[i].kind == GREEN_KIND_GET ? cases[i].get : (void *)cases[i].put;
-        if (line != NULL)
-            green__wait_enlist(&wait, &entries[i], line);
+        *entry = (struct green__entry){.index = (unsigned)i};
+        if (cases[i].kind == GREEN_KIND_FD) {
+            descriptors[0].entry = entry;
+            descriptors[1].entry = entry + 1;
+            wait.count += 2;
+            result = green__poll_enlist(call->hub, &wait, descriptors, cases[i].fd,
+                                        cases[i].events, (unsigned)i);
+            if (result < 0 && errno == EBADF)
+                result = 1; /* poll() says POLLNVAL */
+            descriptors += 2;
+        } else if (line != NULL) {
+            entry->item = cases[i].kind == GREEN_KIND_GET ? cases[i].get : (void *)cases[i].put;
+            green__wait_enlist(&wait, entry, line);
+            wait.count++;
+        }
     }
-    if (green__wait(call->hub, &wait, timeout) != 0 && wait.served == NULL)
-        return -1;
-    call->task->failures = 0; /* also if the case has an error */
-    cases[wait.served->index].error = wait.error;
+    if (result == 0)
+        result = green__wait(call->hub, &wait, timeout);
+    else
+        green__wait_take_back(&wait);
+    green__poll_delist(call->hub, room.descriptors,
+                       (size_t)(descriptors - room.descriptors) / 2);
+    if (wait.served == NULL)
+        return result == 1 ? -2 : -1;
+    green_case_t *done = &cases[wait.served->index];
+    if (done->kind == GREEN_KIND_FD) {
+        if (wait.error == 0)
+            return -2;
+        done->revents = POLLNVAL; /* it was closed: the number may be another's by now */
+    } else {
+        done->error = wait.error;
+    }
+    green__task_of(call->hub, call->me)->failures = 0;
     return (int)wait.served->index;
+}
+
+static int select_slowly(struct green__call *call, green_case_t *cases, int n, int64_t timeout,
+                         struct select_room room, const void *place)
+{
+    int64_t due = timeout == GREEN_FOREVER
+                      ? GREEN_FOREVER
+                      : green__time_add(green__loop_now(call->hub), timeout);
+    for (int64_t left = timeout;;) {
+        int done = wait_for_case(call, cases, n, left, room, place);
+        if (done != -2)
+            return done;
+        if (look_at_descriptors(cases, n) < 0)
+            return -1;
+        done = choose_case(call->hub, cases, n);
+        if (done >= 0) {
+            do_case(call->hub, &cases[done]);
+            return done;
+        }
+        if (!green__call_goes_on(call))
+            return -1;
+        left = due == GREEN_FOREVER ? due : due - green__loop_now(call->hub);
+        if (left <= 0)
+            return green__call_fail(ETIMEDOUT);
+    }
 }
 
 int green_select(green_case_t *cases, int n, int64_t timeout)
@@ -140,6 +230,11 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
             return green__call_fail(error);
         cases[i].error = 0;
     }
+    int descriptors = 0;
+    for (int i = 0; i < n; i++)
+        descriptors += cases[i].kind == GREEN_KIND_FD;
+    if (descriptors > 0 && look_at_descriptors(cases, n) < 0)
+        return -1;
     int chosen = choose_case(call.hub, cases, n);
     if (chosen >= 0) {
         do_case(call.hub, &cases[chosen]);
@@ -148,16 +243,20 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
+    size_t entries = (size_t)n + (size_t)descriptors + 1, looks = 2 * (size_t)descriptors;
+    struct select_room room;
     if (n <= ON_STACK) {
-        struct green__entry *entries = alloca(((size_t)n + 1) * sizeof *entries);
-        return wait_for_case(&call, cases, n, timeout, entries, PLACE);
+        room.entries = alloca(entries * sizeof *room.entries);
+        room.descriptors = alloca((looks + 1) * sizeof *room.descriptors);
+        return select_slowly(&call, cases, n, timeout, room, PLACE);
     }
-    struct green__entry *entries = malloc((size_t)n * sizeof *entries);
-    if (entries == NULL)
+    room.entries = malloc(entries * sizeof *room.entries + looks * sizeof *room.descriptors);
+    if (room.entries == NULL)
         return green__call_fail(ENOMEM);
-    int result = wait_for_case(&call, cases, n, timeout, entries, PLACE);
+    room.descriptors = (struct green__poll_entry *)(room.entries + entries);
+    int result = select_slowly(&call, cases, n, timeout, room, PLACE);
     int error = errno;
-    free(entries);
+    free(room.entries);
     errno = error;
     return result;
 }

@@ -54,6 +54,19 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
     return false;
 }
 
+bool green__call_goes_on(struct green__call *call)
+{
+    call->task = green__task_of(call->hub, call->me);
+    int error = call->hub->green == NULL
+                    ? ECANCELED
+                    : green__scope_verdict(call->hub, call->me, call->task, UINT64_MAX, true);
+    if (error == 0)
+        return true;
+    call->task->failures = 1;
+    errno = error;
+    return false;
+}
+
 int green__call_give_turn(struct green__call *call)
 {
     green__wait_give_turn(call->hub);
@@ -67,6 +80,7 @@ void green__wait_prepare(struct green__wait *wait, const struct green__call *cal
     wait->turn = (struct green__turn){.green = call->me};
     wait->task = call->task;
     wait->entries = NULL;
+    wait->descriptors = 0;
     wait->count = 0;
     wait->state = GREEN__WAITS;
     wait->shielded = false;

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Readiness: see fd.h.
+ *
+ * One event wakes one of those who want to take something, and all who only look; the
+ * end of a connection wakes all.  Who was woken tries, and only then is the next woken
+ * or the descriptor asked about again: two tasks do not race for one datum.
+ *
+ * If a number is used again behind the hub's back, a registration that it counts on may be
+ * gone.  So a wait that has relied on one for a second has it renewed, once.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "io.h"
+#include "quiet.h"
+
+#define CHUNK 64 /* numbers; what is known of one does not move */
+#define RENEW_AFTER INT64_C(1000000000)
+#define ALL_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
+#define ENDS (EPOLLHUP | EPOLLERR)
+
+struct green__fds {
+    struct green__fd **chunks;
+    size_t count;                          /* of chunks */
+    struct green__fd_entry *renew_first, *renew_last;
+    unsigned renew_list;                   /* the list's number: a child begins another */
+};
+
+/* ---- What is known of numbers --------------------------------------------------- */
+
+struct green__fd *green__fd_look(struct green__hub *hub, int fd)
+{
+    const struct green__fds *fds = hub->fds;
+    size_t chunk = (size_t)fd / CHUNK;
+    if (UNLIKELY(fds == NULL || fd < 0 || chunk >= fds->count || fds->chunks[chunk] == NULL))
+        return NULL;
+    return &fds->chunks[chunk][(size_t)fd % CHUNK];
+}
+
+static void fork_fds(struct green__hub *hub);
+static void end_fds(struct green__hub *hub);
+static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events);
+static void renew(struct green__hub *hub);
+
+struct green__fd *green__fd_need(struct green__hub *hub, int fd)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (LIKELY(known != NULL))
+        return known;
+    if (fd < 0) {
+        errno = EBADF;
+        return NULL;
+    }
+    if (hub->fds == NULL) {
+        hub->fds = calloc(1, sizeof *hub->fds);
+        if (hub->fds == NULL)
+            goto no_memory;
+        hub->fds->renew_list = 1;
+        hub->end_fds = end_fds;
+        hub->fork_fds = fork_fds;
+        hub->on_event = on_fd_event;
+        hub->on_renew = renew;
+        hub->renew_at = GREEN_FOREVER;
+    }
+    struct green__fds *fds = hub->fds;
+    size_t chunk = (size_t)fd / CHUNK;
+    if (chunk >= fds->count) {
+        size_t count = fds->count * 2 > chunk ? fds->count * 2 : chunk + 1;
+        struct green__fd **chunks = realloc(fds->chunks, count * sizeof *chunks);
+        if (chunks == NULL)
+            goto no_memory;
+        memset(chunks + fds->count, 0, (count - fds->count) * sizeof *chunks);
+        fds->chunks = chunks;
+        fds->count = count;
+    }
+    fds->chunks[chunk] = calloc(CHUNK, sizeof **fds->chunks);
+    if (fds->chunks[chunk] == NULL)
+        goto no_memory;
+    return &fds->chunks[chunk][(size_t)fd % CHUNK];
+
+no_memory:
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void forget_number(struct green__fd *known)
+{
+    known->generation++;
+    known->armed = 0;
+    known->mode = GREEN__FD_NONE;
+    known->kind = GREEN__FD_UNKNOWN;
+    known->ready = GREEN__FD_IN | GREEN__FD_OUT;
+    known->made = false;
+    known->no_nowait = false;
+    known->woken[0] = known->woken[1] = 0;
+}
+
+void green__fd_begin(struct green__hub *hub, int fd, bool made)
+{
+    struct green__fd *known = made ? green__fd_need(hub, fd) : green__fd_look(hub, fd);
+    if (known == NULL)
+        return; /* it is served as one of whom nothing is known */
+    forget_number(known);
+    known->made = made;
+    if (made)
+        known->kind = GREEN__FD_SOCKET;
+}
+
+/* ---- Asking epoll ------------------------------------------------------------------ */
+
+static struct epoll_event asked_for(int fd, const struct green__fd *known, uint32_t events)
+{
+    return (struct epoll_event){
+        .events = events,
+        .data.u64 = (uint64_t)known->generation << 32 | (uint32_t)fd,
+    };
+}
+
+/* Adds a number to epoll or changes what is asked, whichever it is.  0, or an errno. */
+static int ask(struct green__hub *hub, int fd, struct green__fd *known, uint32_t events)
+{
+    struct epoll_event wanted = asked_for(fd, known, events);
+    bool is_known = known->mode == GREEN__FD_EDGE || known->mode == GREEN__FD_ONCE;
+    int first = is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(hub->epoll, first, fd, &wanted) == 0)
+        return 0;
+    if (errno == ENOENT || errno == EEXIST) {
+        int second = is_known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+        if (epoll_ctl(hub->epoll, second, fd, &wanted) == 0)
+            return 0;
+    }
+    return errno;
+}
+
+static int ask_edge(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    int error = ask(hub, fd, known, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    if (error == 0)
+        known->mode = GREEN__FD_EDGE;
+    return error;
+}
+
+/* What those want who wait, in directions in which nobody was woken. */
+static uint32_t wanted_of(const struct green__fd *known)
+{
+    uint32_t wanted = 0;
+    for (unsigned direction = 0; direction < 2; direction++) {
+        const struct green__entry *entry =
+            green__line_first(direction == 0 ? &known->in : &known->out);
+        for (; entry != NULL; entry = entry->next) {
+            const struct green__fd_entry *own = entry->item;
+            if (own->looks || known->woken[direction] == 0)
+                wanted |= own->events;
+        }
+    }
+    return wanted;
+}
+
+/* Asks for what is wanted and not yet asked for.  0, or an errno. */
+static int ask_once(struct green__hub *hub, int fd, struct green__fd *known, uint32_t wanted)
+{
+    wanted |= known->armed;
+    int error = ask(hub, fd, known, wanted | EPOLLONESHOT);
+    if (error == 0) {
+        known->mode = GREEN__FD_ONCE;
+        known->armed = wanted;
+    }
+    return error;
+}
+
+static void wake_all(struct green__hub *hub, struct green__fd *known, int error)
+{
+    green__wait_serve_all(hub, &known->in, error);
+    green__wait_serve_all(hub, &known->out, error);
+}
+
+/* After an event: for those who still wait. */
+static void ask_again(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    uint32_t wanted = wanted_of(known);
+    if (wanted == 0 || known->mode != GREEN__FD_ONCE || (known->armed & wanted) == wanted)
+        return;
+    int error = ask_once(hub, fd, known, wanted);
+    if (error != 0)
+        wake_all(hub, known, error == EPERM ? 0 : error); /* nobody is to wait for nothing */
+}
+
+/* ---- Events ------------------------------------------------------------------------- */
+
+/* Wakes all who look, and of the others the first, or all of them. */
+static void wake(struct green__hub *hub, struct green__fd *known, unsigned direction,
+                 uint32_t events, bool all)
+{
+    struct green_private_line *line = direction == 0 ? &known->in : &known->out;
+    struct green__entry *entry = green__line_first(line), *next;
+    for (; entry != NULL; entry = next) {
+        struct green__fd_entry *own = entry->item;
+        next = entry->next;
+        if (!all && (own->events & events) == 0)
+            continue;
+        if (!own->looks) {
+            if (!all && known->woken[direction] != 0)
+                continue;
+            known->woken[direction]++;
+        }
+        /* A wait in both lines of a number, or in that of others, goes from all of them. */
+        while (next != NULL && next->wait == entry->wait)
+            next = next->next;
+        green__wait_serve(hub, entry, 0);
+    }
+}
+
+static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events)
+{
+    int fd = (int)(uint32_t)data;
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (known == NULL || known->generation != (uint32_t)(data >> 32))
+        return; /* of one that had the number before */
+    bool ends = (events & ENDS) != 0;
+    if ((events & (ALL_IN | ENDS)) != 0)
+        known->ready |= GREEN__FD_IN;
+    if ((events & (EPOLLOUT | ENDS)) != 0)
+        known->ready |= GREEN__FD_OUT;
+    if ((events & (ENDS | EPOLLRDHUP)) != 0)
+        known->ready |= GREEN__FD_HUP;
+    known->armed = 0;
+    if ((known->ready & GREEN__FD_IN) != 0 && (events & (ALL_IN | ENDS)) != 0)
+        wake(hub, known, 0, events, ends || (events & EPOLLRDHUP) != 0);
+    if ((events & (EPOLLOUT | ENDS)) != 0)
+        wake(hub, known, 1, events, ends);
+    ask_again(hub, fd, known);
+}
+
+void green__fd_tried(struct green__hub *hub, int fd, unsigned direction)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (known == NULL || known->woken[direction] == 0)
+        return;
+    known->woken[direction]--;
+    const struct green_private_line *line = direction == 0 ? &known->in : &known->out;
+    if (line->first == NULL || known->woken[direction] != 0)
+        return;
+    if (known->mode == GREEN__FD_EDGE) {
+        if ((known->ready & 1u << direction) != 0)
+            wake(hub, known, direction, ~0u, false);
+    } else {
+        ask_again(hub, fd, known);
+    }
+}
+
+/* ---- Renewal --------------------------------------------------------------------------- */
+
+static void renew_later(struct green__hub *hub, struct green__fd_entry *entry)
+{
+    struct green__fds *fds = hub->fds;
+    entry->renews = fds->renew_list;
+    entry->renew_at = green__time_add(hub->time, RENEW_AFTER);
+    entry->renew_next = NULL;
+    entry->renew_prev = fds->renew_last;
+    if (fds->renew_last != NULL)
+        fds->renew_last->renew_next = entry;
+    else
+        fds->renew_first = entry;
+    fds->renew_last = entry;
+    hub->renew_at = fds->renew_first->renew_at;
+}
+
+static void renew_not(struct green__hub *hub, struct green__fd_entry *entry)
+{
+    struct green__fds *fds = hub->fds;
+    if (entry->renews != fds->renew_list)
+        return;
+    entry->renews = 0;
+    if (entry->renew_prev != NULL)
+        entry->renew_prev->renew_next = entry->renew_next;
+    else
+        fds->renew_first = entry->renew_next;
+    if (entry->renew_next != NULL)
+        entry->renew_next->renew_prev = entry->renew_prev;
+    else
+        fds->renew_last = entry->renew_prev;
+    hub->renew_at = fds->renew_first != NULL ? fds->renew_first->renew_at : GREEN_FOREVER;
+}
+
+static void renew(struct green__hub *hub)
+{
+    struct green__fd_entry *entry;
+    while ((entry = hub->fds->renew_first) != NULL && entry->renew_at <= hub->time) {
+        struct green__fd *known = green__fd_look(hub, entry->fd);
+        renew_not(hub, entry);
+        if (known->mode == GREEN__FD_EDGE)
+            (void)ask_edge(hub, entry->fd, known);
+        else if (known->mode == GREEN__FD_ONCE)
+            (void)ask_once(hub, entry->fd, known, entry->events);
+    }
+}
+
+/* ---- Waiting ------------------------------------------------------------------------------ */
+
+int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
+                     struct green__fd_entry *entry)
+{
+    int fd = entry->fd;
+    struct green__fd *known = green__fd_need(hub, fd);
+    entry->renews = 0;
+    entry->entry->line = NULL;
+    entry->entry->item = entry;
+    if (known == NULL || green__loop_need_epoll(hub) != 0)
+        return -1;
+    bool relies = false;
+    int error = 0;
+    if ((entry->events & EPOLLPRI) != 0)
+        known->made = false; /* one that is asked for urgent data is as all others */
+    if (known->mode == GREEN__FD_ALWAYS) {
+        known->mode = GREEN__FD_NONE; /* it may be another by now */
+        error = ask_once(hub, fd, known, entry->events);
+    } else if (known->made) {
+        if (known->mode == GREEN__FD_EDGE)
+            relies = true;
+        else
+            error = ask_edge(hub, fd, known);
+    } else if (known->mode == GREEN__FD_EDGE) {
+        error = ask_once(hub, fd, known, entry->events);
+    } else if (known->mode == GREEN__FD_ONCE &&
+               (known->armed & entry->events) == entry->events) {
+        relies = true;
+    } else {
+        error = ask_once(hub, fd, known, entry->events);
+    }
+    if (error != 0) {
+        if (error == EPERM)
+            known->mode = GREEN__FD_ALWAYS;
+        errno = error;
+        return error == EPERM ? 1 : -1;
+    }
+    bool in = (entry->events & ALL_IN) != 0;
+    green__wait_enlist(wait, entry->entry, in ? &known->in : &known->out);
+    if (relies)
+        renew_later(hub, entry);
+    wait->descriptors++;
+    hub->descriptors++;
+    return 0;
+}
+
+void green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
+{
+    renew_not(hub, entry);
+    hub->descriptors--;
+}
+
+int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char *name,
+                   const void *place)
+{
+    return green__fd_wait_for(call, fd, events, GREEN_FOREVER, name, place);
+}
+
+int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
+                       const char *name, const void *place)
+{
+    struct green__wait wait;
+    struct green__entry entry = {0};
+    struct green__fd_entry own = {.entry = &entry, .fd = fd, .events = events};
+    green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
+    wait.entries = &entry;
+    wait.count = 1;
+    int result = green__fd_enlist(call->hub, &wait, &own);
+    if (result != 0)
+        return result < 0 ? -1 : 0;
+    result = green__wait(call->hub, &wait, timeout);
+    green__fd_delist(call->hub, &own);
+    return result;
+}
+
+/* ---- Closing -------------------------------------------------------------------------------- */
+
+static int close_number(int fd)
+{
+    int result = (int)syscall(SYS_close, fd);
+    return result != 0 && errno == EINTR ? 0 : result; /* Linux has closed it all the same */
+}
+
+int green_close(int fd)
+{
+    if (green__layer_only_looks())
+        return green__call_fail(EBUSY);
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
+    struct green__hub *hub = green__hub_self;
+    struct green__fd *known = hub != NULL ? green__fd_look(hub, fd) : NULL;
+    if (known == NULL)
+        return close_number(fd);
+    if (known->closing)
+        return green__call_fail(EBADF);
+    wake_all(hub, known, EBADF);
+    if (known->mode == GREEN__FD_EDGE || known->mode == GREEN__FD_ONCE) {
+        struct epoll_event unused;
+        /* A copy of the descriptor would keep the registration. */
+        (void)epoll_ctl(hub->epoll, EPOLL_CTL_DEL, fd, &unused);
+    }
+    unsigned jobs = known->jobs;
+    forget_number(known);
+    if (jobs != 0) {
+        known->closing = true; /* by who ends the last of them */
+        return 0;
+    }
+    return close_number(fd);
+}
+
+void green__fd_job_begins(struct green__hub *hub, int fd)
+{
+    green__fd_look(hub, fd)->jobs++;
+}
+
+void green__fd_job_ends(struct green__hub *hub, int fd)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (--known->jobs == 0 && known->closing) {
+        known->closing = false;
+        (void)close_number(fd);
+    }
+}
+
+/* ---- fork, end --------------------------------------------------------------------------------- */
+
+/* Those that wait on stacks which are left are not in any line any more. */
+static void fork_fds(struct green__hub *hub)
+{
+    struct green__fds *fds = hub->fds;
+    if (fds == NULL)
+        return;
+    fds->renew_list++;
+    fds->renew_first = fds->renew_last = NULL;
+    hub->renew_at = GREEN_FOREVER;
+    hub->descriptors = 0;
+    for (const struct green__wait *wait = hub->main.waits; wait != NULL; wait = wait->next)
+        hub->descriptors += wait->descriptors;
+    for (const struct green_task *task = hub->living.next; task != &hub->living;
+         task = task->next)
+        for (const struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+            hub->descriptors += wait->descriptors;
+    for (size_t i = 0; i < fds->count * CHUNK; i++) {
+        int fd = (int)i;
+        struct green__fd *known = green__fd_look(hub, fd);
+        if (known == NULL)
+            continue;
+        known->generation++;
+        known->armed = 0;
+        known->jobs = 0;
+        known->woken[0] = known->woken[1] = 0;
+        known->mode = GREEN__FD_NONE;
+        if (known->in.first == NULL && known->out.first == NULL)
+            continue;
+        int error = green__loop_need_epoll(hub) != 0 ? errno
+                    : known->made                    ? ask_edge(hub, fd, known)
+                                                     : ask_once(hub, fd, known, wanted_of(known));
+        if (error != 0)
+            wake_all(hub, known, error == EPERM ? 0 : error);
+    }
+}
+
+static void end_fds(struct green__hub *hub)
+{
+    struct green__fds *fds = hub->fds;
+    if (fds == NULL)
+        return;
+    for (size_t i = 0; i < fds->count; i++)
+        free(fds->chunks[i]);
+    free(fds->chunks);
+    free(fds);
+    hub->fds = NULL;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_HUB_FD_H
+#define GREEN_HUB_FD_H
+/*
+ * Readiness of descriptors: who waits for what, and what epoll was asked.
+ *
+ * A descriptor's number is all that the hub knows it by; its owner may close it and
+ * the system give the number to another at any moment.  What is remembered of a
+ * number is a guess, then, but for what green_close(), green_accept() and green_connect()
+ * say of it.
+ *
+ * TCP sockets that those made are registered once, edge-triggered, and what is known of
+ * their readiness is remembered.  All others are registered for one event at a time
+ * (EPOLLONESHOT), for whoever waits.
+ */
+#include "hub.h"
+
+enum green__fd_mode {
+    GREEN__FD_NONE,    /* not registered, as far as is known */
+    GREEN__FD_EDGE,    /* once, for all events */
+    GREEN__FD_ONCE,    /* for the events of `armed` */
+    GREEN__FD_ALWAYS   /* epoll refuses it: a regular file, say, which is always ready */
+};
+
+enum green__fd_kind { GREEN__FD_UNKNOWN, GREEN__FD_SOCKET, GREEN__FD_OTHER, GREEN__FD_FILE };
+
+#define GREEN__FD_IN 1u   /* bits of directions */
+#define GREEN__FD_OUT 2u
+#define GREEN__FD_HUP 4u  /* ready for ever: nothing that is read makes it not so */
+
+/* Of one number. */
+struct green__fd {
+    struct green_private_line in, out; /* who wait for each direction */
+    uint32_t generation;     /* of the number: what epoll has of another is old */
+    uint32_t armed;          /* ONCE: the events that are asked for */
+    unsigned char mode, kind; /* enums above */
+    unsigned char ready;     /* of a made one: the directions that may be ready */
+    bool made;               /* a TCP socket that the hub made */
+    bool no_nowait;          /* the system cannot be asked not to block for it */
+    bool closing;            /* to be closed when the pool is done with it */
+    unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */
+    unsigned jobs;           /* calls of the pool */
+};
+
+/* What is known of a number; NULL: nothing, or with ENOMEM if there is to be something. */
+struct green__fd *green__fd_look(struct green__hub *hub, int fd);
+struct green__fd *green__fd_need(struct green__hub *hub, int fd);
+
+/* The number is that of a new descriptor; made: a TCP socket of the hub's. */
+void green__fd_begin(struct green__hub *hub, int fd, bool made);
+
+/* What an entry of a wait for a descriptor has for its item. */
+struct green__fd_entry {
+    struct green__entry *entry;
+    struct green__fd_entry *renew_next, *renew_prev; /* among those to be renewed */
+    int fd;
+    uint32_t events;      /* EPOLL...: what is waited for */
+    bool looks;           /* it takes nothing: others may be woken, too */
+    unsigned renews;      /* it is in the list of this number; 0: in none */
+    int64_t renew_at;
+};
+
+/*
+ * Puts an entry among those who wait for its descriptor, and asks epoll.  0, 1 if it is
+ * ready whatever it is, or -1 with errno, also EBADF.
+ */
+int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
+                     struct green__fd_entry *entry);
+
+/* After the wait: what was for this entry alone is over. */
+void green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry);
+
+/*
+ * Waits in a call until fd is ready for one of events.  0, or -1 with errno.  green__fd_tried()
+ * must follow when it is 0 and the descriptor has been tried.
+ */
+int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char *name,
+                   const void *place);
+
+/* The same with a limit of the call's own. */
+int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
+                       const char *name, const void *place);
+
+/* Who was woken for a direction has tried, or will not: the next may be. */
+void green__fd_tried(struct green__hub *hub, int fd, unsigned direction);
+
+#endif

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls of POSIX's names on descriptors (rules 17, 18).
+ *
+ * Each tries first, without blocking, and waits only if it must.  A socket is asked so by
+ * a flag of the call.  Others are asked by RWF_NOWAIT where the system has that for them;
+ * where it has not, and O_NONBLOCK is not set, they wait to be ready.
+ *
+ * A TCP socket that the hub made is not tried again once a read has brought less than it
+ * asked for: there is nothing more, and the event of what comes next is still to be seen.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "io.h"
+#include "quiet.h"
+
+#define PLACE __builtin_return_address(0)
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
+/* ---- Trying ---------------------------------------------------------------------- */
+
+/* What is moved, and how. */
+struct transfer {
+    int fd;
+    bool out;
+    int flags;               /* of recv() and send() */
+    struct iovec *parts;
+    int n;
+    off_t offset;            /* -1: where the descriptor is */
+    struct msghdr *message;  /* of recvmsg() and sendmsg(), or NULL: parts */
+    const char *name;        /* for reports ... */
+    const void *place;
+};
+
+static size_t size_of_parts(const struct iovec *parts, int n)
+{
+    size_t size = 0;
+    for (int i = 0; i < n; i++)
+        size += parts[i].iov_len;
+    return size;
+}
+
+static ssize_t try_socket(const struct transfer *t)
+{
+    int flags = t->flags | MSG_DONTWAIT | (t->out ? MSG_NOSIGNAL : 0);
+    if (t->message != NULL)
+        return t->out ? sendmsg(t->fd, t->message, flags) : recvmsg(t->fd, t->message, flags);
+    if (t->n == 1)
+        return t->out ? send(t->fd, t->parts->iov_base, t->parts->iov_len, flags)
+                      : recv(t->fd, t->parts->iov_base, t->parts->iov_len, flags);
+    struct msghdr message = {.msg_iov = t->parts, .msg_iovlen = (size_t)t->n};
+    return t->out ? sendmsg(t->fd, &message, flags) : recvmsg(t->fd, &message, flags);
+}
+
+static ssize_t move_plainly(const struct transfer *t)
+{
+    if (t->offset >= 0)
+        return t->out ? pwritev(t->fd, t->parts, t->n, t->offset)
+                      : preadv(t->fd, t->parts, t->n, t->offset);
+    return t->out ? writev(t->fd, t->parts, t->n) : readv(t->fd, t->parts, t->n);
+}
+
+/* By RWF_NOWAIT: libc's are cancellation points, and some have none. */
+static ssize_t move_without_waiting(const struct transfer *t)
+{
+    unsigned long low = (unsigned long)t->offset, high = t->offset < 0 ? ~0ul : 0;
+    return syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n, low,
+                   high, RWF_NOWAIT);
+}
+
+static bool is_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+/* Writes at most PIPE_BUF bytes, for which there is room when a pipe is ready. */
+static ssize_t move_when_ready(const struct transfer *t)
+{
+    if (!t->out || size_of_parts(t->parts, t->n) <= PIPE_BUF)
+        return move_plainly(t);
+    const struct iovec *part = t->parts;
+    while (part->iov_len == 0)
+        part++;
+    size_t size = part->iov_len < PIPE_BUF ? part->iov_len : PIPE_BUF;
+    return t->offset >= 0 ? pwrite(t->fd, part->iov_base, size, t->offset)
+                          : write(t->fd, part->iov_base, size);
+}
+
+/* Tries what is no socket.  EAGAIN also if it must be ready first, which it is with `ready`. */
+static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool ready)
+{
+    if (known == NULL || !known->no_nowait) {
+        ssize_t n = move_without_waiting(t);
+        if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
+                       errno != EPERM && errno != ESPIPE))
+            return n;
+        if (known != NULL)
+            known->no_nowait = true;
+    }
+    if (ready)
+        return move_when_ready(t);
+    if (is_nonblocking(t->fd))
+        return move_plainly(t);
+    struct pollfd poll_one = {.fd = t->fd, .events = t->out ? POLLOUT : POLLIN};
+    if (poll(&poll_one, 1, 0) > 0)
+        return move_when_ready(t);
+    errno = EAGAIN;
+    return -1;
+}
+
+static enum green__fd_kind kind_of(int fd)
+{
+    struct stat about;
+    if (fstat(fd, &about) != 0)
+        return GREEN__FD_UNKNOWN;
+    return S_ISREG(about.st_mode) || S_ISDIR(about.st_mode) ? GREEN__FD_FILE
+           : S_ISSOCK(about.st_mode)                        ? GREEN__FD_SOCKET
+                                                            : GREEN__FD_OTHER;
+}
+
+static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool ready, bool *socket)
+{
+    struct green__fd *known = green__fd_look(hub, t->fd);
+    enum green__fd_kind kind = known != NULL ? known->kind : GREEN__FD_UNKNOWN;
+    *socket = true;
+    if (kind == GREEN__FD_UNKNOWN || kind == GREEN__FD_SOCKET) {
+        ssize_t n = t->offset < 0 ? try_socket(t) : (errno = ENOTSOCK, -1);
+        if (n >= 0 || errno != ENOTSOCK || t->message != NULL || t->flags != 0)
+            return n;
+        kind = kind_of(t->fd);
+        if ((known = green__fd_need(hub, t->fd)) != NULL)
+            known->kind = kind;
+    }
+    *socket = false;
+    if (kind == GREEN__FD_FILE)
+        return green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
+    return try_other(known, t, ready);
+}
+
+/* ---- Moving -------------------------------------------------------------------------- */
+
+/* A read of a made TCP socket that has brought less than it asked for has emptied it. */
+static void note_read(struct green__fd *known, const struct transfer *t, ssize_t n)
+{
+    if (known->made && t->flags == 0 && t->message == NULL && n > 0 &&
+        (size_t)n < size_of_parts(t->parts, t->n) && (known->ready & GREEN__FD_HUP) == 0)
+        known->ready &= (unsigned char)~GREEN__FD_IN;
+}
+
+/* Nobody is told when there is room again where another socket is full: it is tried again. */
+static bool pause_between(struct green__call *call, unsigned times, const struct transfer *t)
+{
+    struct green__wait wait;
+    green__wait_prepare(&wait, call, t->name, (const void *)(intptr_t)t->fd, t->place);
+    wait.ends_well = true;
+    return green__wait(call->hub, &wait, GREEN_MS(1) << (times < 6 ? times : 6)) == 0;
+}
+
+/* Moves some, with a call that has begun.  What was moved, or -1 with errno. */
+static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
+{
+    unsigned direction = t->out ? 1 : 0, in_vain = 0;
+    bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false;
+    for (;;) {
+        struct green__fd *known = green__fd_look(call->hub, t->fd);
+        bool skip = !woken && waits && known != NULL && known->made && !t->out && t->flags == 0 &&
+                    (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
+        ssize_t n = -1;
+        int error = EAGAIN;
+        bool socket = true;
+        if (!skip) {
+            do
+                n = io_try(call->hub, t, woken, &socket);
+            while (n < 0 && errno == EINTR);
+            error = errno;
+            known = green__fd_look(call->hub, t->fd);
+            if (known != NULL && n >= 0 && !t->out)
+                note_read(known, t, n);
+            else if (known != NULL && n < 0 && error == EAGAIN)
+                known->ready &= (unsigned char)~(1u << direction);
+            if (woken)
+                green__fd_tried(call->hub, t->fd, direction);
+        }
+        if (n >= 0 || error != EAGAIN || !waits) {
+            errno = error;
+            return n;
+        }
+        if ((woken || in_vain != 0) && !green__call_goes_on(call))
+            return -1;
+        if (in_vain >= 2 && socket && t->out) {
+            if (!pause_between(call, in_vain - 2, t))
+                return -1;
+        } else if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
+                                  t->place) != 0) {
+            return -1;
+        }
+        in_vain += woken;
+        woken = true;
+    }
+}
+
+static ssize_t io_move(struct transfer *t)
+{
+    struct green__call call;
+    if ((t->n > 0 && t->parts == NULL) || t->n < 0 || t->n > IOV_MAX)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    int error = errno;
+    ssize_t n = io_move_some(&call, t);
+    if (n < 0)
+        return -1;
+    call.task = green__task_of(call.hub, call.me);
+    (void)green__call_done(&call, GREEN_FOREVER);
+    errno = error;
+    return n;
+}
+
+/* Takes n bytes off the front of parts. */
+static void io_advance(struct transfer *t, size_t n)
+{
+    while (t->n > 0 && n >= t->parts->iov_len) {
+        n -= t->parts->iov_len;
+        t->parts++;
+        t->n--;
+    }
+    if (t->n > 0) {
+        t->parts->iov_base = (char *)t->parts->iov_base + n;
+        t->parts->iov_len -= n;
+    }
+}
+
+/*
+ * Moves all of one part, each time with a call of its own: what was moved, fewer with errno
+ * 0 at the end of the file and another if it failed; -1 if before the first.
+ */
+static ssize_t io_move_all(struct transfer *t)
+{
+    ssize_t moved = 0;
+    int error = errno;
+    do {
+        ssize_t n = io_move(t);
+        if (n < 0)
+            return moved > 0 ? moved : -1;
+        if (n == 0 && t->n > 0 && t->parts->iov_len > 0) {
+            errno = 0;
+            return moved;
+        }
+        moved += n;
+        io_advance(t, (size_t)n);
+    } while (t->n > 0);
+    errno = error;
+    return moved;
+}
+
+/* ---- The calls ----------------------------------------------------------------------- */
+
+ssize_t green_read(int fd, void *buffer, size_t size)
+{
+    struct iovec part = {buffer, size};
+    return io_move(&(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read", PLACE});
+}
+
+ssize_t green_write(int fd, const void *buffer, size_t size)
+{
+    struct iovec part = {(void *)buffer, size};
+    return io_move(&(struct transfer){fd, true, 0, &part, 1, -1, NULL, "green_write", PLACE});
+}
+
+ssize_t green_pread(int fd, void *buffer, size_t size, off_t offset)
+{
+    struct iovec part = {buffer, size};
+    if (offset < 0)
+        return green__call_fail(EINVAL);
+    return io_move(&(struct transfer){fd, false, 0, &part, 1, offset, NULL, "green_pread", PLACE});
+}
+
+ssize_t green_pwrite(int fd, const void *buffer, size_t size, off_t offset)
+{
+    struct iovec part = {(void *)buffer, size};
+    if (offset < 0)
+        return green__call_fail(EINVAL);
+    return io_move(&(struct transfer){fd, true, 0, &part, 1, offset, NULL, "green_pwrite", PLACE});
+}
+
+ssize_t green_readv(int fd, const struct iovec *parts, int n)
+{
+    return io_move(&(struct transfer){fd, false, 0, (struct iovec *)parts, n, -1, NULL,
+                                      "green_readv", PLACE});
+}
+
+ssize_t green_writev(int fd, const struct iovec *parts, int n)
+{
+    return io_move(&(struct transfer){fd, true, 0, (struct iovec *)parts, n, -1, NULL,
+                                      "green_writev", PLACE});
+}
+
+ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
+{
+    struct iovec part = {buffer, size};
+    struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, "green_recv", PLACE};
+    return (flags & MSG_WAITALL) != 0 ? io_move_all(&t) : io_move(&t);
+}
+
+ssize_t green_send(int fd, const void *buffer, size_t size, int flags)
+{
+    struct iovec part = {(void *)buffer, size};
+    return io_move(&(struct transfer){fd, true, flags, &part, 1, -1, NULL, "green_send", PLACE});
+}
+
+ssize_t green_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
+                       socklen_t *length)
+{
+    if (address == NULL)
+        return green_recv(fd, buffer, size, flags);
+    if (length == NULL)
+        return green__call_fail(EINVAL);
+    struct iovec part = {buffer, size};
+    struct msghdr message = {.msg_name = address, .msg_namelen = *length,
+                             .msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n = green_recvmsg(fd, &message, flags);
+    if (n >= 0)
+        *length = message.msg_namelen;
+    return n;
+}
+
+ssize_t green_sendto(int fd, const void *buffer, size_t size, int flags,
+                     const struct sockaddr *address, socklen_t length)
+{
+    struct iovec part = {(void *)buffer, size};
+    struct msghdr message = {.msg_name = (void *)address, .msg_namelen = length,
+                             .msg_iov = &part, .msg_iovlen = 1};
+    return green_sendmsg(fd, &message, flags);
+}
+
+/* Fills what one recvmsg() has left of the parts of a message (MSG_WAITALL). */
+static ssize_t fill_rest(int fd, const struct msghdr *message, int flags, ssize_t n,
+                         const void *place)
+{
+    size_t size = message->msg_iovlen * sizeof(struct iovec);
+    struct iovec few[16], *parts = few;
+    if (size > sizeof few && (parts = malloc(size)) == NULL)
+        return n;
+    memcpy(parts, message->msg_iov, size);
+    struct transfer t = {fd, false, flags, parts, (int)message->msg_iovlen, -1, NULL,
+                         "green_recvmsg", place};
+    io_advance(&t, (size_t)n);
+    ssize_t rest = t.n > 0 ? io_move_all(&t) : 0;
+    int error = errno;
+    if (parts != few)
+        free(parts);
+    errno = error;
+    return rest > 0 ? n + rest : n;
+}
+
+ssize_t green_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    if (message == NULL)
+        return green__call_fail(EINVAL);
+    struct transfer t = {fd, false, flags & ~MSG_WAITALL, NULL, 0, -1, message, "green_recvmsg",
+                         PLACE};
+    ssize_t n = io_move(&t);
+    if (n > 0 && (flags & MSG_WAITALL) != 0 && (message->msg_flags & (MSG_TRUNC | MSG_EOR)) == 0)
+        return fill_rest(fd, message, flags & ~MSG_WAITALL, n, PLACE);
+    return n;
+}
+
+ssize_t green_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    if (message == NULL)
+        return green__call_fail(EINVAL);
+    return io_move(&(struct transfer){fd, true, flags, NULL, 0, -1, (struct msghdr *)message,
+                                      "green_sendmsg", PLACE});
+}
+
+ssize_t green_read_all(int fd, void *buffer, size_t size)
+{
+    struct iovec part = {buffer, size};
+    return io_move_all(
+        &(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read_all", PLACE});
+}
+
+ssize_t green_write_all(int fd, const void *buffer, size_t size)
+{
+    struct iovec part = {(void *)buffer, size};
+    return io_move_all(
+        &(struct transfer){fd, true, 0, &part, 1, -1, NULL, "green_write_all", PLACE});
+}

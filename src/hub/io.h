@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_HUB_IO_H
+#define GREEN_HUB_IO_H
+/* Regular files, which are always ready and may block all the same: file.c. */
+#include "hub.h"
+
+/*
+ * Moves all of parts that there is, at offset or, if that is -1, where the descriptor is:
+ * what is in memory at once, the rest by a thread of the pool.  What was moved, or -1 with
+ * errno, never EAGAIN.
+ */
+ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,
+                         off_t offset);
+
+/* fd.c: a call of the pool for a descriptor begins, and ends. */
+void green__fd_job_begins(struct green__hub *hub, int fd);
+void green__fd_job_ends(struct green__hub *hub, int fd);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stdio on descriptors, by the streams of the C library whose reads and writes are the
+ * program's (fopencookie(), glibc and musl).
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fd.h"
+
+struct stream {
+    int fd;
+};
+
+/* exit() flushes streams after all atexit() functions: nobody waits any more then. */
+static _Atomic(bool) exiting;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+
+static void begin_exit(void)
+{
+    exiting = true;
+}
+
+static void notice_exit(void)
+{
+    (void)atexit(begin_exit);
+}
+
+static ssize_t read_stream(void *cookie, char *buffer, size_t size)
+{
+    struct stream *stream = cookie;
+    return exiting ? read(stream->fd, buffer, size) : green_read(stream->fd, buffer, size);
+}
+
+/* 0 says that it failed, as glibc and musl want it. */
+static ssize_t write_stream(void *cookie, const char *buffer, size_t size)
+{
+    struct stream *stream = cookie;
+    ssize_t n = exiting ? write(stream->fd, buffer, size)
+                        : green_write_all(stream->fd, buffer, size);
+    return n > 0 ? n : 0;
+}
+
+static int seek_stream(void *cookie, off64_t *offset, int whence)
+{
+    struct stream *stream = cookie;
+    off_t place = lseek(stream->fd, (off_t)*offset, whence);
+    if (place < 0)
+        return -1;
+    *offset = place;
+    return 0;
+}
+
+static int close_stream(void *cookie)
+{
+    struct stream *stream = cookie;
+    int fd = stream->fd;
+    free(stream);
+    return exiting ? close(fd) : green_close(fd);
+}
+
+static bool mode_is_valid(const char *mode)
+{
+    return mode[0] == 'r' || mode[0] == 'w' || mode[0] == 'a';
+}
+
+FILE *green_fdopen(int fd, const char *mode)
+{
+    if (mode == NULL || !mode_is_valid(mode)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (green__hub_need() == NULL)
+        return NULL;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return NULL; /* EBADF */
+    int access = flags & O_ACCMODE;
+    bool plus = strchr(mode, '+') != NULL;
+    bool reads = plus || mode[0] == 'r', writes = plus || mode[0] != 'r';
+    if ((reads && access == O_WRONLY) || (writes && access == O_RDONLY)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    pthread_once(&exit_once, notice_exit);
+    struct stream *stream = malloc(sizeof *stream);
+    if (stream == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    *stream = (struct stream){.fd = fd};
+    const cookie_io_functions_t functions = {read_stream, write_stream, seek_stream, close_stream};
+    FILE *file = fopencookie(stream, mode, functions);
+    if (file == NULL) {
+        free(stream);
+        errno = ENOMEM;
+    }
+    return file;
+}

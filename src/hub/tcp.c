@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections: made, accepted, listened for, served. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "group.h"
+
+#define PLACE __builtin_return_address(0)
+
+/* RFC 8305, 5 "Connection Attempts". */
+#define NEXT_ATTEMPT GREEN_MS(250)
+#define MOST_ATTEMPTS 16
+
+static bool is_inet(const struct sockaddr *address)
+{
+    return address->sa_family == AF_INET || address->sa_family == AF_INET6;
+}
+
+/* For good: it is the program's own (rule 17). */
+static int set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return -1;
+    return (flags & O_NONBLOCK) != 0 ? 0 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static bool is_stream(int fd)
+{
+    int type = 0;
+    socklen_t length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+static void set_nodelay(int fd)
+{
+    const int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static int socket_error(int fd)
+{
+    int error = 0;
+    socklen_t length = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+}
+
+static void close_keeping_errno(int fd)
+{
+    int error = errno;
+    (void)green_close(fd);
+    errno = error;
+}
+
+/* ---- One connection ------------------------------------------------------------------- */
+
+/* Begins a connection: 0: it is made, or an errno, EINPROGRESS among them. */
+static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *address,
+                         socklen_t length)
+{
+    if (set_nonblocking(fd) != 0)
+        return errno;
+    int error = connect(fd, address, length) == 0 ? 0 : errno;
+    if ((error == 0 || error == EINPROGRESS || error == EINTR) && is_inet(address) && is_stream(fd))
+        green__fd_begin(hub, fd, true);
+    return error == EINTR ? EINPROGRESS : error;
+}
+
+/* A full AF_UNIX listener tells nobody when it has room. */
+static int pause_before_connect(struct green__call *call, int fd, int64_t time, const void *place)
+{
+    struct green__wait wait;
+    green__wait_prepare(&wait, call, "green_connect", (const void *)(intptr_t)fd, place);
+    wait.ends_well = true;
+    return green__wait(call->hub, &wait, time);
+}
+
+int green_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    struct green__call call;
+    if (address == NULL || length < sizeof address->sa_family)
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    int error = begin_connect(call.hub, fd, address, length);
+    for (int64_t pause = GREEN_MS(1); error == EAGAIN && address->sa_family == AF_UNIX;) {
+        if (pause_before_connect(&call, fd, pause, PLACE) != 0 || !green__call_goes_on(&call))
+            return -1;
+        pause = pause < GREEN_MS(50) ? 2 * pause : GREEN_MS(100);
+        error = begin_connect(call.hub, fd, address, length);
+    }
+    if (error == EINPROGRESS || error == EALREADY) {
+        if (green__fd_wait(&call, fd, EPOLLOUT, "green_connect", PLACE) != 0)
+            return -1;
+        error = socket_error(fd);
+        green__fd_tried(call.hub, fd, 1);
+        return error == 0 ? 0 : green__call_fail(error);
+    }
+    if (error != 0)
+        return green__call_fail(error);
+    return green__call_done(&call, GREEN_FOREVER);
+}
+
+static int accept_one(struct green__call *call, int fd, struct sockaddr_storage *address,
+                      socklen_t *length, int flags, const char *name, const void *place)
+{
+    bool woken = false;
+    if (set_nonblocking(fd) != 0)
+        return -1;
+    for (;;) {
+        int connection;
+        do {
+            *length = sizeof *address;
+            connection = accept4(fd, (struct sockaddr *)address, length, flags);
+        } while (connection < 0 && errno == EINTR);
+        int error = errno;
+        if (woken)
+            green__fd_tried(call->hub, fd, 0);
+        if (connection >= 0) {
+            green__fd_begin(call->hub, connection,
+                            is_inet((struct sockaddr *)address) && is_stream(connection));
+            return connection;
+        }
+        if (error != EAGAIN)
+            return green__call_fail(error);
+        if (woken && !green__call_goes_on(call))
+            return -1;
+        if (green__fd_wait(call, fd, EPOLLIN, name, place) != 0)
+            return -1;
+        woken = true;
+    }
+}
+
+int green_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+    struct green__call call;
+    if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0 || (address != NULL && length == NULL))
+        return green__call_fail(EINVAL);
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    struct sockaddr_storage own;
+    socklen_t own_length;
+    int connection = accept_one(&call, fd, &own, &own_length, flags, "green_accept", PLACE);
+    if (connection < 0)
+        return -1;
+    if (address != NULL) {
+        memcpy(address, &own, *length < own_length ? *length : own_length);
+        *length = own_length;
+    }
+    call.task = green__task_of(call.hub, call.me);
+    (void)green__call_done(&call, GREEN_FOREVER);
+    return connection;
+}
+
+/* ---- By name ----------------------------------------------------------------------------- */
+
+/* Sets errno for what getaddrinfo() returned. */
+static int fail_name(int result)
+{
+    switch (result) {
+    case EAI_SYSTEM:
+        return -1;
+    case EAI_AGAIN:
+        return green__call_fail(EAGAIN);
+    case EAI_MEMORY:
+        return green__call_fail(ENOMEM);
+    case EAI_NONAME:
+    case EAI_FAIL:
+#ifdef EAI_NODATA
+    case EAI_NODATA:
+#endif
+        return green__call_fail(ENOENT);
+    default:
+        return green__call_fail(EINVAL);
+    }
+}
+
+/* The addresses by turns of their families, the first one's first (RFC 8305, 4). */
+static int interleave(const struct addrinfo *list, const struct addrinfo *addresses[])
+{
+    int n = 0, family = list->ai_family;
+    const struct addrinfo *own = list, *other = list;
+    while (n < MOST_ATTEMPTS && (own != NULL || other != NULL)) {
+        while (own != NULL && own->ai_family != family)
+            own = own->ai_next;
+        if (own != NULL) {
+            addresses[n++] = own;
+            own = own->ai_next;
+        }
+        while (other != NULL && other->ai_family == family)
+            other = other->ai_next;
+        if (other != NULL && n < MOST_ATTEMPTS) {
+            addresses[n++] = other;
+            other = other->ai_next;
+        }
+    }
+    return n;
+}
+
+struct attempts {
+    struct pollfd fds[MOST_ATTEMPTS]; /* fd -1: has failed */
+    int begun, running;
+    int error; /* of the last that has failed */
+};
+
+/* Begins the next attempt: its socket if it is made at once, else -1. */
+static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
+                         const struct addrinfo *address)
+{
+    int i = attempts->begun++;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                    address->ai_protocol);
+    attempts->fds[i] = (struct pollfd){.fd = -1, .events = POLLOUT};
+    if (fd < 0) {
+        attempts->error = errno;
+        return -1;
+    }
+    green__fd_begin(hub, fd, false);
+    int error = begin_connect(hub, fd, address->ai_addr, address->ai_addrlen);
+    if (error != 0 && error != EINPROGRESS) {
+        attempts->error = error;
+        (void)green_close(fd);
+        return -1;
+    }
+    attempts->fds[i].fd = fd;
+    attempts->running++;
+    return error == 0 ? i : -1;
+}
+
+/* Which of those that poll() says something of is connected, or -1. */
+static int look_at_attempts(struct attempts *attempts)
+{
+    for (int i = 0; i < attempts->begun; i++) {
+        struct pollfd *one = &attempts->fds[i];
+        if (one->fd < 0 || one->revents == 0)
+            continue;
+        int error = socket_error(one->fd);
+        if (error == 0)
+            return i;
+        attempts->error = error;
+        (void)green_close(one->fd);
+        one->fd = -1;
+        attempts->running--;
+    }
+    return -1;
+}
+
+static int race(struct green__hub *hub, const struct addrinfo *list)
+{
+    const struct addrinfo *addresses[MOST_ATTEMPTS];
+    struct attempts attempts = {.error = ENOENT};
+    int n = interleave(list, addresses), won = -1;
+    int64_t next = green__loop_now(hub);
+    for (;;) {
+        int64_t left = next - green__loop_now(hub);
+        if (attempts.begun < n && (left <= 0 || attempts.running == 0)) {
+            won = begin_attempt(hub, &attempts, addresses[attempts.begun]);
+            next = green__time_add(green__loop_now(hub), NEXT_ATTEMPT);
+            if (won >= 0)
+                break;
+            continue;
+        }
+        if (attempts.running == 0)
+            break;
+        int ready = green_poll(attempts.fds, (nfds_t)attempts.begun,
+                               attempts.begun < n ? left : GREEN_FOREVER);
+        if (ready < 0) {
+            attempts.error = errno;
+            break;
+        }
+        won = ready > 0 ? look_at_attempts(&attempts) : -1;
+        if (won >= 0)
+            break;
+    }
+    for (int i = 0; i < attempts.begun; i++)
+        if (i != won && attempts.fds[i].fd >= 0)
+            (void)green_close(attempts.fds[i].fd);
+    if (won < 0)
+        return green__call_fail(attempts.error);
+    set_nodelay(attempts.fds[won].fd);
+    return attempts.fds[won].fd;
+}
+
+int green_tcp_connect(const char *host, const char *service)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *list;
+    if (host == NULL || service == NULL)
+        return green__call_fail(EINVAL);
+    int result = green_getaddrinfo(host, service, &hints, &list);
+    if (result != 0)
+        return fail_name(result);
+    struct green__hub *hub = green__hub_need();
+    int fd = hub != NULL ? race(hub, list) : -1;
+    int error = errno;
+    freeaddrinfo(list);
+    errno = error;
+    return fd;
+}
+
+/* A listening socket at an address, or -1. */
+static int listen_at(const struct addrinfo *address, unsigned flags)
+{
+    const int on = 1, off = 0;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                    address->ai_protocol);
+    if (fd < 0)
+        return -1;
+    bool good = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0;
+    if ((flags & GREEN_REUSEPORT) != 0)
+        good = good && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
+    if (address->ai_family == AF_INET6) /* all addresses are IPv4's, too */
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (good && bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
+        listen(fd, INT32_MAX) == 0)
+        return fd;
+    close_keeping_errno(fd);
+    return -1;
+}
+
+int green_tcp_listen(const char *host, const char *service, unsigned flags)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *list;
+    if (service == NULL || (flags & ~GREEN_REUSEPORT) != 0)
+        return green__call_fail(EINVAL);
+    int result = green_getaddrinfo(host, service, &hints, &list);
+    if (result != 0)
+        return fail_name(result);
+    int fd = -1;
+    for (const struct addrinfo *one = list; host == NULL && fd < 0 && one != NULL; one = one->ai_next)
+        if (one->ai_family == AF_INET6)
+            fd = listen_at(one, flags);
+    for (const struct addrinfo *one = list; fd < 0 && one != NULL; one = one->ai_next)
+        fd = listen_at(one, flags);
+    int error = errno;
+    freeaddrinfo(list);
+    if (fd >= 0 && green__hub_self != NULL)
+        green__fd_begin(green__hub_self, fd, false);
+    errno = error;
+    return fd;
+}
+
+/* ---- Serving ---------------------------------------------------------------------------------- */
+
+struct served {
+    int fd;
+    uint32_t generation; /* of the number, to see whether it was closed since */
+    void (*handle)(int connection, void *arg);
+    void *arg;
+};
+
+static uint32_t generation_of(int fd)
+{
+    const struct green__fd *known =
+        green__hub_self != NULL ? green__fd_look(green__hub_self, fd) : NULL;
+    return known != NULL ? known->generation : 0;
+}
+
+static void close_served(void *arg)
+{
+    struct served *served = arg;
+    if (generation_of(served->fd) == served->generation)
+        (void)green_close(served->fd);
+    free(served);
+}
+
+static void *serve_one(void *arg)
+{
+    struct served *served = arg;
+    if (green_defer(close_served, served) != 0) {
+        close_served(served);
+        return GREEN_FAILED;
+    }
+    served->handle(served->fd, served->arg);
+    return NULL;
+}
+
+/* What is the connection's fault, or the network's: the next may come (accept(2)). */
+static bool is_passing(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EPERM:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static int spawn_served(green_group_t *group, const struct served *one)
+{
+    struct served *served = malloc(sizeof *served);
+    if (served == NULL)
+        return green__call_fail(ENOMEM);
+    *served = *one;
+    if (green_group_spawn(group, serve_one, served) == 0)
+        return 0;
+    int error = errno;
+    free(served);
+    return green__call_fail(error);
+}
+
+int green_serve(int fd, green_group_t *group, void (*handle)(int connection, void *arg), void *arg)
+{
+    int64_t pause = 0;
+    if (group == NULL || handle == NULL)
+        return green__call_fail(EINVAL);
+    for (;;) {
+        struct green__call call;
+        struct sockaddr_storage address;
+        socklen_t length;
+        if (pause != 0 && green_sleep(pause) != 0)
+            return -1;
+        if (green__group_wait_for_room(group, "green_serve", PLACE) != 0 ||
+            !green__call_begin(&call, GREEN_FOREVER))
+            return -1;
+        int connection = accept_one(&call, fd, &address, &length, SOCK_CLOEXEC, "green_serve",
+                                    PLACE);
+        int error = errno;
+        if (connection >= 0) {
+            if (is_inet((struct sockaddr *)&address))
+                set_nodelay(connection);
+            (void)green__fd_need(call.hub, connection); /* so that its end can be told */
+            struct served served = {connection, generation_of(connection), handle, arg};
+            error = spawn_served(group, &served) == 0 ? 0 : errno;
+            if (error != 0)
+                close_keeping_errno(connection);
+        } else if (is_passing(error) && green_task_check() == 0) {
+            error = 0;
+        }
+        if (error == 0) {
+            pause = 0;
+            if (connection >= 0) {
+                call.task = green__task_of(call.hub, call.me);
+                (void)green__call_done(&call, GREEN_FOREVER);
+            }
+        } else if (is_shortage(error)) {
+            pause = pause == 0 ? GREEN_MS(10) : pause < GREEN_MS(500) ? 2 * pause : GREEN_SEC(1);
+        } else {
+            return green__call_fail(error);
+        }
+    }
+}
