@@ -13,7 +13,7 @@
 #include "polling.h"
 
 #define PLACE __builtin_return_address(0)
-#define ON_STACK 16 /* descriptors; for more there is malloc() */
+#define POLLED_ON_STACK 16 /* descriptors; for more there is malloc() */
 
 int green__poll_now(struct pollfd *fds, nfds_t n)
 {
@@ -29,13 +29,13 @@ int green__poll_now(struct pollfd *fds, nfds_t n)
 /* The events of poll() are those of epoll, by the same numbers. */
 _Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLPRI == EPOLLPRI, "");
 _Static_assert(POLLHUP == EPOLLHUP && POLLERR == EPOLLERR, "");
-#define POLL_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND)
-#define POLL_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
+#define LOOKS_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND)
+#define LOOKS_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
 
 int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
                        struct green__poll_entry *entries, int fd, int events, unsigned index)
 {
-    const uint32_t wanted[2] = {(uint32_t)events & POLL_IN, (uint32_t)events & POLL_OUT};
+    const uint32_t wanted[2] = {(uint32_t)events & LOOKS_IN, (uint32_t)events & LOOKS_OUT};
     bool neither = wanted[0] == 0 && wanted[1] == 0; /* then for the end alone */
     for (unsigned i = 0; i < 2; i++) {
         struct green__poll_entry *entry = &entries[i];
@@ -119,7 +119,7 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
     struct green__entry *entries;
     struct green__poll_entry *own;
     void *memory = NULL;
-    if (n <= ON_STACK) {
+    if (n <= POLLED_ON_STACK) {
         entries = alloca(size * sizeof *entries);
         own = alloca(size * sizeof *own);
     } else {

@@ -10,7 +10,7 @@
 #include "queue.h"
 
 #define PLACE __builtin_return_address(0)
-#define ON_STACK 32 /* entries; for more there is malloc() */
+#define CASES_ON_STACK 32 /* entries; for more there is malloc() */
 
 /* Whether a case is well-formed, and this thread's; else an errno. */
 static int check_case(struct green__hub *hub, const green_case_t *c)
@@ -245,7 +245,7 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
         return green__call_fail(ETIMEDOUT);
     size_t entries = (size_t)n + (size_t)descriptors + 1, looks = 2 * (size_t)descriptors;
     struct select_room room;
-    if (n <= ON_STACK) {
+    if (n <= CASES_ON_STACK) {
         room.entries = alloca(entries * sizeof *room.entries);
         room.descriptors = alloca((looks + 1) * sizeof *room.descriptors);
         return select_slowly(&call, cases, n, timeout, room, PLACE);
