@@ -347,8 +347,8 @@ static inline bool is_plainly_new(const green_t *g)
 void *green__switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
-    if (LIKELY(g != NULL && value != GREEN_FAILED && is_plainly_new(g) &&
-               load(g->owner) == load(self->tag))) {
+    if (LIKELY(g != NULL && value != GREEN_FAILED && load(g->owner) == load(self->tag) &&
+               is_plainly_new(g))) {
         green_t *me = load(self->current);
         start(g);
         store(self->current, g);

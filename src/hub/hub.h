@@ -26,6 +26,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <poll.h> /* what green_hub.h includes is not hidden with it */
+#include <stdio.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
 #include "visible.h"
 
 GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
@@ -201,7 +208,7 @@ struct green__hub {
 
 /* The calling thread's, or NULL. */
 extern _Thread_local struct green__hub *green__hub_self
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+    __attribute__((visibility("hidden"))) GREEN__TLS_MODEL;
 
 /* ---- timer.c ---------------------------------------------------------------- */
 
@@ -312,7 +319,7 @@ static inline struct green__hub *green__hub_need(void)
 
 /* Whether the calling thread is one of the pool's: set by it. */
 extern _Thread_local bool green__hub_forbidden
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+    __attribute__((visibility("hidden"))) GREEN__TLS_MODEL;
 
 /*
  * Begins a call that waits: false with errno if it is refused, or fails at once by rules 8,
