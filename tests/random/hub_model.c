@@ -10,6 +10,7 @@
  *   - Virtual time passes when all in the line only let others run.
  *   - What is refused whatever comes (EDEADLK, EPERM) is so after rules 8 and 9.
  *   - Of a cancel and a scope that is over the cancel is seen.
+ *   - A group's failure is heard by those waits that its end serves, and by no later one.
  */
 #include "hub_model.h"
 

@@ -95,7 +95,6 @@ struct here {
     int me, level;
     long id;
     int function, line; /* in the log */
-    struct here *above; /* whose generator it is */
     green_t *gen;       /* its own, or NULL */
     green_scope_t scopes[H_SCOPES];
 };
@@ -921,9 +920,8 @@ static bool play_one(struct here *here, const struct op *op)
 }
 
 /* The next operation of the program, while there is one. */
-static bool play_next(struct here *here, const struct op **op)
+static bool play_next(const struct op **op)
 {
-    (void)here;
     if (at == length)
         return false;
     *op = &program[at++];
@@ -933,10 +931,10 @@ static bool play_next(struct here *here, const struct op **op)
 static void *gen_body(void *arg)
 {
     struct here here = { .me = entered->me, .level = entered->level + 1, .id = entered->id,
-                         .function = (int)(intptr_t)arg, .above = entered };
+                         .function = (int)(intptr_t)arg };
     const struct op *op = NULL;
     started(&here);
-    while (play_next(&here, &op) && play_one(&here, op)) {
+    while (play_next(&op) && play_one(&here, op)) {
     }
     while (here.gen != NULL)
         do_gen_free(&here);
@@ -960,7 +958,7 @@ static void *body(void *arg)
     }
     play_log_line(here.function, "t[%d] = green_task_current()", here.me);
     started(&here);
-    while (play_next(&here, &op) && play_one(&here, op)) {
+    while (play_next(&op) && play_one(&here, op)) {
     }
     while (here.gen != NULL)
         do_gen_free(&here);
@@ -1051,7 +1049,7 @@ unsigned long play(const struct op *ops, size_t count)
     real[0].id = 1;
 
     const struct op *op;
-    while (play_next(&here, &op) && play_one(&here, op)) {
+    while (play_next(&op) && play_one(&here, op)) {
     }
     if (!ended) {
         while (here.gen != NULL)

@@ -13,6 +13,8 @@
  *
  *     random_programs -q ...           only says that a program fails
  *
+ * hub_random_programs does the same with the hub (hub_play.c).
+ *
  * A program that fails is made as short as it will go and printed as C on
  * stdout: cc -Iinclude program.c libgreen.a -pthread.  Programs run in a child,
  * so that one may crash or hang.  The last line says how much was played.
