@@ -307,6 +307,7 @@ int green__wait_in(struct green__call *call, struct green_private_line *line, vo
 void green__wait_give_turn(struct green__hub *hub)
 {
     struct green__turn turn = {.green = green__layer_current(), .yields = true};
+    int error = errno;
     if (hub->green == NULL)
         return;
     if (hub->ready == 0 || (hub->is_virtual && hub->ready == hub->yielding))
@@ -316,6 +317,7 @@ void green__wait_give_turn(struct green__hub *hub)
     if (UNLIKELY(!turn.given)) /* entered by a death: it has had its turn */
         green__loop_remove(hub, &turn);
     come_back(hub, turn.green);
+    errno = error;
 }
 
 /* ---- What ends waits ---------------------------------------------------------------- */
