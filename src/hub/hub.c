@@ -437,6 +437,7 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
             .turns = hub->turns,
             .polls = hub->polls,
         };
+    memset(stats, 0, size);
     memcpy(stats, &all, size < sizeof all ? size : sizeof all);
     return 0;
 }
