@@ -129,6 +129,28 @@ traced()
     fi
 }
 
+# served WHO PROGRAM ARGUMENT...: the same for a server that one client has sent a line.
+served()
+{
+    who=$1
+    program=$2
+    shift 2
+    : >"$dir/out"
+    GREEN_TRACE=$dir/trace timeout 60 "$examples/$program" -p 0 "$@" >"$dir/out" 2>"$dir/err" &
+    until grep -q ' port ' "$dir/out" || ! kill -0 $! 2>"$dir/gone"; do
+        sleep 0.02
+    done
+    echo hello | timeout 60 socat -t 60 - "TCP:127.0.0.1:$(sed -n 's/.* port //p' "$dir/out")" \
+        >"$dir/answer"
+    kill -TERM $! && wait $! || failed "$program: status $?"
+    found=$(events "$dir/trace" 2>&1)
+    ran=$(who "$dir/trace")
+    case $found$ran in
+    $who) echo "ok: $program" ;;
+    *) failed "$program: $found; these ran: $ran" ;;
+    esac
+}
+
 traced 'main producer consumer producer consumer producer main consumer main' \
     producer_consumer -n 2 -i 0
 traced 'main green green green green green green green main green main' hello
@@ -142,6 +164,13 @@ if [ -z "$launcher" ]; then
     traced 'main green main green main*' same_fringe '(a b)' '(a c)'
     traced 'main green green green main' conway
     traced 'main green main*' round_robin 100
+fi
+if [ -n "$launcher" ]; then
+    echo 'skipped: servers (they would do the same)'
+elif command -v socat >"$dir/found"; then
+    served 'main*hub*signals*green*main' echo_server
+else
+    echo 'skipped: servers (no socat)'
 fi
 trace "$dir/nowhere/trace" hello && failed 'a file that cannot be written is passed over'
 grep -q 'nowhere/trace: No such file or directory' "$dir/err" ||
