@@ -142,7 +142,7 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
             return n;
         kind = kind_of(t->fd);
         if ((known = green__fd_need(hub, t->fd)) != NULL)
-            known->kind = kind;
+            known->kind = (unsigned char)kind;
     }
     *socket = false;
     if (kind == GREEN__FD_FILE)
