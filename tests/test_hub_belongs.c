@@ -23,7 +23,7 @@ static void end_in_switch(green_task_t *task, void *value)
     assert_null(green_task_green(task));
 }
 
-/* ---- Any green may wait ------------------------------------------------------------------- */
+/* ---- Any green may wait -------------------------------------------------------- */
 
 static void *nap_5_and_return(void *value)
 {
@@ -216,7 +216,8 @@ static void *consume(void *n)
 {
     intptr_t sum = 0;
     green_t *generator = green_new(generate, NULL);
-    for (void *item = green_switch(generator, n); item != NULL; item = green_switch(generator, NULL))
+    void *item = n;
+    while ((item = green_switch(generator, item)) != NULL)
         sum += (intptr_t)item;
     must_be_0(green_free(generator));
     return V(sum);
@@ -232,7 +233,7 @@ HUB_TEST(generators_of_several_tasks_wait_side_by_side)
     assert_int_equal(clock_ms(), 90);
 }
 
-/* ---- Held ------------------------------------------------------------------------------------- */
+/* ---- Held ---------------------------------------------------------------------- */
 
 static void assert_held(green_t *g)
 {
@@ -315,7 +316,7 @@ HUB_TEST(who_gives_a_turn_is_held_too)
     assert_null(finish(task));
 }
 
-/* ---- A death into one that waits ------------------------------------------------------------------- */
+/* ---- A death into one that waits ----------------------------------------------- */
 
 /* The child of a task, entered by another task while the first one waits. */
 static green_t *child;
@@ -419,7 +420,7 @@ HUB_TEST(a_call_under_a_shield_of_its_own_goes_on_when_a_child_dies_into_it)
     assert_null(finish(other));
 }
 
-/* ---- The green of a task ----------------------------------------------------------------------------- */
+/* ---- The green of a task ------------------------------------------------------- */
 
 HUB_TEST(the_green_of_a_task_is_the_tasks)
 {
@@ -539,7 +540,7 @@ HUB_TEST(green_exit_in_a_child_of_a_task_gives_the_task_its_value)
     assert_ptr_equal(finish(task), V(6));
 }
 
-/* ---- The green of the hub ---------------------------------------------------------------------------- */
+/* ---- The green of the hub ------------------------------------------------------ */
 
 static int count_hubs(green_t *g, void *count)
 {
@@ -573,7 +574,7 @@ HUB_TEST(what_looks_works_on_the_hubs_green_all_else_is_refused)
     turn();
 }
 
-/* ---- Trace hooks, green_each() ------------------------------------------------------------------------- */
+/* ---- Trace hooks, green_each() ------------------------------------------------- */
 
 static int tries;
 

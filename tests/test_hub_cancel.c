@@ -11,7 +11,7 @@ static void *sleep_until_cancelled(void *unused)
     return unused;
 }
 
-/* ---- When ---------------------------------------------------------------------------------- */
+/* ---- When ---------------------------------------------------------------------- */
 
 /* gevent: TestKill, TestKillAfterStartLater */
 HUB_TEST(a_task_that_is_cancelled_before_it_starts_starts_cancelled)
@@ -114,7 +114,7 @@ HUB_TEST(to_free_who_waits_for_an_event_that_nobody_sets_is_no_deadlock)
     assert_int_equal(hub_stat(ready), 0); /* nobody is left in its line */
 }
 
-/* ---- It stays ---------------------------------------------------------------------------------- */
+/* ---- It stays ------------------------------------------------------------------ */
 
 /* Everything that waits and could be done at once, or never. */
 static void *call_all_that_waits(void *ended)
@@ -278,7 +278,7 @@ HUB_TEST(the_cancel_does_not_wear_off)
     assert_int_equal(clock_ms(), 0);
 }
 
-/* ---- Of oneself and of main ------------------------------------------------------------------------ */
+/* ---- Of oneself and of main ---------------------------------------------------- */
 
 static void *cancel_oneself(void *unused)
 {
@@ -361,7 +361,7 @@ HUB_TEST(another_thread_cancels_by_way_of_the_hub)
     assert_fails(finish(task), ECANCELED);
 }
 
-/* ---- Groups ------------------------------------------------------------------------------------------ */
+/* ---- Groups -------------------------------------------------------------------- */
 
 /* gevent: test_kill_block */
 HUB_TEST(to_free_a_group_ends_all_its_tasks_at_once)
@@ -479,7 +479,7 @@ HUB_TEST(in_a_group_without_all_or_none_a_failure_ends_nobody_else)
     assert_int_equal(green_group_free(group), 0);
 }
 
-/* ---- The line behind who is cancelled ----------------------------------------------------------------- */
+/* ---- The line behind who is cancelled ------------------------------------------ */
 
 static green_semaphore_t semaphore;
 
@@ -577,7 +577,7 @@ HUB_TEST(a_cancelled_put_has_put_nothing)
     assert_int_equal(green_queue_free(queue), 0);
 }
 
-/* ---- The second failure ---------------------------------------------------------------------------------- */
+/* ---- The second failure -------------------------------------------------------- */
 
 static void *fail_two_and_two(void *unused)
 {

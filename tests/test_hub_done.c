@@ -36,7 +36,7 @@ static int end(void **state)
 
 #define DONE_TEST(sentence) TEST_WITH(sentence, begin, end)
 
-/* ---- The calls, and what serves them ------------------------------------------------------ */
+/* ---- The calls, and what serves them ------------------------------------------- */
 
 static int get(void)
 {
@@ -138,7 +138,7 @@ static const struct deed {
 };
 enum { DEEDS = sizeof deeds / sizeof deeds[0] };
 
-/* ---- Cancel ---------------------------------------------------------------------------------- */
+/* ---- Cancel -------------------------------------------------------------------- */
 
 static void *do_then_fail(void *deed)
 {
@@ -247,7 +247,7 @@ DONE_TEST(who_was_served_by_the_end_of_a_task_and_then_cancelled_succeeds)
     }
 }
 
-/* ---- Time ------------------------------------------------------------------------------------- */
+/* ---- Time ---------------------------------------------------------------------- */
 
 static void *compute_past_the_time(void *deed)
 {
@@ -306,7 +306,7 @@ TEST_WITH(in_a_scope_that_is_over_by_its_turn_who_was_served_succeeds_and_the_ne
     assert_int_equal(green_task_free(server), 0);
 }
 
-/* ---- What was given goes on ------------------------------------------------------------------------ */
+/* ---- What was given goes on ---------------------------------------------------- */
 
 static void *return_at_once(void *unused)
 {
@@ -344,7 +344,7 @@ DONE_TEST(a_mutex_that_a_cancelled_task_was_handed_is_its_to_unlock)
     assert_int_equal(green_mutex_unlock(&mutex), 0);
 }
 
-/* ---- A put that fails -------------------------------------------------------------------------------- */
+/* ---- A put that fails ---------------------------------------------------------- */
 
 static void *put_seven(void *value)
 {

@@ -102,7 +102,7 @@ HUB_TEST(results_that_tasks_put_into_a_queue_are_got_each_once)
     }
 }
 
-/* ---- Clean-up that waits -------------------------------------------------------------------------- */
+/* ---- Clean-up that waits ------------------------------------------------------- */
 
 static void nap_in_clean_up(void *arg)
 {
@@ -191,7 +191,7 @@ HUB_TEST(the_result_of_a_task_is_what_its_clean_up_leaves_and_errno_what_the_bod
     assert_fails(finish(task), E2);
 }
 
-/* ---- errno ---------------------------------------------------------------------------------------------- */
+/* ---- errno --------------------------------------------------------------------- */
 
 static void *spoil_errno(void *n)
 {

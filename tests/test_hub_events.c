@@ -127,7 +127,7 @@ HUB_TEST(zeroed_memory_is_an_event)
     assert_refused(green_event_clear(NULL), EINVAL);
 }
 
-/* ---- An event beside variables is a result for several --------------------------------------- */
+/* ---- An event beside variables is a result for several ------------------------- */
 
 static struct {
     green_event_t event;
@@ -178,7 +178,7 @@ HUB_TEST(a_reader_without_time_does_not_wait_for_a_setter)
     assert_refused(green_event_wait(&result.event, GREEN_NOWAIT), ETIMEDOUT);
 }
 
-/* ---- Lives ---------------------------------------------------------------------------------------- */
+/* ---- Lives --------------------------------------------------------------------- */
 
 static void *use_event_of_stack(void *out)
 {
@@ -199,7 +199,7 @@ HUB_TEST(who_was_freed_waits_in_no_event_any_more)
     assert_int_equal(ready, 0);
 }
 
-/* ---- Threads ----------------------------------------------------------------------------------------- */
+/* ---- Threads ------------------------------------------------------------------- */
 
 static green_hub_t *handle;
 

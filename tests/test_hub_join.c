@@ -20,7 +20,7 @@ static void *sleep_and_fail(void *error)
     return fail_with(error);
 }
 
-/* ---- Join -------------------------------------------------------------------------------- */
+/* ---- Join ---------------------------------------------------------------------- */
 
 /* gevent: TestJoin.test_returns_none_after_timeout, TestGet.test_raises_timeout_number */
 HUB_TEST(a_join_that_takes_too_long_leaves_the_task_and_the_value)
@@ -194,7 +194,7 @@ HUB_TEST(to_cancel_who_joins_leaves_the_joined)
     assert_int_equal(clock_ms(), 10);
 }
 
-/* ---- By select --------------------------------------------------------------------------- */
+/* ---- By select ----------------------------------------------------------------- */
 
 /* gevent: TestStuff.test_joinall_count_raise_error */
 HUB_TEST(select_tells_which_task_has_ended_and_leaves_the_other)
@@ -228,7 +228,7 @@ HUB_TEST(a_task_that_select_looked_at_has_not_been_joined)
     assert_int_equal(hubs_held()->error, E1);
 }
 
-/* ---- Failures ------------------------------------------------------------------------------ */
+/* ---- Failures ------------------------------------------------------------------ */
 
 HUB_TEST(a_join_gives_what_the_task_died_of)
 {
@@ -382,7 +382,7 @@ TEST(nothing_is_printed_of_a_failure)
     assert_int_equal(child.out_size + child.err_size, 0);
 }
 
-/* ---- Free ---------------------------------------------------------------------------------- */
+/* ---- Free ---------------------------------------------------------------------- */
 
 static void *get_until_cancelled(void *queue)
 {
@@ -511,7 +511,7 @@ HUB_TEST(a_body_that_fails_frees_its_tasks_on_the_way_out)
     assert_int_equal(hub_stat(tasks), 1);
 }
 
-/* ---- Groups ---------------------------------------------------------------------------------- */
+/* ---- Groups -------------------------------------------------------------------- */
 
 /* gevent: TestJoinAll */
 HUB_TEST(a_group_wait_that_takes_too_long_leaves_those_who_live)

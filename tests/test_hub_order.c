@@ -2,7 +2,7 @@
 /* Who runs when: turns, fairness, and what lets others run (rules 3 and 6). */
 #include "hubs.h"
 
-/* ---- Turns ---------------------------------------------------------------------------- */
+/* ---- Turns --------------------------------------------------------------------- */
 
 static void *note_twice(void *number)
 {
@@ -100,7 +100,7 @@ WORLD_TEST(timers_are_looked_at_after_64_turns_however_busy_the_line)
     assert_true(woke_after - then <= 64 / 3 + 2);
 }
 
-/* ---- Who comes first ---------------------------------------------------------------------- */
+/* ---- Who comes first ----------------------------------------------------------- */
 
 static green_semaphore_t semaphore;
 
@@ -135,7 +135,7 @@ HUB_TEST(what_a_waiter_is_given_is_its_own_and_not_taken_by_who_comes_later)
     assert_noted("1");
 }
 
-/* ---- Calls that need not wait ---------------------------------------------------------------- */
+/* ---- Calls that need not wait -------------------------------------------------- */
 
 static long other_turns;
 
@@ -262,7 +262,7 @@ HUB_TEST(a_spawner_in_a_group_lets_the_spawned_run_after_32_of_them)
     assert_int_equal(green_group_free(group), 0);
 }
 
-/* ---- What lets nobody run ------------------------------------------------------------------------ */
+/* ---- What lets nobody run ------------------------------------------------------ */
 
 HUB_TEST(no_function_lets_others_run_that_does_not_wait)
 {

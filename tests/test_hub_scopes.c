@@ -2,7 +2,7 @@
 /* Scopes: whose waits they limit, for how long, and what they say at their end (rule 8). */
 #include "hubs.h"
 
-/* ---- One scope -------------------------------------------------------------------------- */
+/* ---- One scope ----------------------------------------------------------------- */
 
 /* gevent: test__timeout._check_expires */
 HUB_TEST(a_scope_limits_a_wait_and_its_struct_can_be_used_again)
@@ -220,7 +220,7 @@ HUB_TEST(a_scope_of_nearly_forever_does_not_overflow)
     assert_int_equal(green_scope_end(&scope), 0);
 }
 
-/* ---- A call's own time ------------------------------------------------------------------------ */
+/* ---- A call's own time --------------------------------------------------------- */
 
 HUB_TEST(a_scope_that_is_shorter_than_the_timeout_comes_first)
 {
@@ -264,7 +264,7 @@ HUB_TEST(in_a_scope_of_no_time_an_event_that_is_set_is_not_seen)
     assert_int_equal(green_event_wait(&event, GREEN_FOREVER), 0);
 }
 
-/* ---- Nested -------------------------------------------------------------------------------------- */
+/* ---- Nested -------------------------------------------------------------------- */
 
 /* gevent: test_nested_timeout */
 HUB_TEST(of_nested_scopes_the_outer_counts_if_it_is_shorter)
@@ -328,7 +328,7 @@ HUB_TEST(scopes_may_end_in_any_order)
     nap(2000);
 }
 
-/* ---- Whose waits ------------------------------------------------------------------------------------ */
+/* ---- Whose waits --------------------------------------------------------------- */
 
 static void *sleep_in_scope(void *ms)
 {
@@ -465,7 +465,7 @@ HUB_TEST(a_scope_does_not_limit_what_began_before_it)
     assert_null(finish(other));
 }
 
-/* ---- How they end ------------------------------------------------------------------------------------- */
+/* ---- How they end -------------------------------------------------------------- */
 
 static __attribute__((noinline)) int return_in_scope(void)
 {
@@ -549,7 +549,7 @@ HUB_TEST(a_longjmp_may_leave_a_scope_that_has_been_ended)
     assert_int_equal(clock_ms(), 60);
 }
 
-/* ---- Shields (rule 10) ------------------------------------------------------------------------------------- */
+/* ---- Shields (rule 10) --------------------------------------------------------- */
 
 static void *nap_under_a_shield(void *unused)
 {

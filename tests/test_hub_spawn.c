@@ -2,7 +2,7 @@
 /* Tasks begin: whose hub it is, when they start, and with which options (rules 1 and 2). */
 #include "hubs.h"
 
-/* ---- The hub of a thread ------------------------------------------------------------ */
+/* ---- The hub of a thread ------------------------------------------------------- */
 
 static void *look_only(void *unused)
 {
@@ -68,7 +68,7 @@ HUB_TEST(a_thread_that_waits_runs_its_own_tasks_alone)
     assert_noted("1 1");
 }
 
-/* ---- Starting ------------------------------------------------------------------------- */
+/* ---- Starting ------------------------------------------------------------------ */
 
 /* gevent: test_spawn_non_callable */
 HUB_TEST(spawn_refuses_null)
@@ -212,7 +212,7 @@ HUB_TEST(green_task_green_of_null_is_refused)
     assert_null_errno(green_task_green(NULL), EINVAL);
 }
 
-/* ---- What a trace hook sees ------------------------------------------------------------- */
+/* ---- What a trace hook sees ---------------------------------------------------- */
 
 static green_t *traced;
 static int entries, deaths;
@@ -248,7 +248,7 @@ HUB_TEST(a_trace_hook_sees_the_start_each_turn_and_the_death_of_a_task)
     assert_int_equal(green_task_free(task), 0);
 }
 
-/* ---- Timers ----------------------------------------------------------------------------- */
+/* ---- Timers -------------------------------------------------------------------- */
 
 static void *nap_and_note(void *ms)
 {
@@ -278,7 +278,7 @@ HUB_TEST(a_task_that_begins_with_a_sleep_can_be_cancelled_before_it_is_over)
     assert_int_equal(clock_ms(), 10);
 }
 
-/* ---- Options ------------------------------------------------------------------------------ */
+/* ---- Options ------------------------------------------------------------------- */
 
 static void *show_options(void *name)
 {
@@ -361,7 +361,7 @@ HUB_TEST(tasks_that_ask_for_no_stack_size_have_the_hubs)
     in_thread(with_another_stack_size, NULL);
 }
 
-/* ---- Detached -------------------------------------------------------------------------------- */
+/* ---- Detached ------------------------------------------------------------------ */
 
 HUB_TEST(a_detached_task_runs_and_is_released_at_its_end)
 {

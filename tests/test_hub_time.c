@@ -96,7 +96,7 @@ WORLD_TEST(a_hub_that_waits_uses_no_processor)
     }
 }
 
-/* ---- No limit, and no time ------------------------------------------------------------------ */
+/* ---- No limit, and no time ----------------------------------------------------- */
 
 HUB_TEST(the_longest_time_does_not_overflow)
 {
@@ -181,7 +181,7 @@ HUB_TEST(a_loop_without_time_that_sleeps_for_0_lets_others_run)
     assert_int_equal(green_task_free(task), 0);
 }
 
-/* ---- Many ----------------------------------------------------------------------------------------- */
+/* ---- Many ---------------------------------------------------------------------- */
 
 static int64_t last_due;
 

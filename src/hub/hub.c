@@ -294,6 +294,8 @@ int green_sleep(int64_t time)
     if (!green__call_begin(&call, 1))
         return -1;
     if (time <= 0) {
+        if (UNLIKELY(call.hub->green == NULL))
+            return green__call_fail(ECANCELED);
         green__wait_give_turn(call.hub);
         green__task_of(call.hub, call.me)->failures = 0;
         return 0;
@@ -311,6 +313,8 @@ int green_hub_wait(int64_t timeout)
     struct green__call call;
     if (!green__call_begin(&call, timeout))
         return -1;
+    if (call.hub->green == NULL) /* all have ended, but not by themselves */
+        return green__call_fail(ECANCELED);
     struct green__wait wait;
     struct green__entry entry = {0};
     green__wait_prepare(&wait, &call, "green_hub_wait", NULL, PLACE);
@@ -393,6 +397,8 @@ int green_hub_run(int64_t timeout)
     struct green__hub *hub = call.hub;
     if (call.me != hub->main.green)
         return green__call_fail(EBUSY);
+    if (hub->green == NULL)
+        return green__call_fail(ECANCELED);
     if (hub->ready == 0) {
         int64_t due = green__scope_due(call.me, UINT64_MAX);
         int64_t limit = timeout > 0 ? timeout : 0;

@@ -19,7 +19,7 @@
 
 #include "testing.h"
 
-/* ---- Fixture -------------------------------------------------------------------- */
+/* ---- Fixture ------------------------------------------------------------------- */
 
 struct hubs_held {
     green_stats_t stats;
@@ -108,7 +108,7 @@ static inline int hubs_end(void **state)
 #define HUB_TEST(sentence) TEST_WITH(sentence, hubs_begin_virtual, hubs_end)
 #define WORLD_TEST(sentence) TEST_WITH(sentence, hubs_begin_world, hubs_end)
 
-/* ---- Short names; in tasks, too ---------------------------------------------------- */
+/* ---- Short names; in tasks, too ------------------------------------------------ */
 
 /* expr is -1 with this errno. */
 #define must_fail(expr, error) must((errno = 0, (expr)) == -1 && errno == (error))
