@@ -83,6 +83,23 @@ HUB_TEST(a_green_belongs_to_the_task_that_is_its_nearest_ancestor)
     assert_null(look_below(NULL));
 }
 
+static void *tell_whose_i_am(void *unused)
+{
+    (void)unused;
+    (void)green_switch(green_main(), green_task_current());
+    return NULL;
+}
+
+HUB_TEST(a_task_that_has_not_started_has_no_greens_below_it_yet)
+{
+    green_task_t *task = spawn(give_back, V(1));
+    green_t *below = green_new(tell_whose_i_am, green_task_green(task));
+    assert_non_null(below);
+    assert_ptr_equal(green_switch(below, NULL), green_task_current());
+    assert_int_equal(green_free(below), 0);
+    assert_ptr_equal(finish(task), V(1));
+}
+
 static green_t *left;
 
 static void *yield_then_look(void *unused)

@@ -465,6 +465,31 @@ HUB_TEST(a_scope_does_not_limit_what_began_before_it)
     assert_null(finish(other));
 }
 
+static void *shield_when_entered(void *unused)
+{
+    green_t *generator = green_new(nap_in_generator, NULL);
+    green_scope_t shield;
+    must(green_switch(generator, V(50)) == V(1));
+    must_be_0(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD));
+    must_be_0(green_task_cancel(green_task_current()));
+    must(green_switch(enterer, unused) == V(ECANCELED)); /* of the generator */
+    must(clock_ms() == 0);
+    nap(1);
+    must(green_scope_end(&shield) == 0);
+    must_be_0(green_free(generator));
+    return unused;
+}
+
+HUB_TEST(a_shield_does_not_shield_what_began_before_it)
+{
+    green_task_t *task = spawn(shield_when_entered, NULL), *other;
+    turn();
+    entered = green_task_green(task);
+    other = spawn(enter, NULL);
+    assert_null(finish(task));
+    assert_null(finish(other));
+}
+
 /* ---- How they end -------------------------------------------------------------- */
 
 static __attribute__((noinline)) int return_in_scope(void)
