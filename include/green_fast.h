@@ -33,7 +33,7 @@
 
 #include <green.h>
 
-/* What of the library's own data is read here; src/look/fast.c compares the two. */
+/* What of the library's own data is read here; src/core/layout.c compares the two. */
 struct __attribute__((__may_alias__)) green_private {
     void *sp;       /* where it is suspended */
     uint64_t enter; /* its thread's tag, if it may be entered from here */

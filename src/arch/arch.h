@@ -148,7 +148,7 @@
 #define GREEN__TLS_FIXED 1
 #endif
 
-/* Where an owner of a stack has what the unwinding wants; core.h compares. */
+/* Where an owner of a stack has what the unwinding wants; core/state.h compares. */
 #define GREEN__OWNER_SP 0
 #define GREEN__OWNER_NEXT 16
 #define GREEN__OWNER_STATE 32 /* a byte */
@@ -160,7 +160,7 @@
 /*
  * What a port wants that has green_switch() in assembler, too, and says so by
  * GREEN__ARCH_SWITCHES in its frame.h: the same data that green_fast.h reads, and
- * what tells of C++ exceptions.  core.h compares.
+ * what tells of C++ exceptions.  core/state.h compares.
  */
 #define GREEN__OWNER_ENTER 8
 #define GREEN__GROUP_TAG 8

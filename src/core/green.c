@@ -7,76 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
-
-/* ---- Blocks ---------------------------------------------------------------- */
-
-/*
- * A few freed blocks wait in their thread for the next green: they cost less
- * than malloc() there.  Not where a tool looks for what is used after its end.
- */
-static inline green_t *take_spare(struct green__thread *self)
-{
-    green_t *g = self->spare;
-    self->spare = g->parent;
-    self->spare_room++;
-    return g;
-}
-
-/* One with anything in it, or NULL. */
-static inline green_t *take_block(struct green__thread *self)
-{
-    if (self->spare != NULL)
-        return take_spare(self);
-    green_t *g = malloc(sizeof *g);
-    if (g == NULL) { /* cached stacks may be what fills the address space */
-        (void)green__stack_trim(&self->stacks, 0);
-        g = malloc(sizeof *g);
-    }
-    if (g == NULL)
-        return NULL;
-    green__given(g, offsetof(green_t, life)); /* what green_fast.h reads */
-    if (self->stacks.watched)
-        green__tell_atomics(g);
-    return g;
-}
-
-static inline void put_spare(struct green__thread *self, green_t *g)
-{
-    g->parent = self->spare;
-    self->spare = g;
-    self->spare_room--;
-}
-
-static void put_block(struct green__thread *self, green_t *g)
-{
-    if (self->spare_room != 0)
-        put_spare(self, g);
-    else
-        free(g);
-}
-
-void green__drop_blocks(struct green__thread *self)
-{
-    while (self->spare != NULL)
-        free(take_spare(self));
-}
+#include "core/family.h"
+#include "core/green.h"
+#include "core/switch.h"
+#include "core/thread.h"
 
 /* ---- State ----------------------------------------------------------------- */
-
-void green__init_main(green_t *main, struct green__thread *thread)
-{
-    main->is_main = true;
-    store(main->thread, thread);
-    store(main->owner, load(thread->id));
-    store(main->life, GREEN__STARTED);
-    store(main->enter, load(thread->id));
-    memset(main->exceptions, 0, sizeof main->exceptions);
-    main->next = main->prev = main;
-    main->kept = 0;
-    main->layer = NULL;
-    main->data = NULL;
-}
 
 green_state_t green_state(const green_t *g)
 {
@@ -98,58 +34,6 @@ green_state_t green_state(const green_t *g)
 }
 
 /* ---- Family ---------------------------------------------------------------- */
-
-static void gain_child(green_t *parent)
-{
-    if (!parent->is_main)
-        parent->children++;
-}
-
-/* Takes a child from parent; true if that goes with it, being released. */
-static inline bool goes_with_child(green_t *parent)
-{
-    return !parent->is_main && --parent->children == 0 && parent->released;
-}
-
-static __attribute__((noinline, cold)) green_t *go_with_child(green_t *parent)
-{
-    green_t *going;
-    do {
-        going = parent;
-        parent = going->parent;
-        put_block(green__self, going);
-    } while (goes_with_child(parent));
-    return parent;
-}
-
-/*
- * Takes a child from parent.  A released green goes with its last child, which
- * takes a child from its own parent, and so on.  Returns the first that stays.
- */
-static inline green_t *lose_child(green_t *parent)
-{
-    return UNLIKELY(goes_with_child(parent)) ? go_with_child(parent) : parent;
-}
-
-/*
- * Shortens the way while it goes: g, and every released green above it that
- * others still stand under, is put under the ancestor that is found.
- */
-green_t *green__real_parent(green_t *g)
-{
-    green_t *ancestor = g->parent;
-    if (ancestor == NULL)
-        return NULL; /* a main green's */
-    while (ancestor->released)
-        ancestor = ancestor->parent;
-    while (g != ancestor && g->parent != ancestor) {
-        green_t *old = g->parent;
-        g->parent = ancestor;
-        gain_child(ancestor);
-        g = lose_child(old);
-    }
-    return ancestor;
-}
 
 /* Who that is once what others have abandoned is released: a hook may ask before. */
 static green_t *remaining_parent(green_t *g)
@@ -176,81 +60,6 @@ static bool is_above(const green_t *g, green_t *from)
     return from != NULL;
 }
 
-/*
- * Children that other threads have taken over are first counted in gone, and
- * taken from children when the thread comes by here: so its own counting needs
- * no atomic operations.  It comes by before it frees one that has children.
- */
-void green__settle(struct green__thread *thread)
-{
-    green_t *g = load(thread->bereaved);
-    store(thread->bereaved, NULL);
-    while (g != NULL) {
-        green_t *next = g->next_bereaved;
-        g->children -= g->gone - 1;
-        g->gone = 0;
-        lose_child(g);
-        g = next;
-    }
-}
-
-static void settle_if_bereaved(struct green__thread *self)
-{
-    if (UNLIKELY(load(self->bereaved) != NULL)) {
-        green__lock();
-        green__settle(self);
-        green__unlock();
-    }
-}
-
-/* g, taken over itself, leaves the list of those whose children were. */
-static void forget_bereaved(green_t *g)
-{
-    struct green__thread *thread = load(g->thread);
-    green_t *previous = load(thread->bereaved);
-    if (previous == g) {
-        store(thread->bereaved, g->next_bereaved);
-    } else {
-        while (previous->next_bereaved != g)
-            previous = previous->next_bereaved;
-        previous->next_bereaved = g->next_bereaved;
-    }
-    g->children -= g->gone;
-    g->gone = 0;
-}
-
-/* Rule 7: makes a NEW green of another thread, or of none any more, one of ours. */
-static int take_over(struct green__thread *self, green_t *g, green_t *parent)
-{
-    int error = 0;
-    green__lock();
-    if (load(g->life) != GREEN__NEW) {
-        error = EPERM;
-    } else if (g->children != g->gone) {
-        error = EBUSY;
-    } else {
-        if (g->gone != 0)
-            forget_bereaved(g);
-        green_t *old = g->parent;
-        if (green__is_orphan(g)) {
-            lose_child(old);
-        } else if (!old->is_main && old->gone++ == 0) {
-            struct green__thread *thread = load(g->thread);
-            old->next_bereaved = load(thread->bereaved);
-            store(thread->bereaved, old);
-        }
-        store(g->thread, self);
-        store(g->owner, load(self->id));
-        g->parent = parent;
-        gain_child(parent);
-    }
-    green__unlock();
-    if (error == 0)
-        return 0;
-    errno = error;
-    return -1;
-}
-
 int green_set_parent(green_t *g, green_t *parent)
 {
     struct green__thread *self = green__settled();
@@ -261,18 +70,18 @@ int green_set_parent(green_t *g, green_t *parent)
     if (!green__may_change(self, parent))
         return -1;
     if (!green__is_mine(self, g))
-        return green__is_free_of(parent, GREEN__KEPT_HUB) ? take_over(self, g, parent) : -1;
+        return green__is_free_of(parent, GREEN__KEPT_HUB) ? green__take_over(self, g, parent) : -1;
     if (!green__is_free_of(g, ~0u) || !green__is_free_of(parent, GREEN__KEPT_HUB))
         return -1;
     if (is_above(g, parent)) {
         errno = ELOOP;
         return -1;
     }
-    settle_if_bereaved(self);
+    green__settle_if_bereaved(self);
     green_t *old = g->parent;
     g->parent = parent;
-    gain_child(parent);
-    lose_child(old);
+    green__gain_child(parent);
+    green__lose_child(old);
     return 0;
 }
 
@@ -296,7 +105,7 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     store(g->enter, GREEN__TAG_CLOSED);
     g->parent = parent;
     g->stand_in = NULL;
-    memset((void *)&g->life, 0, 8); /* see core.h */
+    memset((void *)&g->life, 0, 8); /* see state.h */
     g->exceptions[0] = g->exceptions[1] = 0;
     store(g->owner, load(self->id));
     store(g->thread, self);
@@ -309,19 +118,6 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     g->data = NULL;
     g->name = NULL;
     g->run = run;
-}
-
-/* It is made: nothing can fail any more. */
-static inline void count_in(struct green__thread *self, green_t *parent)
-{
-    gain_child(parent);
-    store(self->greens, load(self->greens) + 1);
-}
-
-/* Its handle is gone. */
-static inline void count_out(struct green__thread *self)
-{
-    store(self->greens, load(self->greens) - 1);
 }
 
 /* Gives a green its name and its stack, or takes the block back. */
@@ -339,7 +135,7 @@ static green_t *furnish(struct green__thread *self, green_t *g, const green_opti
 no_stack:
     free(g->name);
 no_name:
-    put_block(self, g);
+    green__put_block(self, g);
     errno = ENOMEM;
     return NULL;
 }
@@ -359,9 +155,9 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
     if (!green__may_change(self, parent) || !green__is_free_of(parent, rights))
         return NULL;
     green__collect_abandoned(self);
-    settle_if_bereaved(self);
+    green__settle_if_bereaved(self);
 
-    green_t *g = take_block(self);
+    green_t *g = green__take_block(self);
     if (g == NULL)
         return NULL;
     init(g, self, run, parent);
@@ -369,7 +165,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
     g->data = options->data;
     if (furnish(self, g, options) == NULL)
         return NULL;
-    count_in(self, parent);
+    green__count_in(self, parent);
     return g;
 }
 
@@ -391,9 +187,9 @@ green_t *green_new(green_fn *run, green_t *parent)
     }
     if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
-        take_spare(self);
+        green__take_spare(self);
         init(g, self, run, under);
-        count_in(self, under);
+        green__count_in(self, under);
         return g;
     }
     return make(run, parent, &defaults, GREEN__KEPT_HUB);
@@ -411,95 +207,6 @@ green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *
 }
 
 /* ---- Release --------------------------------------------------------------- */
-
-void green__stop_freeing(green_t *g)
-{
-    if (g->freeing != NULL && g->freeing->green != NULL) {
-        g->freeing->green->stand_in = NULL;
-        g->freeing->green = NULL;
-    }
-}
-
-void green__bury(struct green__thread *self, green_t *g)
-{
-    green__stop_freeing(g);
-    g->stand_in = NULL;
-    if (load(g->life) == GREEN__STARTED)
-        green__forget(self, g);
-    green__set_life(g, GREEN__DEAD);
-    if (UNLIKELY(g->kept != 0))
-        green__layer_lost(self, g);
-    if (g->deferred != NULL)
-        green__defer_drop(g);
-    if (g->locals != NULL)
-        green__local_drop(g);
-    green__stack_put(self != NULL ? &self->stacks : NULL, &g->stack, g->valgrind);
-}
-
-/*
- * A released green is kept for its children, who need what tells of its parent,
- * green_fast.h in a child's name also enter; no user does.
- */
-static void forbid(green_t *g)
-{
-    size_t all = sizeof *g / 8 * 8;
-    green__forbid(g, offsetof(struct green, enter));
-    green__forbid(&g->owner, offsetof(struct green, children) - offsetof(struct green, owner));
-    green__forbid(&g->freeing, all - offsetof(struct green, freeing));
-}
-
-/* Gives up the memory of a green whose handle is gone. */
-static void let_go(struct green__thread *self, green_t *g)
-{
-    free(g->name);
-    if (g->children == 0) {
-        green_t *parent = g->parent;
-        put_block(self, g);
-        lose_child(parent);
-    } else {
-        g->released = true;
-        forbid(g);
-    }
-}
-
-void green__release(green_t *g)
-{
-    struct green__thread *self = green__self;
-    count_out(self);
-    let_go(self, g);
-}
-
-/* A NEW or DEAD green, or one to be abandoned: of ours, or under the lock an orphan. */
-static void dispose(struct green__thread *self, green_t *g)
-{
-    if (load(g->life) != GREEN__DEAD)
-        green__bury(load(self->id) != 0 ? self : NULL, g);
-    green__release(g);
-}
-
-void green__release_abandoned(struct green__thread *self, bool at_end)
-{
-    if (!at_end)
-        green__lock();
-    green_t *g = load(self->abandoned);
-    store(self->abandoned, NULL);
-    green__settle(self);
-    if (!at_end)
-        green__unlock();
-    for (green_t *freer = g; freer != NULL; freer = freer->next_abandoned)
-        if (load(freer->life) != GREEN__DEAD)
-            green__stop_freeing(freer); /* of one that may be in the list, too */
-    while (g != NULL) {
-        green_t *next = g->next_abandoned;
-        if (load(g->life) != GREEN__DEAD)
-            green__bury(self, g);
-        else
-            store(g->enter, GREEN__TAG_CLOSED);
-        let_go(self, g); /* who has abandoned it has counted it out */
-        g = next;
-    }
-    green__thread_set_tag(self);
-}
 
 /* What green_free() and green_abandon() refuse alike of a green of ours. */
 static bool is_free_to_go(const struct green__thread *self, const green_t *g)
@@ -547,14 +254,14 @@ static int release_foreign(struct green__thread *self, green_t *g, bool abandon)
     int error = 0;
     green__lock(); /* a thread that ends makes its greens DEAD before it has ended, under it */
     if (green__is_orphan(g)) {
-        dispose(self, g);
+        green__dispose(self, g);
     } else if (!abandon) {
         error = EPERM;
     } else if (seems_busy(g)) {
         error = EBUSY;
     } else {
         leave_to_its_thread(g);
-        count_out(self);
+        green__count_out(self);
     }
     green__unlock();
     return error;
@@ -583,8 +290,8 @@ int green_abandon(green_t *g)
         return end_foreign(self, g, true);
     if (!is_free_to_go(self, g))
         return -1;
-    settle_if_bereaved(self);
-    dispose(self, g);
+    green__settle_if_bereaved(self);
+    green__dispose(self, g);
     return 0;
 }
 
@@ -600,8 +307,8 @@ static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
         return -1;
     if (load(g->life) == GREEN__STARTED)
         return green__cancel(self, g, true);
-    settle_if_bereaved(self);
-    dispose(self, g);
+    green__settle_if_bereaved(self);
+    green__dispose(self, g);
     return 0;
 }
 
@@ -618,9 +325,9 @@ int green_free(green_t *g)
                  g->name != NULL || g->children != 0 || self->spare_room == 0))
         return free_slowly(g);
     green_t *parent = g->parent;
-    count_out(self);
-    put_spare(self, g);
-    lose_child(parent);
+    green__count_out(self);
+    green__put_spare(self, g);
+    green__lose_child(parent);
     return 0;
 }
 

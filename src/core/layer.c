@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The layer above: its greens, and what it is told.  Its moves are in switch.c.
+ * The greens of the layer above.  Its moves are in switch.c.
  */
 #include "core/layer.h"
+
+#include "core/green.h"
+#include "core/thread.h"
 
 int green__layer_begin(struct green__layer *layer)
 {
@@ -27,7 +30,7 @@ green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t 
     if (g == NULL)
         return NULL;
     g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED;
-    g->children++; /* the layer's handle, see core.h */
+    g->children++; /* the layer's handle, see state.h */
     return g;
 }
 
@@ -50,44 +53,4 @@ void green__layer_let_go(green_t *g)
 {
     g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
     store(g->enter, load(g->owner));
-}
-
-/* ---- What the layer is told --------------------------------------------------- */
-
-void *green__layer_yield(struct green__thread *self)
-{
-    return self->layer->calls->yield(self->layer) == 0 ? NULL : GREEN_FAILED;
-}
-
-void green__layer_leave(struct green__thread *self, green_t *g, bool returned)
-{
-    if (self->layer != NULL)
-        self->layer->calls->leave(self->layer, g, returned);
-}
-
-void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error)
-{
-    if (self->layer != NULL)
-        self->layer->calls->dead(self->layer, g, value, error);
-    g->layer = NULL;
-}
-
-void green__layer_lost(struct green__thread *self, green_t *g)
-{
-    g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
-    if (g->kept != 0 && self != NULL && self->layer != NULL)
-        self->layer->calls->lost(self->layer, g);
-    g->layer = NULL;
-}
-
-bool green__layer_may_end(struct green__thread *self)
-{
-    return self->layer == NULL || self->layer->calls->may_end(self->layer) == 0;
-}
-
-void green__layer_thread_ends(struct green__thread *self)
-{
-    struct green__layer *layer = self->layer;
-    self->layer = NULL;
-    layer->calls->thread_ends(layer);
 }

@@ -13,42 +13,10 @@
  *
  * All of it is called in the thread whose greens are meant.
  */
-#include "core/core.h"
-
-struct green__layer_calls {
-    /* green_yield() was called in an owned green: 0 when it may go on, or -1 with errno. */
-    int (*yield)(struct green__layer *layer);
-
-    /*
-     * g, which has a word, will run nothing more of its body: that has returned, or has
-     * called green_exit().  On g's stack, before its deferred functions; must not switch.
-     * If it has returned, what was in its frames is no more.
-     */
-    void (*leave)(struct green__layer *layer, green_t *g, bool returned);
-
-    /*
-     * An owned green is DEAD, of value or, if that is GREEN_FAILED, of error.  On its
-     * stack, before its parent is entered; must not switch.
-     */
-    void (*dead)(struct green__layer *layer, green_t *g, void *value, int error);
-
-    /*
-     * An owned green, or the layer's own, has been left by the unwinding that ends the
-     * thread, and so have been the stacks of all that waited below it, down to main's.
-     */
-    void (*lost)(struct green__layer *layer, green_t *g);
-
-    /* green_thread_end() was called: 0 if there is nothing to be done any more, or -1 with errno. */
-    int (*may_end)(struct green__layer *layer);
-
-    /* The thread ends.  The layer releases what it owns, and is not asked again. */
-    void (*thread_ends)(struct green__layer *layer);
-};
-
-/* The first member of a layer's state. */
-struct green__layer {
-    const struct green__layer_calls *calls;
-};
+#include "core/line.h"
+#include "core/family.h"
+#include "core/told.h"
+#include "core/unwind.h"
 
 /* Makes layer that of the calling thread, for which the thread has none.  0, or -1 with errno. */
 int green__layer_begin(struct green__layer *layer);

@@ -1,37 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Green-local storage.
- *
- * A key is a slot of one table of the process.  Each making of a key has a
- * serial number of its own, which is kept with every value: a value counts only
- * while its key is still of that making, so deleting a key need not visit the
- * greens.  A slot's serial is odd while it holds a key.
- */
+/* Green-local storage: the calls for keys and their values. */
 #include <stdlib.h>
 
-#include "core/core.h"
-
-#define KEYS 256
-#define ROUNDS 4 /* as PTHREAD_DESTRUCTOR_ITERATIONS */
-
-static struct {
-    _Atomic(uint64_t) serial;     /* written under the lock */
-    void (*destructor)(void *);   /* under the lock */
-} keys[KEYS];
-
-struct value {
-    uint64_t serial;
-    void *pointer;
-};
-
-/* A green's values: as many as the highest key that it has set asks for. */
-struct green__locals {
-    unsigned count;
-    unsigned next;   /* where destructors go on in this round */
-    unsigned round;  /* rounds that have begun with this one ... */
-    bool any;        /* ... and whether it has found a value */
-    struct value values[];
-};
+#include "core/cleanup.h"
+#include "core/thread.h"
 
 int green_key_create(green_key_t *key, void (*destructor)(void *))
 {
@@ -43,14 +15,14 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
         return -1;
     green__lock();
     unsigned i = 0;
-    while (i < KEYS && load(keys[i].serial) % 2 != 0)
+    while (i < GREEN__KEYS && load(green__keys[i].serial) % 2 != 0)
         i++;
-    if (i < KEYS) {
-        keys[i].destructor = destructor;
-        store(keys[i].serial, load(keys[i].serial) + 1);
+    if (i < GREEN__KEYS) {
+        green__keys[i].destructor = destructor;
+        store(green__keys[i].serial, load(green__keys[i].serial) + 1);
     }
     green__unlock();
-    if (i == KEYS) {
+    if (i == GREEN__KEYS) {
         errno = EAGAIN;
         return -1;
     }
@@ -62,7 +34,7 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
 /* The serial of a key; 0 with EINVAL if it is none. */
 static uint64_t serial_of(green_key_t key)
 {
-    uint64_t serial = key < KEYS ? load(keys[key].serial) : 0;
+    uint64_t serial = key < GREEN__KEYS ? load(green__keys[key].serial) : 0;
     if (serial % 2 != 0)
         return serial;
     errno = EINVAL;
@@ -78,8 +50,8 @@ int green_key_delete(green_key_t key)
     green__lock();
     uint64_t serial = serial_of(key); /* another thread may have been faster */
     if (serial != 0) {
-        keys[key].destructor = NULL;
-        store(keys[key].serial, serial + 1);
+        green__keys[key].destructor = NULL;
+        store(green__keys[key].serial, serial + 1);
     }
     green__unlock();
     return serial != 0 ? 0 : -1;
@@ -113,7 +85,7 @@ static bool grow(green_t *g, green_key_t key)
     if (g->locals == NULL)
         *locals = (struct green__locals){0};
     for (unsigned i = old; i < count; i++)
-        locals->values[i] = (struct value){0};
+        locals->values[i] = (struct green__value){0};
     locals->count = count;
     g->locals = locals;
     return true;
@@ -135,52 +107,6 @@ int green_setspecific(green_key_t key, const void *value)
         errno = ENOMEM;
         return -1;
     }
-    me->locals->values[key] = (struct value){.serial = serial, .pointer = (void *)value};
+    me->locals->values[key] = (struct green__value){.serial = serial, .pointer = (void *)value};
     return 0;
-}
-
-/* The destructor that waits for a value, or NULL. */
-static void (*destructor_of(green_key_t key, const struct value *value))(void *)
-{
-    void (*destructor)(void *) = NULL;
-    green__lock();
-    if (value->serial == load(keys[key].serial))
-        destructor = keys[key].destructor;
-    green__unlock();
-    return destructor;
-}
-
-bool green__local_take(green_t *g, struct green__due *due)
-{
-    struct green__locals *locals = g->locals;
-    while (locals != NULL && locals->round < ROUNDS) {
-        while (locals->next < locals->count) {
-            green_key_t key = locals->next++;
-            struct value *value = &locals->values[key];
-            void *pointer = value->pointer;
-            void (*destructor)(void *) = pointer != NULL ? destructor_of(key, value) : NULL;
-            if (destructor != NULL) {
-                locals->any = true;
-                value->pointer = NULL;
-                *due = (struct green__due){destructor, pointer};
-                return true;
-            }
-        }
-        locals->round = locals->any ? locals->round + 1 : ROUNDS;
-        locals->next = 0;
-        locals->any = false;
-    }
-    return false;
-}
-
-void green__local_rewind(green_t *g)
-{
-    if (g->locals != NULL)
-        g->locals->round = g->locals->next = 0;
-}
-
-void green__local_drop(green_t *g)
-{
-    free(g->locals);
-    g->locals = NULL;
 }

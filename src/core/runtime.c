@@ -25,8 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
 #include "core/runtime.h"
+#include "core/self.h"
 
 /* Each may be missing, in static programs; for dlopen see open_library(). */
 #pragma weak dlsym
@@ -268,13 +268,30 @@ const struct green__unwinder *green__unwinder(void)
 
 /* ---- The C++ runtime ---------------------------------------------------------------- */
 
-bool green__end_catch(void)
+/*
+ * Ends the innermost C++ handler and releases its exception.  Only where there is a
+ * runtime; false if that cannot.
+ */
+static bool end_catch(void)
 {
     const struct cxx *known = atomic_load_explicit(&cxx, memory_order_acquire);
     if (known->end_catch == NULL)
         return false;
     known->end_catch();
     return true;
+}
+
+void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
+{
+    static const uintptr_t none[2];
+    uintptr_t caught;
+    if (once == NULL)
+        once = none;
+    while (memcpy(&caught, self->exceptions, sizeof caught), caught != once[0] && caught != 0) {
+        if (!end_catch())
+            break;
+    }
+    memcpy(self->exceptions, once, sizeof none);
 }
 
 /* Threads that have begun are led to green__runtime_settle(). */

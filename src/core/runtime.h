@@ -5,10 +5,9 @@
  * runtime.c: the unwinder and the C++ runtime of the program, which are there or
  * not, and may come later.
  */
-#include <stdbool.h>
 #include <unwind.h>
 
-struct green__thread;
+#include "core/state.h"
 
 /* Interface: Itanium C++ ABI, Exception Handling, 1.3 to 1.6. */
 struct green__unwinder {
@@ -21,11 +20,8 @@ struct green__unwinder {
 /* The program's, or one that is loaded for it; NULL if there is none. */
 const struct green__unwinder *green__unwinder(void);
 
-/*
- * Ends the innermost C++ handler and releases its exception.  Only where there is a
- * runtime; false if that cannot.
- */
-bool green__end_catch(void);
+/* Ends exceptions that are being handled until those are left that were once; NULL: none. */
+void green__end_handlers(struct green__thread *self, const uintptr_t once[2]);
 
 /* Looks for a C++ runtime, unless one is known. */
 void green__runtime_look(void);

@@ -13,15 +13,15 @@
  * An error travels as GREEN_FAILED in place of the value and in errno, which
  * both sides share, being of one thread.
  */
-#define _GNU_SOURCE /* syscall */
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "arch/arch.h"
-#include "core/core.h"
-#include "quiet.h"
+#include "core/carry.h"
+#include "core/cleanup.h"
+#include "core/family.h"
 #include "core/runtime.h"
+#include "core/switch.h"
+#include "core/told.h"
+#include "core/unwind.h"
 
 /* What a green is entered with: an errno if that is not 0, else a value. */
 struct parcel {
@@ -32,206 +32,18 @@ struct parcel {
 /* ---- Entering ---------------------------------------------------------------- */
 
 /*
- * Each green has exceptions of its own: those being handled, in C++ programs.
- * green_fast.h neither keeps nor fetches them.  So whoever waits while handling
- * some is closed to every fast path, and all others have none.
- */
-static void put_exceptions_away(struct green__thread *self, green_t *me)
-{
-    memcpy(me->exceptions, self->exceptions, sizeof me->exceptions);
-    if ((me->exceptions[0] | me->exceptions[1]) != 0)
-        store(me->enter, GREEN__TAG_CLOSED);
-}
-
-static void fetch_exceptions(struct green__thread *self, green_t *to)
-{
-    memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
-    if ((to->exceptions[0] | to->exceptions[1]) != 0) {
-        memset(to->exceptions, 0, sizeof to->exceptions);
-        store(to->enter, load(to->owner));
-    }
-}
-
-void green__end_handlers(struct green__thread *self, const uintptr_t once[2])
-{
-    static const uintptr_t none[2];
-    uintptr_t caught;
-    if (once == NULL)
-        once = none;
-    while (memcpy(&caught, self->exceptions, sizeof caught), caught != once[0] && caught != 0) {
-        if (!green__end_catch())
-            break;
-    }
-    memcpy(self->exceptions, once, sizeof none);
-}
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-
-/*
  * Leaves me for to, which is current already; returns what me is entered with.
  * In line, as ThreadSanitizer counts the functions that are entered after
- * leave() as the other's, and those that are left afterwards as ours.
+ * green__leave() as the other's, and those that are left afterwards as ours.
  */
-static ALWAYS_INLINE GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to,
+static GREEN__ALWAYS_INLINE GREEN__MOVES void *enter(struct green__thread *self, green_t *me, green_t *to,
                                        void *value)
 {
     if (UNLIKELY(self->has_cxx)) {
-        put_exceptions_away(self, me);
-        fetch_exceptions(self, to);
+        green__put_exceptions_away(self, me);
+        green__fetch_exceptions(self, to);
     }
     return green__arch_switch(&me->sp, to->sp, value);
-}
-
-/* ---- Sanitizers: told before and after every switch ------------------------------- */
-
-/* from is NULL if that green ends. */
-static ALWAYS_INLINE void leave(struct green__thread *self, green_t *from, green_t *to)
-{
-    if (LIKELY(!self->sanitized))
-        return;
-    self->left_main = from != NULL && from->is_main;
-    if (to->is_main)
-        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, self->main_low,
-                           self->main_size);
-    else
-        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, to->stack.low,
-                           to->stack.size);
-}
-
-static size_t size_of_mains_frames(const struct green__thread *self)
-{
-    return (size_t)((const char *)self->main_low + self->main_size - self->main_waits);
-}
-
-/*
- * Not for ASan, as it is put into functions that are not: gcc has the variables poisoned
- * at the end of their block all the same, and nobody to unpoison them at the function's.
- */
-static ALWAYS_INLINE GREEN__NO_ASAN void arrive(struct green__thread *self, green_t *me)
-{
-    if (LIKELY(!self->sanitized))
-        return;
-    int error = errno;
-    const void *low = NULL;
-    size_t size = 0;
-    green__fiber_arrive(&me->fiber, &low, &size);
-    if (self->left_main && low != NULL) {
-        self->main_low = low;
-        self->main_size = size;
-        bool on_own = (uintptr_t)self->main.sp - (uintptr_t)low < size;
-        self->main_waits = on_own ? self->main.sp : low; /* else any of it may be used */
-        green__roots_begin(self->main_waits, size_of_mains_frames(self));
-    } else if (me->is_main && self->main_waits != NULL) {
-        green__roots_end(self->main_waits, size_of_mains_frames(self));
-        self->main_waits = NULL;
-    }
-    green__fiber_end(&self->dead);
-    errno = error;
-}
-
-/* Of a stack that will not be entered again. */
-static void drop_fiber(struct green__thread *self, struct green__fiber *fiber)
-{
-    green_t *me = load(self->current);
-    green__fiber_drop(fiber, me->is_main ? self->main_low : me->stack.low,
-                      me->is_main ? self->main_size : me->stack.size);
-}
-
-void green__forget(struct green__thread *self, green_t *g)
-{
-    drop_fiber(self, &g->fiber);
-}
-
-void green__return_to_main(struct green__thread *self)
-{
-    green_t *me = load(self->current);
-    if (me != &self->main) {
-        leave(self, me, &self->main);
-        store(self->current, &self->main);
-        arrive(self, &self->main);
-        green__memory_clean(self->main_low, self->main_size);
-    }
-    drop_fiber(self, &self->unwound);
-}
-
-/* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
-static green_t *unwinding_target(const green_t *g)
-{
-    green_t *target = g->parent;
-    while (load(target->life) != GREEN__STARTED)
-        target = target->parent;
-    return target;
-}
-
-green_t *green__current_when_settled(const struct green__thread *self)
-{
-    green_t *g = load(self->current);
-    while (g != NULL && g->left)
-        g = unwinding_target(g);
-    return g;
-}
-
-/* The calls that a green waits in will not come back. */
-static void end_calls(struct green__thread *self, green_t *g)
-{
-    green__stop_freeing(g);
-    g->freeing = NULL;
-    if (g->is_main && self->ending)
-        green__thread_end_is_left(self);
-}
-
-void green__left_by_unwinding(struct green__thread *self)
-{
-    green_t *g = load(self->current);
-    while (g != NULL && g->left)
-        g = unwinding_target(g);
-    if (g == NULL || g->is_main || self->looking != 0)
-        return;
-    green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
-    green_t *to = unwinding_target(g);
-    g->left = true;
-    atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
-    green__thread_set_tag(self);
-    end_calls(self, to); /* as long as its frames are there */
-    if (self->has_cxx)
-        fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
-    if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
-        green__memory_clean(to->is_main ? self->main_low : to->stack.low,
-                            to->is_main ? self->main_size : to->stack.size);
-    }
-}
-
-/*
- * To a sanitizer the first of those that were left has run until now: the clean-up
- * that asks has its variables on that one's fake stack, which stays until there is
- * the next.
- */
-GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
-{
-    if (load(self->unsettled) & GREEN__UNSETTLED_CXX)
-        green__runtime_settle(self);
-    if (LIKELY(!(load(self->unsettled) & GREEN__UNSETTLED_LEFT)))
-        return;
-    green_t *g = load(self->current), *to = green__current_when_settled(self);
-    leave(self, g, to);
-    store(self->current, to);
-    arrive(self, to);
-    drop_fiber(self, &self->unwound);
-    self->unwound = g->fiber;
-    g->fiber = (struct green__fiber){0};
-    while (g != to) {
-        green_t *next = unwinding_target(g);
-        if (g->stand_in != NULL) { /* that call may come back, if its green is entered */
-            g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
-            green__stop_freeing(g->stand_in);
-        }
-        green__bury(self, g);
-        if (g->detached)
-            green__release(g);
-        g = next;
-    }
-    atomic_fetch_and(&self->unsettled, (unsigned char)~GREEN__UNSETTLED_LEFT);
-    green__thread_set_tag(self);
 }
 
 /* ---- Delivering --------------------------------------------------------------------- */
@@ -247,11 +59,24 @@ static void *unpack(struct parcel parcel)
 /* Hot, as gcc takes a function that does not return for one to be small, not quick. */
 static __attribute__((hot)) _Noreturn void body(void *value);
 
-static ALWAYS_INLINE void start(green_t *g)
+static GREEN__ALWAYS_INLINE void start(green_t *g)
 {
     g->sp = green__arch_first(green__base(g), body, g);
     atomic_signal_fence(memory_order_release); /* a profiler's signal may unwind through it */
     green__change_life(g, GREEN__NEW, GREEN__STARTED);
+}
+
+/* Calls the thread's hook, if it has one. */
+static void call_hook(struct green__thread *self, green_trace_event_t event, green_t *from,
+                      green_t *to)
+{
+    if (LIKELY(self->trace == NULL))
+        return;
+    self->looking++;
+    green__passes();
+    self->trace(event, from, to, self->trace_data);
+    self->looking--;
+    green__thread_set_tag(self); /* the hook may have ended itself */
 }
 
 /*
@@ -259,7 +84,7 @@ static ALWAYS_INLINE void start(green_t *g)
  * green stands for its parent; a NEW one starts, or, given an error, dies of it
  * unrun and passes it on.  from is who the parcel comes from, for the hook.
  */
-static ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
+static GREEN__ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t *from, green_t *to,
                                       struct parcel *parcel)
 {
     green_t *unrun = NULL; /* the last that died here, if the handle goes with it */
@@ -275,8 +100,7 @@ static ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t *from,
         }
         store(self->current, to);
         if (UNLIKELY(self->trace != NULL))
-            green__trace(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from,
-                         to);
+            call_hook(self, parcel->error != 0 ? GREEN_TRACE_THROW : GREEN_TRACE_SWITCH, from, to);
         if (UNLIKELY(unrun != NULL))
             green__release(unrun);
         if (LIKELY(!is_new || parcel->error == 0)) {
@@ -302,9 +126,9 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
         return unpack(parcel);
     if (LIKELY(!self->sanitized)) /* nothing is left to do here: no return to be mispredicted */
         return enter(self, me, to, unpack(parcel));
-    leave(self, me, to);
+    green__leave(self, me, to);
     void *value = enter(self, me, to, unpack(parcel));
-    arrive(self, me);
+    green__arrive(self, me);
     return value;
 }
 
@@ -542,9 +366,9 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     } else {
         give_up(self, me);
     }
-    leave(self, NULL, to);
+    green__leave(self, NULL, to);
     if (UNLIKELY(self->has_cxx))
-        fetch_exceptions(self, to);
+        green__fetch_exceptions(self, to);
     void *target = to->sp;
     if (UNLIKELY(self->lent.low != NULL))
         target = green__arch_first(below(target), give_back, NULL);
@@ -554,7 +378,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
 }
 
 /*
- * The same in a few steps for most, which leave a value to a parent that waits, and
+ * The same in a few steps for most, which green__leave a value to a parent that waits, and
  * hold nothing.  Comes back if it is another death.
  */
 static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *first,
@@ -585,23 +409,17 @@ static _Noreturn GREEN__NO_ASAN void wind_up(void *first)
     die(self, me, first);
 }
 
-static void set_result(green_t *me, void *value)
-{
-    me->result = value;
-    me->error = value != GREEN_FAILED ? 0 : errno > 0 ? errno : ECANCELED;
-}
-
 static _Noreturn GREEN__NO_ASAN void body(void *value)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     void *first = me->sp;
-    arrive(self, me);
+    green__arrive(self, me);
     green__passes();
     value = me->run(value);
     if (LIKELY(value != GREEN_FAILED))
         die_plainly(self, me, first, value);
-    set_result(me, value);
+    green__set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me, true);
     wind_up(first);
@@ -613,21 +431,4 @@ void green__leave_frames(struct green__thread *self, green_t *me)
         green__end_handlers(self, NULL);
     green__memory_clean(me->stack.low, me->stack.size);
     green__arch_jump(green__arch_first(green__base(me), wind_up, me), NULL);
-}
-
-void green_exit(void *value)
-{
-    green__runtime_look();
-    struct green__thread *self = green__settled();
-    green_t *me = load(self->current);
-    if (me == NULL || me->is_main || self->looking != 0) {
-        static const char sentence[] =
-            "libgreen: green_exit() called on a main green, in a trace hook or in green_each()\n";
-        green__write(STDERR_FILENO, sentence, sizeof sentence - 1);
-        abort();
-    }
-    set_result(me, value);
-    if (UNLIKELY(me->layer != NULL))
-        green__layer_leave(self, me, false);
-    green__unwind(self, me);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A thread's state: made on first use, ended by a thread-specific destructor,
- * used again by a later thread.  Also the lock of the process, and fork.
+ * used again by a later thread.  Also fork.
  *
  * A thread that ends runs no code of its greens (rule 14): they become DEAD
  * where they stand.  That is why their owner must call green_thread_end() if
@@ -10,40 +10,75 @@
 #define _GNU_SOURCE
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
 
-#include "core/core.h"
+#include "core/cleanup.h"
+#include "core/family.h"
+#include "core/layout.h"
 #include "core/runtime.h"
+#include "core/switch.h"
+#include "core/thread.h"
+#include "core/told.h"
 
-/* What a thread has before its first use and after its end. */
-static struct green__thread ended_thread = {.ended = true};
-static struct green__thread unused_thread = {.next_made = &ended_thread};
-struct green__thread *green__threads = &unused_thread;
-
-_Thread_local struct green__thread *green__self = &unused_thread;
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_key_t end_key;                  /* under the lock while it is made */
 static struct green__thread *spare;            /* of ended threads; under the lock */
 static uint64_t last_id = GREEN__TAG_FIRST - 1; /* under the lock */
 
-void green__lock(void)
+/* ---- The alternate signal stack ------------------------------------------- */
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+
+/* For the handler of overflows and for the one it hands on to, which may be a crash reporter. */
+#define SIGNAL_STACK_ROOM ((size_t)64 << 10)
+
+_Atomic(bool) green__signal_stacks;
+
+static size_t signal_stack_size(void)
 {
-    pthread_mutex_lock(&lock);
+    size_t least = getauxval(AT_MINSIGSTKSZ), known = (size_t)MINSIGSTKSZ;
+    return (least > known ? least : known) + SIGNAL_STACK_ROOM;
 }
 
-void green__unlock(void)
+int green__signal_stack_begin(struct green__thread *self)
 {
-    pthread_mutex_unlock(&lock);
+    if (!atomic_load_explicit(&green__signal_stacks, memory_order_acquire) || self->signal_stack != NULL)
+        return 0;
+    stack_t stack;
+    if (sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE))
+        return 0;
+    size_t size = signal_stack_size();
+    void *memory = green__stack_map(&size);
+    stack = (stack_t){.ss_sp = memory, .ss_size = size};
+    if (memory == NULL || sigaltstack(&stack, NULL) != 0) {
+        if (memory != NULL)
+            green__stack_unmap(memory, size);
+        errno = ENOMEM;
+        return -1;
+    }
+    self->signal_stack = memory;
+    self->signal_stack_size = size;
+    return 0;
 }
 
-/* The mark of end_greens(), taken out of the list. */
-static void unlink_mark(struct green__thread *self)
+/* It stays if the thread stands on it; and if it was replaced, so does the other. */
+static void signal_stack_end(struct green__thread *self)
 {
-    green_t *mark = &self->mark;
-    mark->prev->next = mark->next;
-    mark->next->prev = mark->prev;
-    mark->next = mark->prev = NULL;
+    if (self->signal_stack == NULL)
+        return;
+    stack_t stack;
+    bool unused = sigaltstack(NULL, &stack) == 0;
+    if (unused && !(stack.ss_flags & SS_DISABLE) && stack.ss_sp == self->signal_stack) {
+        stack = (stack_t){.ss_flags = SS_DISABLE};
+        unused = sigaltstack(&stack, NULL) == 0;
+    }
+    if (unused)
+        green__stack_unmap(self->signal_stack, self->signal_stack_size);
+    self->signal_stack = NULL;
 }
 
 /* ---- The end of a thread ------------------------------------------------- */
@@ -52,7 +87,7 @@ static void drop_greens(struct green__thread *self)
 {
     green_t *main = &self->main;
     if (self->mark.next != NULL)
-        unlink_mark(self); /* the thread has ended inside green_thread_end() */
+        green__thread_end_is_left(self); /* it has ended inside green_thread_end() */
 
     /* Calls of green_free() that wait, on stacks that are going or gone. */
     main->freeing = NULL;
@@ -96,11 +131,11 @@ static GREEN__NO_ASAN void end_thread(void *value)
     drop_greens(self);
     green__settle(self);
     green__drop_blocks(self);
-    green__overflow_end(self);
+    signal_stack_end(self);
     green__stack_drop(&self->stacks);
 
     /* A signal handler must not find a thread that seems unused. */
-    green__self = &ended_thread;
+    green__self = &green__ended_thread;
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&self->id, 0, memory_order_release);
     store(self->current, NULL);
@@ -153,8 +188,8 @@ static bool fork_handled;
 
 static void handle_forks(void)
 {
-    tell_atomics(&unused_thread);
-    tell_atomics(&ended_thread);
+    tell_atomics(&green__unused_thread);
+    tell_atomics(&green__ended_thread);
     fork_handled = pthread_atfork(lock_all, unlock_all, unlock_all) == 0;
 }
 
@@ -171,6 +206,21 @@ static bool set_up_process(void)
     if (!key_made)
         key_made = pthread_key_create(&end_key, end_thread) == 0;
     return key_made && fork_handled;
+}
+
+/* Makes the main green of a thread, whose memory may have been another's. */
+static void init_main(green_t *main, struct green__thread *thread)
+{
+    main->is_main = true;
+    store(main->thread, thread);
+    store(main->owner, load(thread->id));
+    store(main->life, GREEN__STARTED);
+    store(main->enter, load(thread->id));
+    memset(main->exceptions, 0, sizeof main->exceptions);
+    main->next = main->prev = main;
+    main->kept = 0;
+    main->layer = NULL;
+    main->data = NULL;
 }
 
 struct green__thread *green__thread_begin(void)
@@ -207,34 +257,15 @@ struct green__thread *green__thread_begin(void)
         errno = ENOMEM;
         return NULL;
     }
-    green__init_main(&self->main, self);
+    init_main(&self->main, self);
     green__fiber_begin(&self->main.fiber, true);
     store(self->current, &self->main);
     green__runtime_begin(self); /* one that comes from now on is told to this thread */
-    green__debug_begin(self);
+    green__layout_begin(self);
     green__self = self;
     green__thread_set_tag(self);
-    (void)green__overflow_begin(self); /* without it overflows are silent, no more */
+    (void)green__signal_stack_begin(self); /* without it overflows are silent, no more */
     return self;
-}
-
-void green__thread_set_tag(struct green__thread *self)
-{
-    unsigned char unsettled = load(self->unsettled);
-    do {
-        bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || unsettled != 0;
-        uint64_t tag = slow ? GREEN__TAG_SLOW : load(self->id);
-        __atomic_store_n(&self->call_tag, self->has_cxx ? GREEN__TAG_SLOW : tag, __ATOMIC_RELAXED);
-        /*
-         * Another thread that abandons a green of ours puts it in the list, then makes the
-         * tag slow.  The exchange sees that, and the list with it, if it has undone it.
-         */
-        if (load(self->tag) != tag)
-            atomic_exchange_explicit(&self->tag, tag, memory_order_acq_rel);
-        if (UNLIKELY(load(self->abandoned) != NULL))
-            store(self->tag, GREEN__TAG_SLOW);
-        /* In the same way one that makes a C++ runtime known comes before or after this. */
-    } while (!atomic_compare_exchange_strong(&self->unsettled, &unsettled, unsettled));
 }
 
 green_t *green_current(void)
@@ -289,20 +320,12 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
     return all_died;
 }
 
-void green__thread_end_is_left(struct green__thread *self)
-{
-    unlink_mark(self);
-    for (green_t *g = self->main.next; g != &self->main; g = g->next)
-        g->tried = false;
-    self->ending = false;
-}
-
 int green_thread_end(void)
 {
     struct green__thread *self = green__settled();
     if (!green__may_act(self))
         return -1;
-    if (self == &unused_thread)
+    if (self == &green__unused_thread)
         return 0;
     green_t *main = &self->main;
     if (load(self->current) != main || self->ending) {

@@ -1,207 +1,125 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * How frames are left: by unwinding where there is an unwinder, which cleans up
- * in each of them, else at once.  And what unwinding does at the entry of a
- * green, where it would go on to the frames of an ancestor (see "How a stack is
- * unwound" in arch/arch.h).
- *
- * The unwinder is the program's, or one that is loaded for it: see runtime.c.
- */
-#define _GNU_SOURCE /* syscall */
-#include <setjmp.h>
-#include <stdio.h>
+/* Crossing from a green's entry to an ancestor's frames. */
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <unwind.h>
 
-#include "arch/arch.h"
-#include "core/core.h"
-#include "quiet.h"
+#include "core/carry.h"
+#include "core/family.h"
+#include "core/line.h"
 #include "core/runtime.h"
+#include "core/unwind.h"
 
-/* A call of a deferred function or a destructor, on the stack. */
-struct call {
-    jmp_buf back;
-    struct call *outer;      /* that in which it was made */
-    uint64_t number;         /* in its green, from 1 */
-    const char *frame;       /* the stack pointer where it was made, see green__run_due() */
-    uintptr_t exceptions[2]; /* as they were before */
-};
+/* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
+static green_t *unwinding_target(const green_t *g)
+{
+    green_t *target = g->parent;
+    while (load(target->life) != GREEN__STARTED)
+        target = target->parent;
+    return target;
+}
+
+green_t *green__current_when_settled(const struct green__thread *self)
+{
+    green_t *g = load(self->current);
+    while (g != NULL && g->left)
+        g = unwinding_target(g);
+    return g;
+}
+
+/* The mark of end_greens(), taken out of the list. */
+static void unlink_mark(struct green__thread *self)
+{
+    green_t *mark = &self->mark;
+    mark->prev->next = mark->next;
+    mark->next->prev = mark->prev;
+    mark->next = mark->prev = NULL;
+}
+
+void green__thread_end_is_left(struct green__thread *self)
+{
+    unlink_mark(self);
+    for (green_t *g = self->main.next; g != &self->main; g = g->next)
+        g->tried = false;
+    self->ending = false;
+}
+
+void green__return_to_main(struct green__thread *self)
+{
+    green_t *me = load(self->current);
+    if (me != &self->main) {
+        green__leave(self, me, &self->main);
+        store(self->current, &self->main);
+        green__arrive(self, &self->main);
+        green__memory_clean(self->main_low, self->main_size);
+    }
+    green__drop_fiber(self, &self->unwound);
+}
+
+/* The calls that a green waits in will not come back. */
+static void end_calls(struct green__thread *self, green_t *g)
+{
+    green__stop_freeing(g);
+    g->freeing = NULL;
+    if (g->is_main && self->ending)
+        green__thread_end_is_left(self);
+}
 
 /*
- * What is kept above the first frame, as frames are being overwritten while they
- * are left.  Nothing is there unless the green is cleaning.
+ * Forced unwinding (the thread ends) is about to go on from a green's entry to
+ * its ancestor's frames.  Until it is there these must be found as before.
  */
-struct ending {
-    uintptr_t cxx_header[10]; /* zero: what C++ runtimes look at before an exception, by mistake */
-    struct _Unwind_Exception exception;
-    struct call *call; /* the innermost, or NULL */
-    uint64_t calls;    /* there have been */
-};
-_Static_assert(sizeof(struct ending) <= GREEN__ENDING_SIZE, "");
-_Static_assert(GREEN__ENDING_SIZE % 16 == 0, "what is below it is aligned, too");
-
-static struct ending *ending_of(const green_t *g)
+static void leave_by_unwinding(struct green__thread *self)
 {
-    return (struct ending *)green__base(g);
-}
-
-static struct ending *begin_ending(green_t *me)
-{
-    struct ending *ending = ending_of(me);
-    if (!me->cleaning) {
-        ending->call = NULL;
-        ending->calls = 0;
+    green_t *g = load(self->current);
+    while (g != NULL && g->left)
+        g = unwinding_target(g);
+    if (g == NULL || g->is_main || self->looking != 0)
+        return;
+    green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
+    green_t *to = unwinding_target(g);
+    g->left = true;
+    atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
+    green__thread_set_tag(self);
+    end_calls(self, to); /* as long as its frames are there */
+    if (self->has_cxx)
+        green__fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
+    if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
+        green__memory_clean(to->is_main ? self->main_low : to->stack.low,
+                            to->is_main ? self->main_size : to->stack.size);
     }
-    me->cleaning = true;
-    return ending;
 }
-
-/* `libgreen: ` and a sentence about a green, on stderr. */
-static void say(const char *what, const green_t *g)
-{
-    char line[160];
-    int n = g->name != NULL
-        ? snprintf(line, sizeof line, "libgreen: %s green \"%s\" (%p)", what, g->name,
-                   (const void *)g)
-        : snprintf(line, sizeof line, "libgreen: %s green %p", what, (const void *)g);
-    for (int i = 0; i < n; i++)
-        line[i] = green__printed(line[i]);
-    line[n] = '\n'; /* in place of the end */
-    green__write(STDERR_FILENO, line, (size_t)n + 1);
-}
-
-/* ---- Calls that can be left ------------------------------------------------------ */
-
-static void begin(struct green__thread *self, struct ending *ending, struct call *call)
-{
-    call->number = ++ending->calls;
-    if (self->has_cxx)
-        memcpy(call->exceptions, self->exceptions, sizeof call->exceptions);
-    call->outer = ending->call;
-    ending->call = call;
-}
-
-/* Goes back to where the innermost call was made. */
-static _Noreturn void leave_call(struct green__thread *self, green_t *me, struct call *call)
-{
-    if (self->has_cxx)
-        green__end_handlers(self, call->exceptions);
-    green__memory_clean(me->stack.low, me->stack.size);
-    longjmp(call->back, 1);
-}
-
-/* The stack pointer of the function that calls it, at the call. */
-static __attribute__((noinline)) const char *callers_sp(void)
-{
-    __asm__ volatile("");
-    return __builtin_dwarf_cfa();
-}
-
-__attribute__((noinline)) void green__run_due(const struct green__due *due, const char **frame)
-{
-    if (frame != NULL)
-        *frame = callers_sp();
-    green__passes();
-    due->fn(due->arg);
-    __asm__ volatile(""); /* no jump to it, which would take this frame away before */
-}
-
-GREEN__NO_ASAN bool green__clean_up_one(struct green__thread *self, green_t *me)
-{
-    struct ending *ending = begin_ending(me);
-    struct call call;
-    struct green__due due;
-    if (!green__defer_take(me, &due) && !green__local_take(me, &due))
-        return false;
-    begin(self, ending, &call);
-    if (_setjmp(call.back) == 0)
-        green__run_due(&due, &call.frame);
-    ending->call = call.outer;
-    return true;
-}
-
-uint64_t green__clean_up_call(const green_t *me)
-{
-    const struct call *call = me->cleaning ? ending_of(me)->call : NULL;
-    return call != NULL ? call->number : 0;
-}
-
-/* ---- Unwinding -------------------------------------------------------------------- */
 
 /*
- * The deferred functions that are due when a frame is reached: those given from
- * frames that have been left.  Whoever gave them comes before who had called him.
+ * To a sanitizer the first of those that were left has run until now: the clean-up
+ * that asks has its variables on that one's fake stack, which stays until there is
+ * the next.
  */
-static GREEN__NO_ASAN void run_due(struct green__thread *self, green_t *me,
-                                   struct ending *ending, const char *sp)
+GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
 {
-    while (green__defer_is_due(me, green__clean_up_call(me), sp)) {
-        struct call call;
-        struct green__due due;
-        green__defer_take(me, &due);
-        begin(self, ending, &call);
-        if (_setjmp(call.back) == 0)
-            green__run_due(&due, &call.frame);
-        ending->call = call.outer;
+    if (load(self->unsettled) & GREEN__UNSETTLED_CXX)
+        green__runtime_settle(self);
+    if (LIKELY(!(load(self->unsettled) & GREEN__UNSETTLED_LEFT)))
+        return;
+    green_t *g = load(self->current), *to = green__current_when_settled(self);
+    green__leave(self, g, to);
+    store(self->current, to);
+    green__arrive(self, to);
+    green__drop_fiber(self, &self->unwound);
+    self->unwound = g->fiber;
+    g->fiber = (struct green__fiber){0};
+    while (g != to) {
+        green_t *next = unwinding_target(g);
+        if (g->stand_in != NULL) { /* that call may come back, if its green is entered */
+            g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
+            green__stop_freeing(g->stand_in);
+        }
+        green__bury(self, g);
+        if (g->detached)
+            green__release(g);
+        g = next;
     }
-}
-
-static _Noreturn void leave_at_once(struct green__thread *self, green_t *me)
-{
-    struct call *call = begin_ending(me)->call;
-    if (call != NULL)
-        leave_call(self, me, call);
-    green__leave_frames(self, me);
-}
-
-static bool is_entry(struct _Unwind_Context *context)
-{
-    uintptr_t pc = green__unwinder()->get_ip(context);
-    return pc == (uintptr_t)green__arch_entry_called;
-}
-
-/* Asked at each frame before it is cleaned up in: the last is that of the entry, or of a call. */
-static _Unwind_Reason_Code stop(int version, _Unwind_Action actions,
-                                _Unwind_Exception_Class exception_class,
-                                struct _Unwind_Exception *exception,
-                                struct _Unwind_Context *context, void *arg)
-{
-    struct green__thread *self = green__self;
-    green_t *me = arg;
-    struct ending *ending = ending_of(me);
-    const char *sp = (const char *)green__unwinder()->get_cfa(context);
-    (void)version;
-    (void)exception_class;
-    (void)exception;
-    if ((actions & _UA_END_OF_STACK) || is_entry(context) ||
-        (ending->call != NULL && sp >= ending->call->frame))
-        leave_at_once(self, me);
-    run_due(self, me, ending, sp);
-    return _URC_NO_REASON;
-}
-
-/* Called where a catch (...) ends that has not thrown it on, if only for another green_exit(). */
-static void swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *exception)
-{
-    (void)reason;
-    (void)exception;
-    say("catch (...) did not throw on what ends", load(green__self->current));
-    abort();
-}
-
-void green__unwind(struct green__thread *self, green_t *me)
-{
-    const struct green__unwinder *unwinder = green__unwinder();
-    struct ending *ending = begin_ending(me);
-    if (unwinder != NULL) {
-        memset(ending->cxx_header, 0, sizeof ending->cxx_header);
-        ending->exception = (struct _Unwind_Exception){.exception_cleanup = swallowed};
-        green__memory_clean(me->stack.low, me->stack.size);
-        (void)unwinder->forced_unwind(&ending->exception, stop, me); /* it cannot, if it comes back */
-    }
-    leave_at_once(self, me);
+    atomic_fetch_and(&self->unsettled, (unsigned char)~GREEN__UNSETTLED_LEFT);
+    green__thread_set_tag(self);
 }
 
 /* ---- The entry --------------------------------------------------------------------- */
@@ -224,10 +142,10 @@ int green__arch_personality(int version, int actions, uint64_t exception_class, 
     if (version != 1)
         return _URC_FATAL_PHASE1_ERROR;
     if (actions & _UA_FORCE_UNWIND) {
-        green__left_by_unwinding(green__self);
+        leave_by_unwinding(green__self);
         return _URC_CONTINUE_UNWIND;
     }
-    say("an exception left the body of", green__running(green__settled()));
+    green__say("an exception left the body of", green__running(green__settled()));
     if ((exception_class >> 8 & 0xffffff) != CLASS_CXX)
         abort();
     return _URC_FATAL_PHASE1_ERROR;

@@ -16,7 +16,7 @@ bt leaves out what is before.  This ends as soon as the program goes on, or with
 `green N` for one that runs.
 
 It needs no debug information of libgreen, only the symbol TABLE, in which the
-library says where things stand (src/look/debug.c), and HUB_TABLE for tasks.  It relies on the top words of
+library says where things stand (src/core/layout.c), and HUB_TABLE for tasks.  It relies on the top words of
 suspended stacks (src/arch/arch.h).  Greens that are new or dead are in no list
 of the library, and so not here.
 """
@@ -29,7 +29,7 @@ from gdb.unwinder import Unwinder
 
 TABLE = "green_private_debug_1"
 
-# The numbers in the table, as src/look/debug.c has them.
+# The numbers in the table, as src/core/layout.c has them.
 FIELDS = (
     "thread_size", "thread_next", "thread_id", "thread_handle", "thread_current", "thread_runs",
     "thread_main", "thread_mark",

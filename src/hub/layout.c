@@ -2,7 +2,7 @@
 /*
  * What a debugger finds tasks by, live and on a core: where in the hub and in tasks and
  * waits things stand.  src/gdb/green-gdb.py reads it, and with that the table of
- * src/look/debug.c, from which it comes to the hub of a thread.
+ * src/core/layout.c, from which it comes to the hub of a thread.
  *
  * The symbol's number counts the layouts of the table, as there.
  */

@@ -7,21 +7,19 @@
  * That unwinder is the program's own or, with glibc, the one that backtrace()
  * loads.
  */
-#define _GNU_SOURCE /* dladdr */
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 #include <unwind.h>
 
 #include "arch/arch.h"
-#include "core/core.h"
+#include "core/family.h"
+#include "core/line.h"
 #include "core/runtime.h"
+#include "core/unwind.h"
 
-/* Each may be missing. */
-#pragma weak dladdr
+/* May be missing. */
 __attribute__((weak, visibility("default"))) int backtrace(void **pcs, int n);
 
 /* ---- The walk --------------------------------------------------------------- */
@@ -127,21 +125,6 @@ static bool is_move(uintptr_t pc)
                (uintptr_t)__stop_green_moves - (uintptr_t)__start_green_moves;
 }
 
-/* An address, by the symbol it is in if there is one, else by the file. */
-void green__format_pc(char *text, size_t size, uintptr_t pc, bool is_return)
-{
-    Dl_info info;
-    if (dladdr == NULL || dladdr((void *)(pc - is_return), &info) == 0) {
-        snprintf(text, size, "%p", (void *)pc);
-    } else if (info.dli_sname != NULL) {
-        snprintf(text, size, "%s+0x%zx", info.dli_sname, (size_t)(pc - (uintptr_t)info.dli_saddr));
-    } else {
-        const char *slash = strrchr(info.dli_fname, '/');
-        snprintf(text, size, "%s+0x%zx", slash != NULL ? slash + 1 : info.dli_fname,
-                 (size_t)(pc - (uintptr_t)info.dli_fbase));
-    }
-}
-
 static void format_where(char *text, size_t size, const green_t *g, const void *here)
 {
     void *pcs[32];
@@ -154,15 +137,15 @@ static void format_where(char *text, size_t size, const green_t *g, const void *
         snprintf(text, size, "?");
 }
 
-static void format_green(char *text, size_t size, const green_t *g)
+/* `ADDRESS "NAME"`, or the address alone. */
+static void put_green(struct green__line *line, const green_t *g)
 {
     const char *name = g->is_main ? "main" : g->name;
-    if (name != NULL)
-        snprintf(text, size, "%p \"%s\"", (const void *)g, name);
-    else
-        snprintf(text, size, "%p", (const void *)g);
-    for (; *text != '\0'; text++)
-        *text = green__printed(*text);
+    green__line_address(line, (uintptr_t)g);
+    if (name != NULL) {
+        green__line_char(line, ' ');
+        green__line_name(line, name);
+    }
 }
 
 struct dump {
@@ -197,20 +180,32 @@ static int dump_one(green_t *g, void *arg)
         [GREEN_DEAD] = "dead",
     };
     const struct dump *dump = arg;
-    char self[80], parent[80] = "none", stack[64] = "unknown", where[256], line[600];
-    format_green(self, sizeof self, g);
-    if (!g->is_main) {
-        format_green(parent, sizeof parent, green__parent(g));
+    char where[256];
+    struct green__line line;
+    line.used = 0;
+    green__line_text(&line, "green ");
+    put_green(&line, g);
+    green__line_text(&line, ": ");
+    green__line_text(&line, states[green_state(g)]);
+    green__line_text(&line, ", parent ");
+    if (g->is_main)
+        green__line_text(&line, "none, stack unknown");
+    else {
+        put_green(&line, green__parent(g));
         size_t used = green_stack_used(g), size = g->stack.size;
+        green__line_text(&line, ", stack ");
         if (used < size)
-            snprintf(stack, sizeof stack, "%zu of %zu", used, size);
+            green__line_number(&line, used);
         else /* it stands on another one */
-            snprintf(stack, sizeof stack, "unknown of %zu", size);
+            green__line_text(&line, "unknown");
+        green__line_text(&line, " of ");
+        green__line_number(&line, size);
     }
     format_where(where, sizeof where, g, dump->here);
-    int n = snprintf(line, sizeof line, "green %s: %s, parent %s, stack %s, at %s\n", self,
-                     states[green_state(g)], parent, stack, where);
-    return !write_all(dump->fd, line, (size_t)n);
+    green__line_text(&line, ", at ");
+    green__line_text(&line, where);
+    green__line_char(&line, '\n');
+    return !write_all(dump->fd, line.text, line.used);
 }
 
 __attribute__((noinline)) int green_dump(int fd)

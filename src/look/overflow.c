@@ -10,26 +10,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "core/core.h"
+#include "core/line.h"
+#include "core/thread.h"
 #include "quiet.h"
 
-#ifndef AT_MINSIGSTKSZ
-#define AT_MINSIGSTKSZ 51
-#endif
 #ifndef BUS_MCEERR_AO
 #define BUS_MCEERR_AO 5
 #endif
 #ifndef SEGV_MTEAERR
 #define SEGV_MTEAERR 8
 #endif
-
-/* For this handler and for the one it hands on to, which may be a crash reporter. */
-#define SIGNAL_STACK_ROOM ((size_t)64 << 10)
 
 /*
  * How far from the stack pointer a fault may be an overflow, guards being smaller;
@@ -41,76 +35,24 @@ static const int signals[] = {SIGSEGV, SIGBUS};
 #define SIGNALS (sizeof signals / sizeof signals[0])
 
 static struct sigaction previous[SIGNALS]; /* written before a handler can read it */
-static _Atomic(bool) reporting;
 
-/* ---- The line --------------------------------------------------------------- */
-
-struct line {
-    char text[320];
-    size_t used;
-};
-
-static void put_char(struct line *line, char c)
-{
-    if (line->used < sizeof line->text)
-        line->text[line->used++] = c;
-}
-
-static void put_text(struct line *line, const char *text)
-{
-    while (*text != '\0')
-        put_char(line, *text++);
-}
-
-static void put_number(struct line *line, uintptr_t number, unsigned base)
-{
-    char digits[24];
-    size_t n = 0;
-    do {
-        digits[n++] = "0123456789abcdef"[number % base];
-        number /= base;
-    } while (number != 0);
-    while (n > 0)
-        put_char(line, digits[--n]);
-}
-
-static void put_address(struct line *line, uintptr_t address)
-{
-    put_text(line, "0x");
-    put_number(line, address, 16);
-}
-
-static void put_name(struct line *line, const char *name)
-{
-    while (*name != '\0')
-        put_char(line, green__printed(*name++));
-}
+/* ---- The fault ---------------------------------------------------------------- */
 
 static void report(const green_t *g, uintptr_t fault, uintptr_t pc)
 {
-    struct line line;
+    struct green__line line;
     line.used = 0;
-    put_text(&line, "libgreen: stack overflow in green ");
-    if (g->name != NULL) {
-        put_char(&line, '"');
-        put_name(&line, g->name);
-        put_text(&line, "\" (");
-        put_address(&line, (uintptr_t)g);
-        put_char(&line, ')');
-    } else {
-        put_address(&line, (uintptr_t)g);
-    }
-    put_text(&line, ": ");
-    put_number(&line, g->stack.size, 10);
-    put_text(&line, " bytes of stack, fault at ");
-    put_address(&line, fault);
-    put_text(&line, ", pc ");
-    put_address(&line, pc);
-    put_text(&line, "; raise options.stack_size\n");
-    green__write(STDERR_FILENO, line.text, line.used);
+    green__line_text(&line, "libgreen: stack overflow in green ");
+    green__line_green(&line, g);
+    green__line_text(&line, ": ");
+    green__line_number(&line, g->stack.size);
+    green__line_text(&line, " bytes of stack, fault at ");
+    green__line_address(&line, fault);
+    green__line_text(&line, ", pc ");
+    green__line_address(&line, pc);
+    green__line_text(&line, "; raise options.stack_size");
+    green__line_write(&line);
 }
-
-/* ---- The fault ---------------------------------------------------------------- */
 
 static bool hits_guard(const green_t *g, uintptr_t fault)
 {
@@ -204,50 +146,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     errno = error;
 }
 
-/* ---- The alternate stack ------------------------------------------------------- */
-
-static size_t signal_stack_size(void)
-{
-    size_t least = getauxval(AT_MINSIGSTKSZ), known = (size_t)MINSIGSTKSZ;
-    return (least > known ? least : known) + SIGNAL_STACK_ROOM;
-}
-
-int green__overflow_begin(struct green__thread *self)
-{
-    if (!atomic_load_explicit(&reporting, memory_order_acquire) || self->signal_stack != NULL)
-        return 0;
-    stack_t stack;
-    if (sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE))
-        return 0;
-    size_t size = signal_stack_size();
-    void *memory = green__stack_map(&size);
-    stack = (stack_t){.ss_sp = memory, .ss_size = size};
-    if (memory == NULL || sigaltstack(&stack, NULL) != 0) {
-        if (memory != NULL)
-            green__stack_unmap(memory, size);
-        errno = ENOMEM;
-        return -1;
-    }
-    self->signal_stack = memory;
-    self->signal_stack_size = size;
-    return 0;
-}
-
-/* It stays if the thread stands on it; and if it was replaced, so does the other. */
-void green__overflow_end(struct green__thread *self)
-{
-    if (self->signal_stack == NULL)
-        return;
-    stack_t stack;
-    bool unused = sigaltstack(NULL, &stack) == 0;
-    if (unused && !(stack.ss_flags & SS_DISABLE) && stack.ss_sp == self->signal_stack) {
-        stack = (stack_t){.ss_flags = SS_DISABLE};
-        unused = sigaltstack(&stack, NULL) == 0;
-    }
-    if (unused)
-        green__stack_unmap(self->signal_stack, self->signal_stack_size);
-    self->signal_stack = NULL;
-}
+/* ---- Installing ------------------------------------------------------------------ */
 
 /* Ours interrupts a system call only where the previous one would. */
 static bool install_one(int number, const struct sigaction *before)
@@ -285,13 +184,13 @@ int green_report_overflow(void)
     if (self == NULL)
         return -1;
     green__lock();
-    bool installed = load(reporting) || install();
+    bool installed = load(green__signal_stacks) || install();
     if (installed)
-        atomic_store_explicit(&reporting, true, memory_order_release);
+        atomic_store_explicit(&green__signal_stacks, true, memory_order_release);
     green__unlock();
     if (!installed) {
         errno = ENOMEM;
         return -1;
     }
-    return green__overflow_begin(self);
+    return green__signal_stack_begin(self);
 }

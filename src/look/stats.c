@@ -8,7 +8,8 @@
  */
 #include <string.h>
 
-#include "core/core.h"
+#include "core/family.h"
+#include "core/unwind.h"
 
 size_t green_trim(size_t keep)
 {

@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What may watch a thread's greens: the trace hook (rule 13), and a walk over them. */
-#include "core/core.h"
-
-void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from, green_t *to)
-{
-    if (LIKELY(self->trace == NULL))
-        return;
-    self->looking++;
-    green__passes();
-    self->trace(event, from, to, self->trace_data);
-    self->looking--;
-    green__thread_set_tag(self); /* the hook may have ended itself */
-}
+#include "core/family.h"
+#include "core/thread.h"
 
 green_trace_fn *green_set_trace(green_trace_fn *fn, void *data)
 {

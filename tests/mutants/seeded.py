@@ -33,17 +33,17 @@ TESTS = {
 
 # Test, where (see source.py), what stands there, what it becomes.
 SEEDS = [
-    ('faults', 'furnish', 'no_name:\n    put_block(self, g);', 'no_name:'),
+    ('faults', 'furnish', 'no_name:\n    green__put_block(self, g);', 'no_name:'),
     ('faults', 'furnish', 'no_stack:\n    free(g->name);', 'no_stack:'),
     ('faults', 'grow', '    if (locals == NULL)\n        return false;\n    if (g->locals',
      '    if (locals == NULL)\n        return true;\n    if (g->locals'),
     ('faults', 'install', 'if (i == SIGNALS)', 'if (i <= SIGNALS)'),
     ('faults', 'green__guard_install', 'mprotect(guard, size, PROT_NONE) == 0',
      '(mprotect(guard, size, PROT_NONE), true)'),
-    ('threads', 'take_over',
+    ('threads', 'green__take_over',
      '        store(g->thread, self);\n        store(g->owner, load(self->id));',
      '        store(g->thread, self);'),
-    ('threads', 'count_out', '    store(self->greens, load(self->greens) - 1);\n', ''),
+    ('threads', 'green__count_out', '    store(self->greens, load(self->greens) - 1);\n', ''),
     ('leaks', 'let_go', '    free(g->name);\n    if (g->children', '    if (g->children'),
     ('processes', 'link', '-Wl,-z,nodelete', ''),
     ('long run', 'green__local_drop', '    free(g->locals);\n', ''),

@@ -23,8 +23,8 @@ cat > "$known" <<- 'END'
 	furnish malloc-leak: it is in the green, which gcc loses sight of
 	green__fiber_leave null-dereference: a thread whose tag fits has a current green
 	green__fiber_arrive null-dereference: as above
-	put_exceptions_away null-dereference: as above
-	leave null-dereference: as above
+	green__put_exceptions_away null-dereference: as above
+	green__leave null-dereference: as above
 END
 
 cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef GREEN_CORE_H
-#define GREEN_CORE_H
+#ifndef GREEN_STATE_H
+#define GREEN_STATE_H
 /*
- * What the files of libgreen share: struct green, struct green__thread, their
- * states and invariants.  The rules meant by number are those of green.h.
+ * What a green and a thread are: struct green, struct green__thread, their states
+ * and invariants.  The rules meant by number are those of green.h.
  *
  * Who reads what from another thread: of a green its life, enter, owner and
  * thread; of a thread its id and current.  These are atomic, always relaxed
@@ -51,14 +51,6 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 
 #define GREEN__NAME_MAX 31 /* bytes of a name */
 
-/* One of them as it is printed: names are the user's, and a line stays a line. */
-static inline char green__printed(char c)
-{
-    if ((unsigned char)c < ' ' || c == 0x7f)
-        return '?';
-    return c;
-}
-
 /* How far a green has come; green_state() tells RUNNING from SUSPENDED. */
 enum green__life {
     GREEN__NEW,     /* not entered yet: has a stack with nothing on it */
@@ -78,7 +70,7 @@ struct green__freeing {
 struct green {
     /*
      * What a switch and a yield touch, close together: with many greens each
-     * line of it is a miss.  green_fast.h reads these four; src/look/fast.c says what
+     * line of it is a miss.  green_fast.h reads these four; src/core/layout.c says what
      * to do when they change.
      */
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
@@ -255,127 +247,6 @@ void *green__layer_switch(green_t *to, void *value) GREEN__MOVES;
 extern const char __start_green_moves[] __attribute__((visibility("hidden")));
 extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
 
-/* ---- thread.c ----------------------------------------------------------- */
-
-/*
- * The calling thread's state; never NULL.  Before the first use and after the
- * end it is one that owns nothing (id 0, current NULL).
- *
- * Programs that use green_fast.h read it too.  Its symbol is the name of all
- * that they rely on, and changes with it: see src/look/fast.c.
- */
-#ifdef GREEN__TLS_FIXED
-#define GREEN__TLS_MODEL __attribute__((tls_model("initial-exec")))
-#else
-#define GREEN__TLS_MODEL
-#endif
-#define GREEN__STRING(x) #x
-#define GREEN__NAME_OF(x) GREEN__STRING(x)
-extern _Thread_local struct green__thread *green__self __asm__(GREEN__NAME_OF(GREEN__SELF))
-    __attribute__((visibility(GREEN__NAME_OF(GREEN__VISIBILITY)))) GREEN__TLS_MODEL;
-
-/*
- * If forced unwinding has gone on to an ancestor's frames, and something is done
- * there: the greens that it has left are dead, and the ancestor is current.  If a
- * C++ runtime has come, the thread's exceptions are known from now on.
- */
-void green__settle_thread(struct green__thread *self);
-
-/* The same, settled: with this begins every call that a signal handler may not make. */
-static inline struct green__thread *green__settled(void)
-{
-    struct green__thread *self = green__self;
-    if (UNLIKELY(load(self->unsettled) != 0))
-        green__settle_thread(self);
-    return self;
-}
-
-/* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
-struct green__thread *green__thread_begin(void);
-static inline struct green__thread *green__thread_need(void)
-{
-    struct green__thread *self = green__settled();
-    return LIKELY(load(self->id) != 0) ? self : green__thread_begin();
-}
-
-/* All there are, in use or not, by next_made; under the lock. */
-extern struct green__thread *green__threads __attribute__((visibility("hidden")));
-
-/* debug.c: notes what a debugger recognizes the calling thread by. */
-void green__debug_begin(struct green__thread *self);
-
-/* green_thread_end() is over, also if it does not return. */
-void green__thread_end_is_left(struct green__thread *self);
-
-/* Sets tag from what is traced and looked at, and from what waits to be released. */
-void green__thread_set_tag(struct green__thread *self);
-
-/* The one lock of the process: ended threads' greens, take-overs, keys. */
-void green__lock(void);
-void green__unlock(void);
-
-static inline bool green__is_mine(const struct green__thread *self, const green_t *g)
-{
-    return load(g->owner) == load(self->id);
-}
-
-/* Whether g's thread has ended; then g is the lock's. */
-static inline bool green__is_orphan(const green_t *g)
-{
-    struct green__thread *thread = load(g->thread);
-    return atomic_load_explicit(&thread->id, memory_order_acquire) != load(g->owner);
-}
-
-/* Whose stack is running, which inside a trace hook is not the current one's. */
-static inline green_t *green__running(const struct green__thread *self)
-{
-    return self->runs != NULL ? self->runs : load(self->current);
-}
-
-/* The check of a call that only looks at g: false with errno. */
-static inline bool green__may_look(const struct green__thread *self, const green_t *g)
-{
-    if (LIKELY(g != NULL && green__is_mine(self, g)))
-        return true;
-    errno = g == NULL ? EINVAL : EPERM;
-    return false;
-}
-
-/* The check of a call that concerns no green. */
-static inline bool green__may_act(const struct green__thread *self)
-{
-    if (LIKELY(self->looking == 0 && !self->ended))
-        return true;
-    errno = self->looking != 0 ? EBUSY : EPERM;
-    return false;
-}
-
-/* The check of a call that changes or moves g. */
-static inline bool green__may_change(const struct green__thread *self, const green_t *g)
-{
-    if (LIKELY(g != NULL && self->looking == 0 && green__is_mine(self, g)))
-        return true;
-    errno = g == NULL ? EINVAL : self->looking != 0 ? EBUSY : EPERM;
-    return false;
-}
-
-/* And of one that a layer refuses for a green that it has any of these rights in. */
-static inline bool green__is_free_of(const green_t *g, unsigned rights)
-{
-    if (LIKELY((g->kept & rights) == 0))
-        return true;
-    errno = EBUSY;
-    return false;
-}
-
-/* ---- green.c ------------------------------------------------------------ */
-
-/* Makes the main green of a thread, whose memory may have been another's. */
-void green__init_main(green_t *main, struct green__thread *thread);
-
-/* Frees the blocks that wait in a thread. */
-void green__drop_blocks(struct green__thread *self);
-
 /*
  * Changes life from old, and with it enter and the thread's list, which a signal
  * handler of the thread may follow by next at any moment.  Another thread that
@@ -403,168 +274,5 @@ static inline void green__set_life(green_t *g, enum green__life life)
 {
     green__change_life(g, load(g->life), life);
 }
-
-/* The nearest ancestor whose handle is not released. */
-green_t *green__real_parent(green_t *g);
-
-/* Who gets what g, no main green, leaves: a stand-in, else the real parent. */
-static inline green_t *green__parent(green_t *g)
-{
-    if (UNLIKELY(g->stand_in != NULL))
-        return g->stand_in;
-    return LIKELY(!g->parent->released) ? g->parent : green__real_parent(g);
-}
-
-/* Makes g DEAD without running it, its stack given back to the thread self or the system. */
-void green__bury(struct green__thread *self, green_t *g);
-
-/* green_new_with() of a green that a layer owns: its parent may be the layer's own. */
-green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *options);
-
-/* Gives up the handle of a DEAD green.  By its thread, or under the lock if that has ended. */
-void green__release(green_t *g);
-
-/* Ends the stand-in of a green that frees another and will not come back to it. */
-void green__stop_freeing(green_t *g);
-
-/* Lets the thread's greens know of children that other threads have taken over; under the lock. */
-void green__settle(struct green__thread *thread);
-
-/* Whether another thread has abandoned g: its handle is gone, its thread has not released it. */
-static inline bool green__is_abandoned(const green_t *g)
-{
-    return load(g->enter) == GREEN__TAG_ABANDONED;
-}
-
-/* Releases the thread's greens that others have abandoned; at its end, under the lock. */
-void green__release_abandoned(struct green__thread *self, bool at_end);
-
-/*
- * The same, if there are any: before all that makes, frees, or goes where an
- * abandoned green may be found on the way.  Not inside a hook, which may be looking
- * at them.
- */
-static inline void green__collect_abandoned(struct green__thread *self)
-{
-    if (UNLIKELY(load(self->abandoned) != NULL) && self->looking == 0)
-        green__release_abandoned(self, false);
-}
-
-/* ---- switch.c ----------------------------------------------------------- */
-
-/* green_switch(), but for the fast path. */
-void *green__switch_slowly(green_t *g, void *value) GREEN__MOVES;
-
-/*
- * Throws ECANCELED into a SUSPENDED green with the current one standing in for
- * its parent (rule 9).  0 if it died; it is then released, if asked for.
- */
-int green__cancel(struct green__thread *self, green_t *g, bool release) GREEN__MOVES;
-
-/* Has the sanitizers forget a SUSPENDED green that will not be entered again. */
-void green__forget(struct green__thread *self, green_t *g);
-
-/* The thread ends: it runs on its own stack again, whatever green it was in. */
-void green__return_to_main(struct green__thread *self);
-
-/*
- * Begins the current green's stack anew with the function that winds up: all its
- * frames are left.
- */
-_Noreturn void green__leave_frames(struct green__thread *self, green_t *me);
-
-/* Ends exceptions that are being handled until those are left that were once; NULL: none. */
-void green__end_handlers(struct green__thread *self, const uintptr_t once[2]);
-
-/*
- * Forced unwinding (the thread ends) is about to go on from a green's entry to
- * its ancestor's frames.  Until it is there these must be found as before.
- */
-void green__left_by_unwinding(struct green__thread *self);
-
-/* Who is current once that is settled; changes nothing, as a signal handler may ask. */
-green_t *green__current_when_settled(const struct green__thread *self);
-
-/* ---- backtrace.c --------------------------------------------------------- */
-
-/* An address of code, or the return address of a call, by its symbol if there is one. */
-void green__format_pc(char *text, size_t size, uintptr_t pc, bool is_return);
-
-/* ---- layer.c ------------------------------------------------------------- */
-
-/* green_yield() in a green that the layer owns. */
-void *green__layer_yield(struct green__thread *self);
-
-/* g, which has a word of the layer's, runs no more of its body. */
-void green__layer_leave(struct green__thread *self, green_t *g, bool returned);
-
-/* g, which the layer keeps, is DEAD, of a value or of an error ... */
-void green__layer_dead(struct green__thread *self, green_t *g, void *value, int error);
-
-/* ... or without having ended. */
-void green__layer_lost(struct green__thread *self, green_t *g);
-
-/* green_thread_end() begins: false with errno if the layer does not let it. */
-bool green__layer_may_end(struct green__thread *self);
-
-/* The thread ends: none of its greens will run any more. */
-void green__layer_thread_ends(struct green__thread *self);
-
-/* ---- unwind.c ------------------------------------------------------------ */
-
-/*
- * Leaves the current green's frames, or those of the deferred function or
- * destructor that runs, cleaning up in each if there is an unwinder.
- */
-_Noreturn void green__unwind(struct green__thread *self, green_t *me);
-
-/*
- * Runs one of the current green's deferred functions or destructors, in which
- * green__unwind() comes back here; false if there is none.
- */
-bool green__clean_up_one(struct green__thread *self, green_t *me);
-
-/* A deferred function, or a destructor, and its argument. */
-struct green__due {
-    void (*fn)(void *);
-    void *arg;
-};
-
-/*
- * Runs one that is taken out, on the running stack.  *frame, unless frame is NULL,
- * becomes the stack pointer of the call: all of fn's frames are below it.
- */
-void green__run_due(const struct green__due *due, const char **frame);
-
-/* The number of the call of a deferred function or destructor that the green is in, or 0. */
-uint64_t green__clean_up_call(const green_t *me);
-
-/* ---- defer.c, local.c, trace.c ------------------------------------------ */
-
-/*
- * Whether the innermost deferred function was given during a call, unless that
- * is 0, and from a frame below a stack pointer.
- */
-bool green__defer_is_due(const green_t *g, uint64_t call, const char *sp);
-
-/* Takes the innermost deferred function out; false if there is none. */
-bool green__defer_take(green_t *g, struct green__due *due);
-void green__defer_drop(green_t *g); /* forgets them all */
-
-/* Takes out a value that a destructor waits for; false if there is none or the rounds are over. */
-bool green__local_take(green_t *g, struct green__due *due);
-void green__local_drop(green_t *g); /* forgets all values */
-void green__local_rewind(green_t *g); /* lets the rounds begin anew, for a main green */
-
-/*
- * overflow.c: gives the calling thread an alternate signal stack if overflows
- * are reported, and takes it back.  -1 with ENOMEM, or if it stands on it.
- */
-int green__overflow_begin(struct green__thread *self);
-void green__overflow_end(struct green__thread *self);
-
-/* Calls the thread's hook, if it has one. */
-void green__trace(struct green__thread *self, green_trace_event_t event, green_t *from,
-                  green_t *to);
 
 #endif

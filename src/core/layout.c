@@ -1,5 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * Where in the structs things stand, for those outside who know: debuggers, and
+ * green_fast.h.
+ */
+#include <pthread.h>
+
+#include "arch/arch.h"
+#include "core/layout.h"
+#include "core/self.h"
+
+#include <green_fast.h>
+
+/* ---- Debuggers ---------------------------------------------------------------- */
+
+/*
  * What a debugger finds greens by, live and on a core: the list of threads, and
  * where in them and in greens things stand, so that it needs no debug information.
  * src/gdb/green-gdb.py reads it.
@@ -8,11 +22,6 @@
  * changes when a field below changes its place or meaning, and then that script does,
  * too.
  */
-#include <pthread.h>
-
-#include "arch/arch.h"
-#include "core/core.h"
-
 #if defined(__has_attribute)
 #if __has_attribute(retain)
 #define RETAIN __attribute__((retain)) /* also where sections are collected */
@@ -25,7 +34,7 @@
 /* Offsets, sizes and counts, in the order of FIELDS there. */
 struct green__debug {
     struct green__thread *const *threads;
-    const char *resumed, *moves_begin, *moves_end; /* where greens wait, see core.h */
+    const char *resumed, *moves_begin, *moves_end; /* where greens wait, see state.h */
     uint16_t thread_size, thread_next, thread_id, thread_handle, thread_current, thread_runs,
         thread_main, thread_mark;
     uint16_t green_size, green_sp, green_parent, green_stand_in, green_is_main, green_released,
@@ -64,7 +73,7 @@ __attribute__((used)) RETAIN const struct green__debug green__debug = {
     .name_max = GREEN__NAME_MAX,
 };
 
-void green__debug_begin(struct green__thread *self)
+void green__layout_begin(struct green__thread *self)
 {
     self->handle = (uintptr_t)pthread_self();
 }
@@ -76,3 +85,27 @@ __asm__(".pushsection \".debug_gdb_scripts\", \"MS\", %progbits, 1\n\t"
         ".asciz \"" GREEN_GDB_SCRIPT "\"\n\t"
         ".popsection");
 #endif
+
+/* ---- green_fast.h ------------------------------------------------------------- */
+
+/*
+ * Programs carry a copy of green_fast.h.  So when an assertion fails here, or
+ * when one of these fields, the top words of a suspended stack, or what a
+ * resumed one is promised changes its meaning, then change green_fast.h and
+ * count the symbol up, there and in arch.h: old programs then fail to link or
+ * load, instead of running into the new library.  It counts from the first
+ * release on, before which there are no old programs.
+ */
+
+/* Some of the fields are pointers: NOLINTBEGIN(bugprone-sizeof-expression) */
+#define SAME(ours, theirs, field)                                   \
+    _Static_assert(offsetof(ours, field) == offsetof(theirs, field) \
+                       && sizeof(((ours *)0)->field) == sizeof(((theirs *)0)->field), #field)
+
+SAME(struct green, struct green_private, sp);
+SAME(struct green, struct green_private, enter);
+SAME(struct green, struct green_private, parent);
+SAME(struct green, struct green_private, stand_in);
+SAME(struct green__thread, struct green_private_thread, current);
+SAME(struct green__thread, struct green_private_thread, tag);
+/* NOLINTEND(bugprone-sizeof-expression) */

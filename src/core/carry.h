@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GREEN_CARRY_H
+#define GREEN_CARRY_H
+/*
+ * What goes with a stack when it is left and entered: the C++ exceptions that are
+ * being handled there, and what sanitizers have of it.
+ */
+#include <string.h>
+
+#include "core/state.h"
+
+#define GREEN__ALWAYS_INLINE inline __attribute__((always_inline))
+
+/*
+ * Each green has exceptions of its own: those being handled, in C++ programs.
+ * green_fast.h neither keeps nor fetches them.  So whoever waits while handling
+ * some is closed to every fast path, and all others have none.
+ */
+static inline void green__put_exceptions_away(struct green__thread *self, green_t *me)
+{
+    memcpy(me->exceptions, self->exceptions, sizeof me->exceptions);
+    if ((me->exceptions[0] | me->exceptions[1]) != 0)
+        store(me->enter, GREEN__TAG_CLOSED);
+}
+
+static inline void green__fetch_exceptions(struct green__thread *self, green_t *to)
+{
+    memcpy(self->exceptions, to->exceptions, sizeof to->exceptions);
+    if ((to->exceptions[0] | to->exceptions[1]) != 0) {
+        memset(to->exceptions, 0, sizeof to->exceptions);
+        store(to->enter, load(to->owner));
+    }
+}
+
+/* ---- Sanitizers: told before and after every switch ------------------------------- */
+
+/* from is NULL if that green ends. */
+static GREEN__ALWAYS_INLINE void green__leave(struct green__thread *self, green_t *from, green_t *to)
+{
+    if (LIKELY(!self->sanitized))
+        return;
+    self->left_main = from != NULL && from->is_main;
+    if (to->is_main)
+        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, self->main_low,
+                           self->main_size);
+    else
+        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, to->stack.low,
+                           to->stack.size);
+}
+
+static inline size_t green__size_of_mains_frames(const struct green__thread *self)
+{
+    return (size_t)((const char *)self->main_low + self->main_size - self->main_waits);
+}
+
+/*
+ * Not for ASan, as it is put into functions that are not: gcc has the variables poisoned
+ * at the end of their block all the same, and nobody to unpoison them at the function's.
+ */
+static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thread *self, green_t *me)
+{
+    if (LIKELY(!self->sanitized))
+        return;
+    int error = errno;
+    const void *low = NULL;
+    size_t size = 0;
+    green__fiber_arrive(&me->fiber, &low, &size);
+    if (self->left_main && low != NULL) {
+        self->main_low = low;
+        self->main_size = size;
+        bool on_own = (uintptr_t)self->main.sp - (uintptr_t)low < size;
+        self->main_waits = on_own ? self->main.sp : low; /* else any of it may be used */
+        green__roots_begin(self->main_waits, green__size_of_mains_frames(self));
+    } else if (me->is_main && self->main_waits != NULL) {
+        green__roots_end(self->main_waits, green__size_of_mains_frames(self));
+        self->main_waits = NULL;
+    }
+    green__fiber_end(&self->dead);
+    errno = error;
+}
+
+/* Of a stack that will not be entered again. */
+static inline void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
+{
+    green_t *me = load(self->current);
+    green__fiber_drop(fiber, me->is_main ? self->main_low : me->stack.low,
+                      me->is_main ? self->main_size : me->stack.size);
+}
+
+/* Has the sanitizers forget a SUSPENDED green that will not be entered again. */
+static inline void green__forget(struct green__thread *self, green_t *g)
+{
+    green__drop_fiber(self, &g->fiber);
+}
+
+#endif
