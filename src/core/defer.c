@@ -7,18 +7,14 @@
 
 __attribute__((noinline)) int green_defer(void (*fn)(void *), void *arg)
 {
-    if (fn == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (fn == NULL)
+        return green__refuse(EINVAL);
     struct green__thread *self = green__thread_need();
     if (self == NULL || !green__may_change(self, load(self->current)))
         return -1;
     struct green__deferred *deferred = malloc(sizeof *deferred);
-    if (deferred == NULL) {
-        errno = ENOMEM;
-        return -1;
-    }
+    if (deferred == NULL)
+        return green__refuse(ENOMEM);
     green_t *me = load(self->current);
     *deferred = (struct green__deferred){
         .outer = me->deferred,
@@ -37,10 +33,8 @@ int green_undefer(int execute)
     struct green__due due;
     if (self == NULL || !green__may_change(self, load(self->current)))
         return -1;
-    if (!green__defer_take(load(self->current), &due)) {
-        errno = ENOENT;
-        return -1;
-    }
+    if (!green__defer_take(load(self->current), &due))
+        return green__refuse(ENOENT);
     if (execute)
         green__run_due(&due, NULL);
     return 0;

@@ -138,10 +138,7 @@ int green__take_over(struct green__thread *self, green_t *g, green_t *parent)
         green__gain_child(parent);
     }
     green__unlock();
-    if (error == 0)
-        return 0;
-    errno = error;
-    return -1;
+    return error == 0 ? 0 : green__refuse(error);
 }
 
 /* ---- Release --------------------------------------------------------------- */

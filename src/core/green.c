@@ -63,20 +63,16 @@ static bool is_above(const green_t *g, green_t *from)
 int green_set_parent(green_t *g, green_t *parent)
 {
     struct green__thread *self = green__settled();
-    if (g == NULL || g->is_main || parent == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (g == NULL || g->is_main || parent == NULL)
+        return green__refuse(EINVAL);
     if (!green__may_change(self, parent))
         return -1;
     if (!green__is_mine(self, g))
         return green__is_free_of(parent, GREEN__KEPT_HUB) ? green__take_over(self, g, parent) : -1;
     if (!green__is_free_of(g, ~0u) || !green__is_free_of(parent, GREEN__KEPT_HUB))
         return -1;
-    if (is_above(g, parent)) {
-        errno = ELOOP;
-        return -1;
-    }
+    if (is_above(g, parent))
+        return green__refuse(ELOOP);
     green__settle_if_bereaved(self);
     green_t *old = g->parent;
     g->parent = parent;
@@ -270,19 +266,14 @@ static int release_foreign(struct green__thread *self, green_t *g, bool abandon)
 static int end_foreign(struct green__thread *self, green_t *g, bool abandon)
 {
     int error = release_foreign(self, g, abandon);
-    if (error == 0)
-        return 0;
-    errno = error;
-    return -1;
+    return error == 0 ? 0 : green__refuse(error);
 }
 
 int green_abandon(green_t *g)
 {
     struct green__thread *self = green__settled();
-    if (g == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (g == NULL)
+        return green__refuse(EINVAL);
     if (!may_release(self, g))
         return -1;
     green__collect_abandoned(self);

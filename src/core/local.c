@@ -7,10 +7,8 @@
 
 int green_key_create(green_key_t *key, void (*destructor)(void *))
 {
-    if (key == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (key == NULL)
+        return green__refuse(EINVAL);
     if (!green__may_act(green__settled()))
         return -1;
     green__lock();
@@ -22,10 +20,8 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
         store(green__keys[i].serial, load(green__keys[i].serial) + 1);
     }
     green__unlock();
-    if (i == GREEN__KEYS) {
-        errno = EAGAIN;
-        return -1;
-    }
+    if (i == GREEN__KEYS)
+        return green__refuse(EAGAIN);
     *key = i;
     green__given(key, sizeof *key);
     return 0;
@@ -103,10 +99,8 @@ int green_setspecific(green_key_t key, const void *value)
     bool has_room = me->locals != NULL && key < me->locals->count;
     if (!has_room && value == NULL)
         return 0; /* that is what it has */
-    if (!has_room && !grow(me, key)) {
-        errno = ENOMEM;
-        return -1;
-    }
+    if (!has_room && !grow(me, key))
+        return green__refuse(ENOMEM);
     me->locals->values[key] = (struct green__value){.serial = serial, .pointer = (void *)value};
     return 0;
 }

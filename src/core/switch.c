@@ -302,8 +302,7 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
             green__release(g);
         return 0;
     }
-    errno = error;
-    return -1;
+    return green__refuse(error);
 }
 
 /* ---- Death ---------------------------------------------------------------------- */

@@ -57,8 +57,7 @@ int green__signal_stack_begin(struct green__thread *self)
     if (memory == NULL || sigaltstack(&stack, NULL) != 0) {
         if (memory != NULL)
             green__stack_unmap(memory, size);
-        errno = ENOMEM;
-        return -1;
+        return green__refuse(ENOMEM);
     }
     self->signal_stack = memory;
     self->signal_stack_size = size;
@@ -328,10 +327,8 @@ int green_thread_end(void)
     if (self == &green__unused_thread)
         return 0;
     green_t *main = &self->main;
-    if (load(self->current) != main || self->ending) {
-        errno = EBUSY;
-        return -1;
-    }
+    if (load(self->current) != main || self->ending)
+        return green__refuse(EBUSY);
     if (!green__layer_may_end(self))
         return -1;
     self->ending = true;
@@ -351,6 +348,5 @@ int green_thread_end(void)
     green__thread_end_is_left(self);
     if (all_died)
         return 0;
-    errno = EBUSY;
-    return -1;
+    return green__refuse(EBUSY);
 }

@@ -97,22 +97,17 @@ static int walk_green(const green_t *g, const void *here, void **pcs, int n)
         green__given(pcs, sizeof *pcs * (size_t)walk.used);
         return walk.used;
     }
-    errno = walk.error;
-    return -1;
+    return green__refuse(walk.error);
 }
 
 __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int n)
 {
-    if (n < 0 || (pcs == NULL && n > 0)) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (n < 0 || (pcs == NULL && n > 0))
+        return green__refuse(EINVAL);
     if (!green__may_look(green__settled(), g))
         return -1;
-    if (load(g->life) != GREEN__STARTED) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (load(g->life) != GREEN__STARTED)
+        return green__refuse(EINVAL);
     return n > 0 ? walk_green(g, __builtin_return_address(0), pcs, n) : 0;
 }
 

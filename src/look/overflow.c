@@ -176,10 +176,8 @@ static bool install(void)
 
 int green_report_overflow(void)
 {
-    if (green__self->looking != 0) {
-        errno = EBUSY;
-        return -1;
-    }
+    if (green__self->looking != 0)
+        return green__refuse(EBUSY);
     struct green__thread *self = green__thread_need();
     if (self == NULL)
         return -1;
@@ -188,9 +186,7 @@ int green_report_overflow(void)
     if (installed)
         atomic_store_explicit(&green__signal_stacks, true, memory_order_release);
     green__unlock();
-    if (!installed) {
-        errno = ENOMEM;
-        return -1;
-    }
+    if (!installed)
+        return green__refuse(ENOMEM);
     return green__signal_stack_begin(self);
 }

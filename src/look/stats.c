@@ -28,10 +28,8 @@ size_t green_trim(size_t keep)
 
 int green_stats(green_stats_t *stats, size_t size)
 {
-    if (stats == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (stats == NULL)
+        return green__refuse(EINVAL);
     green_stats_t known = {0};
     struct green__stack_counts stacks = {0};
 

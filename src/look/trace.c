@@ -33,10 +33,8 @@ static int show(green_t *g, int (*fn)(green_t *g, void *arg), void *arg)
 
 int green_each(int (*fn)(green_t *g, void *arg), void *arg)
 {
-    if (fn == NULL) {
-        errno = EINVAL;
-        return -1;
-    }
+    if (fn == NULL)
+        return green__refuse(EINVAL);
     struct green__thread *self = green__thread_need();
     if (self == NULL)
         return -1;
