@@ -19,11 +19,11 @@ struct green__clean_up {
 struct green__ending *green__ending_begin(green_t *me)
 {
     struct green__ending *ending = green__ending_of(me);
-    if (!me->cleaning) {
+    if (!me->has_ending) {
         ending->call = NULL;
         ending->calls = 0;
     }
-    me->cleaning = true;
+    me->has_ending = true;
     return ending;
 }
 
@@ -158,7 +158,7 @@ GREEN__NO_ASAN bool green__clean_up_one(struct green__thread *self, green_t *me)
 
 uint64_t green__clean_up_call(const green_t *me)
 {
-    const struct green__clean_up *call = me->cleaning ? green__ending_of(me)->call : NULL;
+    const struct green__clean_up *call = me->has_ending ? green__ending_of(me)->call : NULL;
     return call != NULL ? call->number : 0;
 }
 

@@ -79,9 +79,9 @@ static _Noreturn void unwind(struct green__thread *self, green_t *me)
 void green_exit(void *value)
 {
     green__runtime_look();
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     green_t *me = load(self->current);
-    if (me == NULL || me->is_main || self->looking != 0) {
+    if (me == NULL || me->is_main || self->look_only != 0) {
         static const char sentence[] =
             "libgreen: green_exit() called on a main green, in a trace hook or in green_each()\n";
         green__write(STDERR_FILENO, sentence, sizeof sentence - 1);

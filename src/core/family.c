@@ -71,46 +71,46 @@ green_t *green__real_parent(green_t *g)
 }
 
 /*
- * Children that other threads have taken over are first counted in gone, and
+ * Children that other threads have taken over are first counted in taken, and
  * taken from children when the thread comes by here: so its own counting needs
  * no atomic operations.  It comes by before it frees one that has children.
  */
-void green__settle(struct green__thread *thread)
+void green__collect_taken(struct green__thread *thread)
 {
-    green_t *g = load(thread->bereaved);
-    store(thread->bereaved, NULL);
+    green_t *g = load(thread->with_taken);
+    store(thread->with_taken, NULL);
     while (g != NULL) {
-        green_t *next = g->next_bereaved;
-        g->children -= g->gone - 1;
-        g->gone = 0;
+        green_t *next = g->next_with_taken;
+        g->children -= g->taken - 1;
+        g->taken = 0;
         green__lose_child(g);
         g = next;
     }
 }
 
-void green__settle_if_bereaved(struct green__thread *self)
+void green__collect_taken_if_any(struct green__thread *self)
 {
-    if (UNLIKELY(load(self->bereaved) != NULL)) {
+    if (UNLIKELY(load(self->with_taken) != NULL)) {
         green__lock();
-        green__settle(self);
+        green__collect_taken(self);
         green__unlock();
     }
 }
 
 /* g, taken over itself, leaves the list of those whose children were. */
-static void forget_bereaved(green_t *g)
+static void forget_taken(green_t *g)
 {
     struct green__thread *thread = load(g->thread);
-    green_t *previous = load(thread->bereaved);
+    green_t *previous = load(thread->with_taken);
     if (previous == g) {
-        store(thread->bereaved, g->next_bereaved);
+        store(thread->with_taken, g->next_with_taken);
     } else {
-        while (previous->next_bereaved != g)
-            previous = previous->next_bereaved;
-        previous->next_bereaved = g->next_bereaved;
+        while (previous->next_with_taken != g)
+            previous = previous->next_with_taken;
+        previous->next_with_taken = g->next_with_taken;
     }
-    g->children -= g->gone;
-    g->gone = 0;
+    g->children -= g->taken;
+    g->taken = 0;
 }
 
 int green__take_over(struct green__thread *self, green_t *g, green_t *parent)
@@ -119,18 +119,18 @@ int green__take_over(struct green__thread *self, green_t *g, green_t *parent)
     green__lock();
     if (load(g->life) != GREEN__NEW) {
         error = EPERM;
-    } else if (g->children != g->gone) {
+    } else if (g->children != g->taken) {
         error = EBUSY;
     } else {
-        if (g->gone != 0)
-            forget_bereaved(g);
+        if (g->taken != 0)
+            forget_taken(g);
         green_t *old = g->parent;
         if (green__is_orphan(g)) {
             green__lose_child(old);
-        } else if (!old->is_main && old->gone++ == 0) {
+        } else if (!old->is_main && old->taken++ == 0) {
             struct green__thread *thread = load(g->thread);
-            old->next_bereaved = load(thread->bereaved);
-            store(thread->bereaved, old);
+            old->next_with_taken = load(thread->with_taken);
+            store(thread->with_taken, old);
         }
         store(g->thread, self);
         store(g->owner, load(self->id));
@@ -151,7 +151,7 @@ void green__stop_freeing(green_t *g)
     }
 }
 
-void green__bury(struct green__thread *self, green_t *g)
+void green__end_unrun(struct green__thread *self, green_t *g)
 {
     green__stop_freeing(g);
     g->stand_in = NULL;
@@ -171,7 +171,7 @@ void green__bury(struct green__thread *self, green_t *g)
  * A released green is kept for its children, who need what tells of its parent,
  * green_fast.h in a child's name also enter; no user does.
  */
-static void forbid(green_t *g)
+static void poison_released(green_t *g)
 {
     size_t all = sizeof *g / 8 * 8;
     green__forbid(g, offsetof(struct green, enter));
@@ -189,7 +189,7 @@ static void let_go(struct green__thread *self, green_t *g)
         green__lose_child(parent);
     } else {
         g->released = true;
-        forbid(g);
+        poison_released(g);
     }
 }
 
@@ -203,7 +203,7 @@ void green__release(green_t *g)
 void green__dispose(struct green__thread *self, green_t *g)
 {
     if (load(g->life) != GREEN__DEAD)
-        green__bury(load(self->id) != 0 ? self : NULL, g);
+        green__end_unrun(load(self->id) != 0 ? self : NULL, g);
     green__release(g);
 }
 
@@ -213,7 +213,7 @@ void green__release_abandoned(struct green__thread *self, bool at_end)
         green__lock();
     green_t *g = load(self->abandoned);
     store(self->abandoned, NULL);
-    green__settle(self);
+    green__collect_taken(self);
     if (!at_end)
         green__unlock();
     for (green_t *freer = g; freer != NULL; freer = freer->next_abandoned)
@@ -222,7 +222,7 @@ void green__release_abandoned(struct green__thread *self, bool at_end)
     while (g != NULL) {
         green_t *next = g->next_abandoned;
         if (load(g->life) != GREEN__DEAD)
-            green__bury(self, g);
+            green__end_unrun(self, g);
         else
             store(g->enter, GREEN__TAG_CLOSED);
         let_go(self, g); /* who has abandoned it has counted it out */

@@ -85,10 +85,10 @@ static inline void green__count_out(struct green__thread *self)
 }
 
 /* Lets the thread's greens know of children that other threads have taken over; under the lock. */
-void green__settle(struct green__thread *thread);
+void green__collect_taken(struct green__thread *thread);
 
 /* The same, if there are any. */
-void green__settle_if_bereaved(struct green__thread *self);
+void green__collect_taken_if_any(struct green__thread *self);
 
 /* Rule 7: makes a NEW green of another thread, or of none any more, one of ours. */
 int green__take_over(struct green__thread *self, green_t *g, green_t *parent);
@@ -96,7 +96,7 @@ int green__take_over(struct green__thread *self, green_t *g, green_t *parent);
 /* ---- Release --------------------------------------------------------------- */
 
 /* Makes g DEAD without running it, its stack given back to the thread self or the system. */
-void green__bury(struct green__thread *self, green_t *g);
+void green__end_unrun(struct green__thread *self, green_t *g);
 
 /* Gives up the handle of a DEAD green.  By its thread, or under the lock if that has ended. */
 void green__release(green_t *g);
@@ -123,7 +123,7 @@ void green__release_abandoned(struct green__thread *self, bool at_end);
  */
 static inline void green__collect_abandoned(struct green__thread *self)
 {
-    if (UNLIKELY(load(self->abandoned) != NULL) && self->looking == 0)
+    if (UNLIKELY(load(self->abandoned) != NULL) && self->look_only == 0)
         green__release_abandoned(self, false);
 }
 

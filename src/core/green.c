@@ -28,7 +28,7 @@ green_state_t green_state(const green_t *g)
     if (current == g && load(thread->id) == load(g->owner))
         return GREEN_RUNNING;
     enum green__life life = atomic_load_explicit(&g->life, memory_order_acquire);
-    if (life == GREEN__DEAD || (unsettled && g->left))
+    if (life == GREEN__DEAD || (unsettled && g->unwound))
         return GREEN_DEAD;
     return life == GREEN__NEW ? GREEN_NEW : GREEN_SUSPENDED;
 }
@@ -48,7 +48,7 @@ static green_t *remaining_parent(green_t *g)
 
 green_t *green_parent(const green_t *g)
 {
-    if (!green__may_look(green__settled(), g))
+    if (!green__may_look(green__caller(), g))
         return NULL;
     return g->is_main ? NULL : remaining_parent((green_t *)g);
 }
@@ -62,7 +62,7 @@ static bool is_above(const green_t *g, green_t *from)
 
 int green_set_parent(green_t *g, green_t *parent)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (g == NULL || g->is_main || parent == NULL)
         return green__refuse(EINVAL);
     if (!green__may_change(self, parent))
@@ -73,7 +73,7 @@ int green_set_parent(green_t *g, green_t *parent)
         return -1;
     if (is_above(g, parent))
         return green__refuse(ELOOP);
-    green__settle_if_bereaved(self);
+    green__collect_taken_if_any(self);
     green_t *old = g->parent;
     g->parent = parent;
     green__gain_child(parent);
@@ -105,7 +105,7 @@ static inline void init(green_t *g, struct green__thread *self, green_fn *run, g
     g->exceptions[0] = g->exceptions[1] = 0;
     store(g->owner, load(self->id));
     store(g->thread, self);
-    g->children = g->gone = 0;
+    g->children = g->taken = 0;
     g->freeing = NULL;
     g->fiber = (struct green__fiber){0};
     g->deferred = NULL;
@@ -151,7 +151,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
     if (!green__may_change(self, parent) || !green__is_free_of(parent, rights))
         return NULL;
     green__collect_abandoned(self);
-    green__settle_if_bereaved(self);
+    green__collect_taken_if_any(self);
 
     green_t *g = green__take_block(self);
     if (g == NULL)
@@ -216,7 +216,7 @@ static bool is_free_to_go(const struct green__thread *self, const green_t *g)
 /* What they refuse of any green, even before its thread matters. */
 static bool may_release(const struct green__thread *self, const green_t *g)
 {
-    if (!g->is_main && self->looking == 0)
+    if (!g->is_main && self->look_only == 0)
         return true;
     errno = g->is_main ? EINVAL : EBUSY;
     return false;
@@ -271,7 +271,7 @@ static int end_foreign(struct green__thread *self, green_t *g, bool abandon)
 
 int green_abandon(green_t *g)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (g == NULL)
         return green__refuse(EINVAL);
     if (!may_release(self, g))
@@ -281,14 +281,14 @@ int green_abandon(green_t *g)
         return end_foreign(self, g, true);
     if (!is_free_to_go(self, g))
         return -1;
-    green__settle_if_bereaved(self);
+    green__collect_taken_if_any(self);
     green__dispose(self, g);
     return 0;
 }
 
 static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (!may_release(self, g))
         return -1;
     green__collect_abandoned(self);
@@ -298,7 +298,7 @@ static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
         return -1;
     if (load(g->life) == GREEN__STARTED)
         return green__cancel(self, g, true);
-    green__settle_if_bereaved(self);
+    green__collect_taken_if_any(self);
     green__dispose(self, g);
     return 0;
 }
@@ -338,7 +338,7 @@ void *green_data(const green_t *g)
 
 int green_set_data(green_t *g, void *data)
 {
-    if (!green__may_change(green__settled(), g) || !green__is_free_of(g, GREEN__KEPT_HUB))
+    if (!green__may_change(green__caller(), g) || !green__is_free_of(g, GREEN__KEPT_HUB))
         return -1;
     g->data = data;
     return 0;
@@ -346,7 +346,7 @@ int green_set_data(green_t *g, void *data)
 
 void green_stack(const green_t *g, void **low, size_t *size)
 {
-    bool known = green__may_look(green__settled(), g) && load(g->life) != GREEN__DEAD;
+    bool known = green__may_look(green__caller(), g) && load(g->life) != GREEN__DEAD;
     if (low != NULL) {
         *low = known ? g->stack.low : NULL;
         green__given(low, sizeof *low);
@@ -365,7 +365,7 @@ static __attribute__((noinline)) const void *here(void)
 
 size_t green_stack_used(const green_t *g)
 {
-    const struct green__thread *self = green__settled();
+    const struct green__thread *self = green__caller();
     if (!green__may_look(self, g) || g->is_main || load(g->life) != GREEN__STARTED)
         return 0;
     const void *sp = g == green__running(self) ? here() : g->sp;

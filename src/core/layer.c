@@ -45,7 +45,7 @@ void green__layer_release(green_t *g)
         return;
     }
     if (load(g->life) != GREEN__DEAD)
-        green__bury(self, g);
+        green__end_unrun(self, g);
     green__release(g);
 }
 

@@ -27,40 +27,40 @@ void green__layer_end(void);
 /* That of the calling thread, or NULL. */
 static inline struct green__layer *green__layer(void)
 {
-    return green__settled()->layer;
+    return green__caller()->layer;
 }
 
 /* Whether the calling thread is being ended: nobody will be entered any more. */
 static inline bool green__layer_thread_is_ending(void)
 {
-    const struct green__thread *self = green__settled();
-    return self->ended || self->ends;
+    const struct green__thread *self = green__caller();
+    return self->ended || self->destructor_ran;
 }
 
 /* The check of all that does not only look: false with EBUSY in a hook, EPERM past the end. */
 static inline bool green__layer_may_act(void)
 {
-    return green__may_act(green__settled());
+    return green__may_act(green__caller());
 }
 
 /* Whether the thread's greens may only look now, as in a trace hook. */
 static inline bool green__layer_only_looks(void)
 {
-    return green__self->looking != 0;
+    return green__self->look_only != 0;
 }
 
 /* More or less than 0: until it is taken back, the thread's greens may only look. */
 static inline void green__layer_look_only(int more)
 {
     struct green__thread *self = green__self;
-    self->looking += (unsigned)more;
+    self->look_only += (unsigned)more;
     green__thread_set_tag(self);
 }
 
 /* The current green; the thread has used the library. */
 static inline green_t *green__layer_current(void)
 {
-    return load(green__settled()->current);
+    return load(green__caller()->current);
 }
 
 static inline bool green__layer_is_main(const green_t *g)
@@ -76,7 +76,7 @@ static inline bool green__layer_is_owned(const green_t *g)
 /* Whether it has been entered and lives. */
 static inline bool green__layer_is_started(const green_t *g)
 {
-    return load(g->life) == GREEN__STARTED && !g->left;
+    return load(g->life) == GREEN__STARTED && !g->unwound;
 }
 
 /* Whether it waits in green__layer_switch(). */

@@ -9,7 +9,7 @@ int green_key_create(green_key_t *key, void (*destructor)(void *))
 {
     if (key == NULL)
         return green__refuse(EINVAL);
-    if (!green__may_act(green__settled()))
+    if (!green__may_act(green__caller()))
         return -1;
     green__lock();
     unsigned i = 0;
@@ -41,7 +41,7 @@ int green_key_delete(green_key_t key)
 {
     if (serial_of(key) == 0)
         return -1;
-    if (!green__may_act(green__settled()))
+    if (!green__may_act(green__caller()))
         return -1;
     green__lock();
     uint64_t serial = serial_of(key); /* another thread may have been faster */

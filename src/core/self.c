@@ -26,7 +26,7 @@ void green__thread_set_tag(struct green__thread *self)
 {
     unsigned char unsettled = load(self->unsettled);
     do {
-        bool slow = self->trace != NULL || self->looking != 0 || self->sanitized || unsettled != 0;
+        bool slow = self->trace != NULL || self->look_only != 0 || self->sanitized || unsettled != 0;
         uint64_t tag = slow ? GREEN__TAG_SLOW : load(self->id);
         __atomic_store_n(&self->call_tag, self->has_cxx ? GREEN__TAG_SLOW : tag, __ATOMIC_RELAXED);
         /*

@@ -75,18 +75,18 @@ static inline bool green__may_look(const struct green__thread *self, const green
 /* The check of a call that concerns no green. */
 static inline bool green__may_act(const struct green__thread *self)
 {
-    if (LIKELY(self->looking == 0 && !self->ended))
+    if (LIKELY(self->look_only == 0 && !self->ended))
         return true;
-    errno = self->looking != 0 ? EBUSY : EPERM;
+    errno = self->look_only != 0 ? EBUSY : EPERM;
     return false;
 }
 
 /* The check of a call that changes or moves g. */
 static inline bool green__may_change(const struct green__thread *self, const green_t *g)
 {
-    if (LIKELY(g != NULL && self->looking == 0 && green__is_mine(self, g)))
+    if (LIKELY(g != NULL && self->look_only == 0 && green__is_mine(self, g)))
         return true;
-    errno = g == NULL ? EINVAL : self->looking != 0 ? EBUSY : EPERM;
+    errno = g == NULL ? EINVAL : self->look_only != 0 ? EBUSY : EPERM;
     return false;
 }
 

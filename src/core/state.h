@@ -83,9 +83,9 @@ struct green {
     unsigned char is_main;
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
-    unsigned char tried;      /* inside green_thread_end(): it has been asked to die */
-    unsigned char left;       /* by forced unwinding; dead as soon as somebody asks */
-    unsigned char cleaning;   /* its ending holds something, see unwind.c */
+    unsigned char asked_to_end; /* inside green_thread_end(): it has been asked to die */
+    unsigned char unwound;    /* by forced unwinding; dead as soon as somebody asks */
+    unsigned char has_ending; /* its ending holds something, see cleanup.h */
     int error;                /* at its end: errno if result is GREEN_FAILED */
     unsigned valgrind;        /* the number of a lent stack there */
     uintptr_t exceptions[2];  /* __cxa_eh_globals while it waits; not 0 only if enter is closed */
@@ -99,8 +99,8 @@ struct green {
      * main greens excepted, which count nothing.
      */
     uint32_t children;
-    uint32_t gone;            /* of these, taken over by other threads; under the lock */
-    green_t *next_bereaved;   /* in the thread's list of greens with gone != 0; under the lock */
+    uint32_t taken;           /* of these, taken over by other threads; under the lock */
+    green_t *next_with_taken; /* in the thread's list of greens with taken != 0; under the lock */
 
     /* What most have nothing of: side by side, as they are made NULL together. */
     struct green__freeing *freeing; /* while it frees another: that call, on its stack */
@@ -133,7 +133,7 @@ struct green {
 /* A block's eight bytes from life on: of a NEW green with which nothing is special, zero. */
 _Static_assert(GREEN__NEW == 0, "");
 _Static_assert(offsetof(struct green, kept) == offsetof(struct green, life) + 1, "");
-_Static_assert(offsetof(struct green, cleaning) == offsetof(struct green, life) + 7, "");
+_Static_assert(offsetof(struct green, has_ending) == offsetof(struct green, life) + 7, "");
 
 /* What ending a green takes, above its first frame. */
 #define GREEN__ENDING_SIZE 128
@@ -187,16 +187,16 @@ struct green__thread {
 
     green_trace_fn *trace;
     void *trace_data;
-    unsigned looking;         /* inside a trace hook or green_each(): only look */
+    unsigned look_only;       /* inside a trace hook or green_each(): only look */
     _Atomic(unsigned char) unsettled; /* GREEN__UNSETTLED_...; tags are SLOW as long as it is not 0 */
     bool has_cxx;             /* a C++ runtime is known to the thread */
     green__word no_exceptions[2]; /* always zero */
     bool ended;               /* what a thread has past its end */
-    bool ends;                /* its thread-specific destructor has run once */
-    bool ending;              /* inside green_thread_end() ... */
+    bool destructor_ran;      /* its thread-specific destructor has run once */
+    bool in_thread_end;       /* inside green_thread_end() ... */
     green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
 
-    _Atomic(green_t *) bereaved; /* greens with gone != 0; written under the lock */
+    _Atomic(green_t *) with_taken; /* greens with taken != 0; written under the lock */
     _Atomic(green_t *) abandoned; /* by other threads, to be released; written under the lock */
     struct green__thread *next;  /* among those to be used again; under the lock */
     struct green__thread *next_made; /* among all there are */

@@ -72,10 +72,10 @@ static void call_hook(struct green__thread *self, green_trace_event_t event, gre
 {
     if (LIKELY(self->trace == NULL))
         return;
-    self->looking++;
+    self->look_only++;
     green__passes();
     self->trace(event, from, to, self->trace_data);
-    self->looking--;
+    self->look_only--;
     green__thread_set_tag(self); /* the hook may have ended itself */
 }
 
@@ -108,7 +108,7 @@ static GREEN__ALWAYS_INLINE green_t *deliver(struct green__thread *self, green_t
             return to;
         }
 
-        green__bury(self, to);
+        green__end_unrun(self, to);
         unrun = to->detached ? to : NULL;
         if (parcel->error == ECANCELED)
             *parcel = (struct parcel){0};
@@ -146,7 +146,7 @@ static bool may_enter(green_t *g)
 
 static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t *g, void *value)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (value == GREEN_FAILED) {
         errno = EINVAL;
         return GREEN_FAILED;
@@ -207,13 +207,13 @@ void *green_switch(green_t *g, void *value)
 
 static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     green_t *me = load(self->current);
     if (me == NULL || me->is_main) {
         errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
-    if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->looking == 0)
+    if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->look_only == 0)
         return green__layer_yield(self);
     green__collect_abandoned(self);
     return switch_by_all_rules(green__parent(me), value);
@@ -235,7 +235,7 @@ void *green_yield(void *value)
 
 void *green_throw(green_t *g, int error)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (error < 0) {
         errno = EINVAL;
         return GREEN_FAILED;
@@ -398,7 +398,7 @@ static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_
 }
 
 /* Runs what is to run at the end of the current green, and ends it. */
-static _Noreturn GREEN__NO_ASAN void wind_up(void *first)
+static _Noreturn GREEN__NO_ASAN void finish(void *first)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
@@ -421,7 +421,7 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     green__set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me, true);
-    wind_up(first);
+    finish(first);
 }
 
 void green__leave_frames(struct green__thread *self, green_t *me)
@@ -429,5 +429,5 @@ void green__leave_frames(struct green__thread *self, green_t *me)
     if (self->has_cxx)
         green__end_handlers(self, NULL);
     green__memory_clean(me->stack.low, me->stack.size);
-    green__arch_jump(green__arch_first(green__base(me), wind_up, me), NULL);
+    green__arch_jump(green__arch_first(green__base(me), finish, me), NULL);
 }

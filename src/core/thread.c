@@ -97,7 +97,7 @@ static void drop_greens(struct green__thread *self)
     green__release_abandoned(self, true);
     while (main->next != main) {
         green_t *g = main->next;
-        green__bury(self, g);
+        green__end_unrun(self, g);
         if (g->detached)
             green__release(g);
     }
@@ -119,16 +119,16 @@ static GREEN__NO_ASAN void end_thread(void *value)
     green__settle_thread(self);
     if (self->layer != NULL)
         green__layer_thread_ends(self);
-    if (load(self->current) == &self->main && !self->ends &&
+    if (load(self->current) == &self->main && !self->destructor_ran &&
         pthread_setspecific(end_key, self) == 0) {
-        self->ends = true;
+        self->destructor_ran = true;
         return;
     }
 
     green__lock();
     green__return_to_main(self);
     drop_greens(self);
-    green__settle(self);
+    green__collect_taken(self);
     green__drop_blocks(self);
     signal_stack_end(self);
     green__stack_drop(&self->stacks);
@@ -142,11 +142,11 @@ static GREEN__NO_ASAN void end_thread(void *value)
     __atomic_store_n(&self->call_tag, GREEN__TAG_SLOW, __ATOMIC_RELAXED);
     self->trace = NULL;
     self->trace_data = NULL;
-    self->looking = 0;
+    self->look_only = 0;
     self->runs = NULL;
     store(self->unsettled, 0);
-    self->ends = false;
-    self->ending = false;
+    self->destructor_ran = false;
+    self->in_thread_end = false;
     self->next = spare;
     spare = self;
     green__unlock();
@@ -173,7 +173,7 @@ static void tell_atomics(struct green__thread *self)
     green__atomics(&self->id, sizeof self->id);
     green__atomics(&self->stacks.warm, 2 * sizeof self->stacks.warm);
     green__atomics(&self->greens, sizeof self->greens);
-    green__atomics(&self->bereaved, sizeof self->bereaved);
+    green__atomics(&self->with_taken, sizeof self->with_taken);
     green__atomics(&self->abandoned, sizeof self->abandoned);
     green__tell_atomics(&self->main);
 }
@@ -309,9 +309,9 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
 
     while (green__collect_abandoned(self), mark->next != &self->main) {
         green_t *g = mark->next;
-        while (g->stand_in != NULL && !g->stand_in->tried)
+        while (g->stand_in != NULL && !g->stand_in->asked_to_end)
             g = g->stand_in; /* it is waiting for the others: it goes first */
-        g->tried = true;
+        g->asked_to_end = true;
         move_before(g, mark);
         if (g->stand_in != NULL || green__cancel(self, g, false) != 0)
             all_died = false;
@@ -321,17 +321,17 @@ static GREEN__MOVES bool end_greens(struct green__thread *self)
 
 int green_thread_end(void)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     if (!green__may_act(self))
         return -1;
     if (self == &green__unused_thread)
         return 0;
     green_t *main = &self->main;
-    if (load(self->current) != main || self->ending)
+    if (load(self->current) != main || self->in_thread_end)
         return green__refuse(EBUSY);
     if (!green__layer_may_end(self))
         return -1;
-    self->ending = true;
+    self->in_thread_end = true;
     self->mark.next = self->mark.prev = &self->mark;
     move_before(&self->mark, main->next);
     bool all_died = true;

@@ -10,7 +10,7 @@
 struct green__thread *green__thread_begin(void);
 static inline struct green__thread *green__thread_need(void)
 {
-    struct green__thread *self = green__settled();
+    struct green__thread *self = green__caller();
     return LIKELY(load(self->id) != 0) ? self : green__thread_begin();
 }
 

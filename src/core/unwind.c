@@ -21,7 +21,7 @@ static green_t *unwinding_target(const green_t *g)
 green_t *green__current_when_settled(const struct green__thread *self)
 {
     green_t *g = load(self->current);
-    while (g != NULL && g->left)
+    while (g != NULL && g->unwound)
         g = unwinding_target(g);
     return g;
 }
@@ -39,8 +39,8 @@ void green__thread_end_is_left(struct green__thread *self)
 {
     unlink_mark(self);
     for (green_t *g = self->main.next; g != &self->main; g = g->next)
-        g->tried = false;
-    self->ending = false;
+        g->asked_to_end = false;
+    self->in_thread_end = false;
 }
 
 void green__return_to_main(struct green__thread *self)
@@ -60,7 +60,7 @@ static void end_calls(struct green__thread *self, green_t *g)
 {
     green__stop_freeing(g);
     g->freeing = NULL;
-    if (g->is_main && self->ending)
+    if (g->is_main && self->in_thread_end)
         green__thread_end_is_left(self);
 }
 
@@ -71,13 +71,13 @@ static void end_calls(struct green__thread *self, green_t *g)
 static void leave_by_unwinding(struct green__thread *self)
 {
     green_t *g = load(self->current);
-    while (g != NULL && g->left)
+    while (g != NULL && g->unwound)
         g = unwinding_target(g);
-    if (g == NULL || g->is_main || self->looking != 0)
+    if (g == NULL || g->is_main || self->look_only != 0)
         return;
     green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
     green_t *to = unwinding_target(g);
-    g->left = true;
+    g->unwound = true;
     atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
     end_calls(self, to); /* as long as its frames are there */
@@ -113,7 +113,7 @@ GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
             g->stand_in->freeing->died = g->detached; /* else the handle is not gone */
             green__stop_freeing(g->stand_in);
         }
-        green__bury(self, g);
+        green__end_unrun(self, g);
         if (g->detached)
             green__release(g);
         g = next;
@@ -145,7 +145,7 @@ int green__arch_personality(int version, int actions, uint64_t exception_class, 
         leave_by_unwinding(green__self);
         return _URC_CONTINUE_UNWIND;
     }
-    green__say("an exception left the body of", green__running(green__settled()));
+    green__say("an exception left the body of", green__running(green__caller()));
     if ((exception_class >> 8 & 0xffffff) != CLASS_CXX)
         abort();
     return _URC_FATAL_PHASE1_ERROR;

@@ -15,7 +15,7 @@
 void green__settle_thread(struct green__thread *self);
 
 /* The same, settled: with this begins every call that a signal handler may not make. */
-static inline struct green__thread *green__settled(void)
+static inline struct green__thread *green__caller(void)
 {
     struct green__thread *self = green__self;
     if (UNLIKELY(load(self->unsettled) != 0))

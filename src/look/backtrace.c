@@ -104,7 +104,7 @@ __attribute__((noinline)) int green_backtrace(const green_t *g, void **pcs, int 
 {
     if (n < 0 || (pcs == NULL && n > 0))
         return green__refuse(EINVAL);
-    if (!green__may_look(green__settled(), g))
+    if (!green__may_look(green__caller(), g))
         return -1;
     if (load(g->life) != GREEN__STARTED)
         return green__refuse(EINVAL);

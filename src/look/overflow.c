@@ -176,7 +176,7 @@ static bool install(void)
 
 int green_report_overflow(void)
 {
-    if (green__self->looking != 0)
+    if (green__self->look_only != 0)
         return green__refuse(EBUSY);
     struct green__thread *self = green__thread_need();
     if (self == NULL)

@@ -13,8 +13,8 @@
 
 size_t green_trim(size_t keep)
 {
-    struct green__thread *self = green__settled();
-    if (self->looking != 0) {
+    struct green__thread *self = green__caller();
+    if (self->look_only != 0) {
         errno = EBUSY;
         return 0;
     }

@@ -38,13 +38,13 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg)
     struct green__thread *self = green__thread_need();
     if (self == NULL)
         return -1;
-    self->looking++;
+    self->look_only++;
     green__thread_set_tag(self);
     int result = show(&self->main, fn, arg);
     for (green_t *g = self->main.next; result == 0 && g != &self->main; g = g->next)
         if (g != &self->mark && !green__is_abandoned(g))
             result = show(g, fn, arg);
-    self->looking--;
+    self->look_only--;
     green__thread_set_tag(self);
     return result;
 }

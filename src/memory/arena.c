@@ -67,7 +67,7 @@ struct green__kind {
 
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct green__kind *kinds_at[HASHES];
-static struct green__slot *left;  /* running stacks of threads that have ended */
+static struct green__slot *occupied; /* running stacks of threads that have ended */
 static size_t home_pages;         /* resident in slots at home */
 static size_t home_slots;         /* that have any */
 static size_t mapped_bytes;
@@ -446,25 +446,25 @@ static struct green__slot *leave_home(struct green__arena *arena)
  * the kernel knows the thread no more.  Until then the thread's number, of at most
  * 22 bits, stands where its pages and uses do.
  */
-static void leave_behind(struct green__slot *slot)
+static void keep_occupied(struct green__slot *slot)
 {
     uint32_t thread = (uint32_t)syscall(SYS_gettid);
     slot->pages = thread & 0x7fff;
     slot->uses = (uint16_t)(thread >> 15);
-    slot->next = left;
-    left = slot;
+    slot->next = occupied;
+    occupied = slot;
 }
 
-static void fetch_left(void)
+static void fetch_occupied(void)
 {
-    struct green__slot *slot = left;
-    left = NULL;
+    struct green__slot *slot = occupied;
+    occupied = NULL;
     while (slot != NULL) {
         struct green__slot *next = slot->next;
         uint32_t thread = (uint32_t)slot->uses << 15 | slot->pages;
         if (syscall(SYS_tgkill, getpid(), thread, 0) == 0 || errno != ESRCH) {
-            slot->next = left;
-            left = slot;
+            slot->next = occupied;
+            occupied = slot;
         } else {
             slot->pages = 0;
             green__slot_count(slot);
@@ -479,7 +479,7 @@ struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, 
 {
     struct green__slot *taken = NULL;
     green__arena_lock();
-    fetch_left();
+    fetch_occupied();
     struct green__kind *kind = *place_of_kind(size, guard);
     struct green__arena *arena = kind != NULL ? kind->open : NULL;
     if (arena == NULL)
@@ -522,7 +522,7 @@ void green__arena_give(struct green__slot *slots)
         struct green__slot *slot = slots;
         slots = slot->next;
         if (green__slot_is_running(slot))
-            leave_behind(slot);
+            keep_occupied(slot);
         else
             come_home(slot);
     }
@@ -578,7 +578,7 @@ size_t green__arena_trim(size_t keep)
 {
     size_t given = 0;
     green__arena_lock();
-    fetch_left();
+    fetch_occupied();
     for (size_t i = 0; i < HASHES; i++) {
         struct green__kind *next;
         for (struct green__kind *kind = kinds_at[i]; kind != NULL; kind = next) {

@@ -315,7 +315,7 @@ static RARE void tell_of_end(const struct green__stack *stack)
 }
 
 /* Where there is more to do, somebody to be told, or no cache for it. */
-static RARE void put_otherwise(struct green__stack_cache *cache, struct green__stack *stack,
+static RARE void put_slowly(struct green__stack_cache *cache, struct green__stack *stack,
                                unsigned number)
 {
     struct green__slot *slot = stack->slot;
@@ -341,7 +341,7 @@ void green__stack_put(struct green__stack_cache *cache, struct green__stack *sta
                       unsigned number)
 {
     if (cache == NULL || cache->watched || !green__stack_put_warm(cache, stack))
-        put_otherwise(cache, stack, number);
+        put_slowly(cache, stack, number);
 }
 
 size_t green__stack_guard(const struct green__stack *stack)

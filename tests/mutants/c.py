@@ -32,10 +32,8 @@ from source import Source, without_comments
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# A file with one of these is of another floor, which has tests and tools of its own;
-# so is the folder hub/.
-NOT_CORE = re.compile(r'green__(arena|guard|stack|overflow)_'
-                      r'|green_(backtrace|dump|set_trace|stats)')
+# Reports are read by tests of their own.
+NOT_CORE = re.compile(r'green__line_')
 
 # Programs that see most come first; all that use the public header alone.
 FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 'test_trace',
@@ -197,7 +195,7 @@ def chosen(source, names):
     every = [each for those in source.functions.values() for each in those
              if each.file.endswith('.c')]
     others = {each.file for each in every
-              if NOT_CORE.match(each.name) or each.file.startswith('hub/')}
+              if NOT_CORE.match(each.name) or not each.file.startswith('core/')}
     wanted = [each for each in every
               if (each.name in names if names else each.file not in others)]
     return sorted(wanted, key=lambda each: (each.file, each.start))

@@ -36,7 +36,7 @@ RULES = [
      'parcel.error == ECANCELED && load(g->life) == GREEN__DEAD', '0'),
     ('7: a started green is taken over', 'green__take_over',
      'if (load(g->life) != GREEN__NEW) {', 'if (0) {'),
-    ('7: one with children is taken over', 'green__take_over', 'g->children != g->gone', '0'),
+    ('7: one with children is taken over', 'green__take_over', 'g->children != g->taken', '0'),
     ('8: a circle of parents', 'green_set_parent', 'if (is_above(g, parent))\n', 'if (0)\n'),
     ('9: what died is not released', 'green__cancel', 'if (release && !detached)', 'if (0)'),
     ('9: an error thrown at who frees is lost', 'green__cancel',
@@ -60,8 +60,8 @@ RULES = [
      'parcel->error != 0 ? GREEN_TRACE_THROW', 'parcel->error == 0 ? GREEN_TRACE_THROW'),
     ('13: from, after one that died unrun', 'deliver', '        from = to;\n', ''),
     ('13: a hook may do all', 'call_hook',
-     'self->looking++;\n    green__passes();\n'
-     '    self->trace(event, from, to, self->trace_data);\n    self->looking--;',
+     'self->look_only++;\n    green__passes();\n'
+     '    self->trace(event, from, to, self->trace_data);\n    self->look_only--;',
      'self->trace(event, from, to, self->trace_data);'),
     ('14: a detached green outlives its thread', 'drop_greens',
      'if (g->detached)\n            green__release(g);', ''),
@@ -149,7 +149,7 @@ REFUSALS = [
     ('EPERM before EINVAL', 'yield_slowly',
      'self->ended && value != GREEN_FAILED ?', 'self->ended ?'),
     ('EBUSY before EINVAL', 'green_defer',
-     'if (fn == NULL)\n', 'if (fn == NULL && green__self->looking == 0)\n'),
+     'if (fn == NULL)\n', 'if (fn == NULL && green__self->look_only == 0)\n'),
     ('reserved options', 'is_valid', 'options->reserved[i] != NULL', '0'),
     ('unknown flags', 'is_valid', '(options->flags & ~(GREEN_DETACHED | GREEN_NO_GUARD)) == 0', '1'),
     ('a parent for main', 'green_set_parent',
@@ -161,7 +161,7 @@ REFUSALS = [
     ('keys beyond the last', 'serial_of', 'key < GREEN__KEYS ? ', 'true ? '),
     ('a key too many', 'green_key_create', 'green__refuse(EAGAIN)', 'green__refuse(ENOMEM)'),
     ('green_thread_end() inside itself', 'green_thread_end',
-     'load(self->current) != main || self->ending', 'load(self->current) != main'),
+     'load(self->current) != main || self->in_thread_end', 'load(self->current) != main'),
     ('no function is deferred', 'green_defer', 'if (fn == NULL)\n', 'if (0)\n'),
     ('a refused green_free() that frees the name', 'free_slowly',
      '    if (!is_free_to_go(self, g))\n        return -1;',
@@ -171,7 +171,7 @@ REFUSALS = [
 # By the bad input with AddressSanitizer.
 FREED = [
     ('a released green with children can be touched', 'let_go',
-     '        forbid(g);\n', '        ;\n'),
+     '        poison_released(g);\n', '        ;\n'),
     ('released greens wait to be used again', 'green__thread_begin',
      'self->stacks.watched ? 0 : GREEN__SPARES', 'GREEN__SPARES'),
 ]
