@@ -166,29 +166,33 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
 }
 
 /*
- * Most have what they want waiting for them.  The tag shows that the parent is ours,
- * that nothing forbids it, and that nothing waits to be released; make() does and
- * refuses the rest.
+ * Most have what they want waiting for them.  The tag shows that the parent is ours
+ * and that nothing forbids it; make() does and refuses the rest.  NULL: that is to be asked.
  */
+static inline green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
+{
+    green_t *g = self->spare;
+    if (LIKELY(run != NULL && g != NULL && load(parent->owner) == load(self->tag) &&
+               green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
+        green__take_spare(self);
+        init(g, self, run, parent);
+        green__count_in(self, parent);
+        return g;
+    }
+    return NULL;
+}
+
 green_t *green_new(green_fn *run, green_t *parent)
 {
     static const green_options_t defaults;
     struct green__thread *self = green__self;
-    green_t *g = self->spare;
     green_t *under = load(self->current);
-    if (UNLIKELY(parent != NULL)) {
-        if (parent->kept & GREEN__KEPT_HUB)
-            g = NULL;
+    green_t *g = NULL;
+    if (UNLIKELY(parent != NULL))
         under = parent;
-    }
-    if (LIKELY(run != NULL && g != NULL && load(under->owner) == load(self->tag) &&
-               green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
-        green__take_spare(self);
-        init(g, self, run, under);
-        green__count_in(self, under);
-        return g;
-    }
-    return make(run, parent, &defaults, GREEN__KEPT_HUB);
+    if (LIKELY(parent == NULL) || (parent->kept & GREEN__KEPT_HUB) == 0)
+        g = make_warm(self, run, under);
+    return LIKELY(g != NULL) ? g : make(run, parent, &defaults, GREEN__KEPT_HUB);
 }
 
 green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *options)
@@ -199,7 +203,8 @@ green_t *green_new_with(green_fn *run, green_t *parent, const green_options_t *o
 green_t *green__new_kept(green_fn *run, green_t *parent, const green_options_t *options)
 {
     static const green_options_t defaults;
-    return make(run, parent, options != NULL ? options : &defaults, 0);
+    green_t *g = options == NULL ? make_warm(green__self, run, parent) : NULL;
+    return g != NULL ? g : make(run, parent, options != NULL ? options : &defaults, 0);
 }
 
 /* ---- Release --------------------------------------------------------------- */

@@ -73,6 +73,20 @@ static inline bool green__layer_is_owned(const green_t *g)
     return (g->kept & GREEN__KEPT_OWNED) != 0;
 }
 
+/*
+ * Whether the word is what the layer itself has of this green, as of those that it owns and
+ * of a main that it has marked so.
+ */
+static inline bool green__layer_knows(const green_t *g)
+{
+    return (g->kept & GREEN__KEPT_KNOWN) != 0;
+}
+
+static inline void green__layer_mark_main(green_t *main, bool known)
+{
+    main->kept = known ? GREEN__KEPT_KNOWN : 0;
+}
+
 /* Whether it has been entered and lives. */
 static inline bool green__layer_is_started(const green_t *g)
 {

@@ -129,6 +129,7 @@ struct green {
 #define GREEN__KEPT_WAITING 1u /* it waits in the layer, which alone may enter it */
 #define GREEN__KEPT_OWNED 2u   /* its handle is the layer's; while NEW, so is its start */
 #define GREEN__KEPT_HUB 4u     /* the layer's own: nobody else does anything with it but look */
+#define GREEN__KEPT_KNOWN 8u   /* takes nothing: the layer's word is what it has of the green itself */
 
 /* A block's eight bytes from life on: of a NEW green with which nothing is special, zero. */
 _Static_assert(GREEN__NEW == 0, "");

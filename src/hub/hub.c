@@ -99,6 +99,7 @@ static void unmake(struct green__hub *hub)
     }
     green__scope_end_all(hub->main.green, false);
     green__layer_set_word(hub->main.green, NULL);
+    green__layer_mark_main(hub->main.green, false);
     unregister_hub(hub);
     green__layer_release(hub->own_green);
     green__layer_end();
@@ -235,6 +236,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
         .joiners = {.hub = hub->id},
     };
     green__layer_set_word(main, &hub->main);
+    green__layer_mark_main(main, true);
     green__layer_begin(&hub->layer);
     green__hub_self = hub;
     green__wait_start_hub(hub);
@@ -288,6 +290,15 @@ int green_hub_init(const green_hub_options_t *options)
 
 /* ---- Time and turns --------------------------------------------------------------------------- */
 
+static __attribute__((noinline)) int sleep_for(struct green__call *call, int64_t time,
+                                               const void *place)
+{
+    struct green__wait wait;
+    green__wait_prepare(&wait, call, "green_sleep", NULL, place);
+    wait.ends_well = true;
+    return green__wait(call->hub, &wait, time);
+}
+
 int green_sleep(int64_t time)
 {
     struct green__call call;
@@ -296,14 +307,11 @@ int green_sleep(int64_t time)
     if (time <= 0) {
         if (UNLIKELY(call.hub->green == NULL))
             return green__call_fail(ECANCELED);
+        call.task->failures = 0;
         green__wait_give_turn(call.hub);
-        green__task_of(call.hub, call.me)->failures = 0;
         return 0;
     }
-    struct green__wait wait;
-    green__wait_prepare(&wait, &call, "green_sleep", NULL, PLACE);
-    wait.ends_well = true;
-    return green__wait(call.hub, &wait, time);
+    return sleep_for(&call, time, PLACE);
 }
 
 /* ---- The hub as a whole ------------------------------------------------------------------------ */

@@ -242,14 +242,51 @@ void green__loop_fork(struct green__hub *hub); /* what is the parent's is closed
 /* The time of the hub's thread, read. */
 int64_t green__loop_now(struct green__hub *hub);
 
+/* Rule 23: another than the first of the line, which is not empty. */
+struct green__turn *green__loop_choose(struct green__hub *hub);
+
+/* Control goes back to main: green_hub_fd() is to be readable if there is something to do. */
+void green__loop_tell_fd(struct green__hub *hub);
+
 /* To the end of the line. */
-void green__loop_push(struct green__hub *hub, struct green__turn *turn);
+static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
+{
+    struct green__turn *last = hub->line.prev;
+    turn->given = false;
+    turn->next = &hub->line;
+    turn->prev = last;
+    last->next = turn;
+    hub->line.prev = turn;
+    hub->ready++;
+    hub->yielding += turn->yields;
+    if (UNLIKELY(hub->fd_asked))
+        green__loop_tell_fd(hub);
+}
 
 /* Out of the line, before its turn. */
-void green__loop_remove(struct green__hub *hub, struct green__turn *turn);
+static inline void green__loop_remove(struct green__hub *hub, struct green__turn *turn)
+{
+    turn->prev->next = turn->next;
+    turn->next->prev = turn->prev;
+    turn->next = turn->prev = NULL;
+    hub->ready--;
+    hub->yielding -= turn->yields;
+}
 
 /* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
-struct green__turn *green__loop_pop(struct green__hub *hub);
+static inline struct green__turn *green__loop_pop(struct green__hub *hub)
+{
+    struct green__turn *turn = hub->line.next;
+    if (turn == &hub->line)
+        return NULL;
+    if (UNLIKELY(hub->shuffled))
+        turn = green__loop_choose(hub);
+    green__loop_remove(hub, turn);
+    turn->given = true;
+    hub->credit = GREEN__HUB_CREDIT;
+    hub->turns++;
+    return turn;
+}
 
 /*
  * Looks at what may have come: descriptors, other threads, timers, whose waits it
@@ -268,9 +305,6 @@ int green__loop_need_epoll(struct green__hub *hub);
 
 /* The epoll descriptor, for green_hub_fd(); -1 with errno. */
 int green__loop_ask_fd(struct green__hub *hub);
-
-/* Control goes back to main: green_hub_fd() is to be readable if there is something to do. */
-void green__loop_tell_fd(struct green__hub *hub);
 
 uint64_t green__loop_random(struct green__hub *hub);
 
@@ -332,7 +366,7 @@ static inline bool green__call_begin(struct green__call *call, int64_t timeout)
     if (UNLIKELY(hub == NULL))
         return false;
     green_t *me = call->me = green__layer_current();
-    if (LIKELY(green__layer_is_owned(me))) {
+    if (LIKELY(green__layer_knows(me))) {
         struct green_task *task = call->task = green__layer_word(me);
         if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL))
             return true;

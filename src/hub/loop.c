@@ -93,43 +93,12 @@ static struct timespec timespec_of(int64_t time)
 
 /* ---- The line ------------------------------------------------------------------ */
 
-void green__loop_push(struct green__hub *hub, struct green__turn *turn)
-{
-    struct green__turn *last = hub->line.prev;
-    turn->given = false;
-    turn->next = &hub->line;
-    turn->prev = last;
-    last->next = turn;
-    hub->line.prev = turn;
-    hub->ready++;
-    hub->yielding += turn->yields;
-    if (UNLIKELY(hub->fd_asked))
-        green__loop_tell_fd(hub);
-}
-
-void green__loop_remove(struct green__hub *hub, struct green__turn *turn)
-{
-    turn->prev->next = turn->next;
-    turn->next->prev = turn->prev;
-    turn->next = turn->prev = NULL;
-    hub->ready--;
-    hub->yielding -= turn->yields;
-}
-
-struct green__turn *green__loop_pop(struct green__hub *hub)
+struct green__turn *green__loop_choose(struct green__hub *hub)
 {
     struct green__turn *turn = hub->line.next;
-    if (turn == &hub->line)
-        return NULL;
-    if (UNLIKELY(hub->shuffled) && hub->ready > 1) {
-        uint64_t reach = hub->ready < SHUFFLE ? hub->ready : SHUFFLE;
-        for (uint64_t i = green__loop_random(hub) % reach; i > 0; i--)
-            turn = turn->next;
-    }
-    green__loop_remove(hub, turn);
-    turn->given = true;
-    hub->credit = GREEN__HUB_CREDIT;
-    hub->turns++;
+    uint64_t reach = hub->ready < SHUFFLE ? hub->ready : SHUFFLE;
+    for (uint64_t i = green__loop_random(hub) % reach; i > 0; i--)
+        turn = turn->next;
     return turn;
 }
 
@@ -285,7 +254,12 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
  */
 void green__loop_tell_fd(struct green__hub *hub)
 {
-    if (hub->ready != 0) {
+    if (hub->ready == 0 && hub->event_written) {
+        drain(hub->event);
+        hub->event_written = false;
+    }
+    bool posted = hub->fall_asleep != NULL && hub->fall_asleep(hub, true) == 0;
+    if (hub->ready != 0 || posted) {
         if (!hub->event_written) {
             const uint64_t one = 1;
             hub->event_written = green__write(hub->event, &one, sizeof one) == sizeof one;

@@ -16,7 +16,7 @@
 
 static bool begins_in_task(const green_t *g)
 {
-    return green__layer_is_owned(g) || green__layer_is_main(g);
+    return green__layer_knows(g) || green__layer_is_main(g);
 }
 
 static green_scope_t *first_scope(const green_t *g)

@@ -262,7 +262,7 @@ int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeou
         wait->due = green__time_add(green__loop_now(hub), timeout);
     int64_t due = wait->due;
     if (!wait->shielded &&
-        UNLIKELY(wait->task->scopes != NULL || !green__layer_is_owned(me))) {
+        UNLIKELY(wait->task->scopes != NULL || !green__layer_knows(me))) {
         int64_t scopes_due = green__scope_due(me, wait->number);
         if (scopes_due < due)
             due = scopes_due;
