@@ -63,6 +63,17 @@ static inline green_t *green__layer_current(void)
     return load(green__caller()->current);
 }
 
+/*
+ * The current green and the thread's layer, if nothing forbids anything to it: NULL is to
+ * be asked of the functions above.
+ */
+static inline green_t *green__layer_free_to_act(struct green__layer **layer)
+{
+    struct green__thread *self = green__self;
+    *layer = self->layer;
+    return LIKELY(load(self->tag) == load(self->id)) ? load(self->current) : NULL;
+}
+
 static inline bool green__layer_is_main(const green_t *g)
 {
     return g->is_main;

@@ -227,6 +227,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
         errno = error;
         return NULL;
     }
+    hub->is_plain = !hub->is_virtual && !hub->shuffled && hub->watch == NULL;
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
     hub->main = (struct green_task){
@@ -308,7 +309,7 @@ int green_sleep(int64_t time)
         if (UNLIKELY(call.hub->green == NULL))
             return green__call_fail(ECANCELED);
         call.task->failures = 0;
-        green__wait_give_turn(call.hub);
+        green__wait_give_turn(call.hub, call.me);
         return 0;
     }
     return sleep_for(&call, time, PLACE);
@@ -364,7 +365,7 @@ static int wait_for_tasks(struct green__call *call, int64_t timeout, const void 
         green__wait_enlist(&wait, &entry, &hub->all_ended);
         if (hub->tasks == 0) { /* there is no memory for what others have posted */
             green__wait_take_back(&wait);
-            green__wait_give_turn(hub);
+            green__wait_give_turn(hub, call->me);
         } else if (green__wait(hub, &wait, left) != 0) {
             return -1;
         }
@@ -423,7 +424,7 @@ int green_hub_run(int64_t timeout)
             call.task->failures = 1;
         return error == 0 ? 0 : green__call_fail(error);
     }
-    green__wait_give_turn(hub);
+    green__wait_give_turn(hub, call.me);
     hub->main.failures = 0;
     return 1;
 }

@@ -72,6 +72,7 @@ struct green__wait {
     struct green__wait *next, *prev;  /* among those of the task */
     struct green__entry *entries;     /* what it waits in: count of them ... */
     unsigned count;
+    unsigned descriptors;             /* how many it waits for; then object is one's number */
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
@@ -89,7 +90,6 @@ struct green__wait {
     int64_t since;                    /* when it began, about */
     const char *call;                 /* for reports: the function, ... */
     const void *object;               /* ... what for, or NULL, ... */
-    unsigned descriptors;             /* how many it waits for; then object is one's number */
     const void *place;                /* ... and where it was called */
 };
 
@@ -198,6 +198,7 @@ struct green__hub {
     size_t stack_size;
     uint64_t random;           /* the state of its numbers */
     bool shuffled;             /* rule 23: a seed was given */
+    bool is_plain;             /* it is neither virtual, shuffled nor watched, nor has another loop */
     void (*failed)(green_task_t *task, int error, void *data);
     void *data;
     struct green__watch *watch; /* longest_turn was given; or NULL */
@@ -362,14 +363,15 @@ extern _Thread_local bool green__hub_forbidden
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
 static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 {
-    struct green__hub *hub = call->hub = green__hub_need();
-    if (UNLIKELY(hub == NULL))
-        return false;
-    green_t *me = call->me = green__layer_current();
-    if (LIKELY(green__layer_knows(me))) {
-        struct green_task *task = call->task = green__layer_word(me);
-        if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL))
+    struct green__layer *layer;
+    green_t *me = green__layer_free_to_act(&layer);
+    if (LIKELY(me != NULL && layer != NULL && green__layer_knows(me))) {
+        struct green__hub *hub = (struct green__hub *)layer;
+        struct green_task *task = green__layer_word(me);
+        if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL)) {
+            *call = (struct green__call){hub, me, task};
             return true;
+        }
     }
     return green__call_begin_slowly(call, timeout <= 0);
 }
@@ -395,8 +397,27 @@ static inline int green__call_fail(int error)
 }
 
 /* Prepares a wait of this call. */
-void green__wait_prepare(struct green__wait *wait, const struct green__call *call,
-                         const char *name, const void *object, const void *place);
+static inline void green__wait_prepare(struct green__wait *wait, const struct green__call *call,
+                                       const char *name, const void *object, const void *place)
+{
+    struct green__hub *hub = call->hub;
+    wait->turn.green = call->me;
+    wait->turn.value = NULL;
+    wait->turn.yields = false;
+    wait->task = call->task;
+    wait->entries = NULL;
+    wait->count = wait->descriptors = 0;
+    wait->state = GREEN__WAITS;
+    wait->shielded = wait->counted = wait->joins = wait->ends_well = false;
+    wait->error = 0;
+    wait->served = NULL;
+    wait->timer = 0;
+    wait->number = ++hub->waits_made;
+    wait->since = hub->time;
+    wait->call = name;
+    wait->object = object;
+    wait->place = place;
+}
 
 /* Puts an entry of the wait at the end of those who wait for a thing. */
 void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
@@ -422,8 +443,8 @@ void green__wait_fail(struct green__hub *hub, struct green__wait *wait, int erro
 /* Serves all entries of a line. */
 void green__wait_serve_all(struct green__hub *hub, struct green_private_line *line, int error);
 
-/* Lets each who is ready have a turn; no rule ends it. */
-void green__wait_give_turn(struct green__hub *hub);
+/* Lets each who is ready have a turn; no rule ends it.  me: the current green. */
+void green__wait_give_turn(struct green__hub *hub, green_t *me);
 
 /* Takes a wait that has not begun out of the lines it is in. */
 void green__wait_take_back(struct green__wait *wait);

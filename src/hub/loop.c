@@ -296,6 +296,7 @@ int green__loop_ask_fd(struct green__hub *hub)
         hub->timer_fd_due = GREEN_FOREVER;
     }
     hub->fd_asked = true;
+    hub->is_plain = false;
     green__loop_tell_fd(hub);
     return hub->epoll;
 }

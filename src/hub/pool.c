@@ -295,7 +295,7 @@ int green__pool_call(struct green__call *call, green_fn *run, void *arg, void **
         /* It has ended meanwhile, and its post is under way: what came is dropped here. */
         job->wait = NULL;
         while (job->hub != NULL && hub->green != NULL)
-            green__wait_give_turn(hub);
+            green__wait_give_turn(hub, call->me);
         if (job->hub != NULL)
             return green__call_fail(error); /* the thread's end will */
         drop(job->value);

@@ -38,7 +38,10 @@ bool green__line_claim(struct green__hub *hub, struct green_private_line *line)
 
 bool green__call_begin_slowly(struct green__call *call, bool own_over)
 {
-    struct green__hub *hub = call->hub;
+    struct green__hub *hub = call->hub = green__hub_need();
+    if (hub == NULL)
+        return false;
+    call->me = green__layer_current();
     call->task = green__task_of(hub, call->me);
     if (green__layer_thread_is_ending()) {
         errno = ECANCELED;
@@ -50,7 +53,7 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
     if (error == 0)
         return true;
     if (call->task->failures != 0)
-        green__wait_give_turn(hub);
+        green__wait_give_turn(hub, call->me);
     call->task->failures = 1;
     errno = error;
     return false;
@@ -71,32 +74,8 @@ bool green__call_goes_on(struct green__call *call)
 
 int green__call_give_turn(struct green__call *call)
 {
-    green__wait_give_turn(call->hub);
+    green__wait_give_turn(call->hub, call->me);
     return 0;
-}
-
-void green__wait_prepare(struct green__wait *wait, const struct green__call *call,
-                         const char *name, const void *object, const void *place)
-{
-    struct green__hub *hub = call->hub;
-    wait->turn = (struct green__turn){.green = call->me};
-    wait->task = call->task;
-    wait->entries = NULL;
-    wait->descriptors = 0;
-    wait->count = 0;
-    wait->state = GREEN__WAITS;
-    wait->shielded = false;
-    wait->ends_well = false;
-    wait->counted = false;
-    wait->joins = false;
-    wait->error = 0;
-    wait->served = NULL;
-    wait->timer = 0;
-    wait->number = ++hub->waits_made;
-    wait->since = hub->time;
-    wait->call = name;
-    wait->object = object;
-    wait->place = place;
 }
 
 void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
@@ -306,20 +285,38 @@ int green__wait_in(struct green__call *call, struct green_private_line *line, vo
     return green__wait(call->hub, &wait, timeout);
 }
 
-void green__wait_give_turn(struct green__hub *hub)
+static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
 {
-    struct green__turn turn = {.green = green__layer_current(), .yields = true};
-    int error = errno;
+    struct green__turn turn = {.green = me, .yields = true};
     if (hub->green == NULL)
         return;
     if (hub->ready == 0 || (hub->is_virtual && hub->ready == hub->yielding))
         green__loop_look(hub, 0, true);
     green__loop_push(hub, &turn);
-    switch_away(hub, turn.green);
+    switch_away(hub, me);
     if (UNLIKELY(!turn.given)) /* entered by a death: it has had its turn */
         green__loop_remove(hub, &turn);
-    come_back(hub, turn.green);
-    errno = error;
+    come_back(hub, me);
+}
+
+/* Mostly there is somebody else, and nothing to be done but to change places. */
+void green__wait_give_turn(struct green__hub *hub, green_t *me)
+{
+    if (UNLIKELY(!hub->is_plain || hub->ready == 0 || hub->until_look <= 1)) {
+        give_turn_slowly(hub, me);
+        return;
+    }
+    struct green__turn turn;
+    struct green__turn *other = green__loop_pop(hub);
+    turn.green = me;
+    turn.yields = true;
+    green__loop_push(hub, &turn);
+    hub->until_look--;
+    green__layer_switch(other->green, other->value);
+    if (UNLIKELY(!turn.given))
+        green__loop_remove(hub, &turn);
+    if (UNLIKELY(!hub->is_plain))
+        come_back(hub, me);
 }
 
 /* ---- What ends waits ---------------------------------------------------------------- */
