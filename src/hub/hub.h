@@ -403,7 +403,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     struct green__hub *hub = call->hub;
     wait->turn.green = call->me;
     wait->turn.value = NULL;
-    wait->turn.yields = false;
+    wait->turn.given = wait->turn.yields = false;
     wait->task = call->task;
     wait->entries = NULL;
     wait->count = wait->descriptors = 0;

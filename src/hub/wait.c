@@ -288,6 +288,7 @@ int green__wait_in(struct green__call *call, struct green_private_line *line, vo
 static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
 {
     struct green__turn turn = {.green = me, .yields = true};
+    int error = errno;
     if (hub->green == NULL)
         return;
     if (hub->ready == 0 || (hub->is_virtual && hub->ready == hub->yielding))
@@ -297,6 +298,7 @@ static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, g
     if (UNLIKELY(!turn.given)) /* entered by a death: it has had its turn */
         green__loop_remove(hub, &turn);
     come_back(hub, me);
+    errno = error;
 }
 
 /* Mostly there is somebody else, and nothing to be done but to change places. */
@@ -307,6 +309,7 @@ void green__wait_give_turn(struct green__hub *hub, green_t *me)
         return;
     }
     struct green__turn turn;
+    int error = errno;
     struct green__turn *other = green__loop_pop(hub);
     turn.green = me;
     turn.yields = true;
@@ -317,6 +320,7 @@ void green__wait_give_turn(struct green__hub *hub, green_t *me)
         green__loop_remove(hub, &turn);
     if (UNLIKELY(!hub->is_plain))
         come_back(hub, me);
+    errno = error;
 }
 
 /* ---- What ends waits ---------------------------------------------------------------- */
