@@ -23,7 +23,7 @@ void green__run_due(const struct green__due *due, const char **frame);
 
 /*
  * What is kept above the first frame, as frames are being overwritten while they
- * are left.  Nothing is there unless the green is cleaning.
+ * are left.  Nothing is there unless the green has_ending.
  */
 struct green__ending {
     uintptr_t cxx_header[10]; /* zero: what C++ runtimes look at before an exception, by mistake */
@@ -39,7 +39,7 @@ static inline struct green__ending *green__ending_of(const green_t *g)
     return (struct green__ending *)green__base(g);
 }
 
-/* The same of a green that begins to end, if it has not yet. */
+/* That of a green which has none yet, or has one: from now on it has. */
 struct green__ending *green__ending_begin(green_t *me);
 
 /* ---- Calls that can be left ------------------------------------------------------ */

@@ -28,7 +28,7 @@ static inline void green__put_spare(struct green__thread *self, green_t *g)
     self->spare_room--;
 }
 
-/* One with anything in it, or NULL. */
+/* A block with anything in it, or NULL.  It is put back into its thread, or freed. */
 green_t *green__take_block(struct green__thread *self);
 void green__put_block(struct green__thread *self, green_t *g);
 
@@ -71,14 +71,14 @@ static inline green_t *green__parent(green_t *g)
     return LIKELY(!g->parent->released) ? g->parent : green__real_parent(g);
 }
 
-/* It is made: nothing can fail any more. */
+/* A green is made: nothing can fail any more. */
 static inline void green__count_in(struct green__thread *self, green_t *parent)
 {
     green__gain_child(parent);
     store(self->greens, load(self->greens) + 1);
 }
 
-/* Its handle is gone. */
+/* The handle of a green is gone. */
 static inline void green__count_out(struct green__thread *self)
 {
     store(self->greens, load(self->greens) - 1);
@@ -101,7 +101,7 @@ void green__end_unrun(struct green__thread *self, green_t *g);
 /* Gives up the handle of a DEAD green.  By its thread, or under the lock if that has ended. */
 void green__release(green_t *g);
 
-/* A NEW or DEAD green, or one to be abandoned: of ours, or under the lock an orphan. */
+/* Ends and releases a NEW or DEAD green, or one to be abandoned: of ours, or under the lock an orphan. */
 void green__dispose(struct green__thread *self, green_t *g);
 
 /* Ends the stand-in of a green that frees another and will not come back to it. */

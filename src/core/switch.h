@@ -2,7 +2,7 @@
 #ifndef GREEN_SWITCH_H
 #define GREEN_SWITCH_H
 /*
- * The transfer of control.  The calls are those of green.h.
+ * The transfer of control, for the core; what users call is in green.h.
  */
 #include "core/state.h"
 
@@ -16,7 +16,7 @@ void *green__switch_slowly(green_t *g, void *value) GREEN__MOVES;
 int green__cancel(struct green__thread *self, green_t *g, bool release) GREEN__MOVES;
 
 /*
- * Begins the current green's stack anew with the function that winds up: all its
+ * Begins the current green's stack anew with the function that finishes: all its
  * frames are left.
  */
 _Noreturn void green__leave_frames(struct green__thread *self, green_t *me);

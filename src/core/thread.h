@@ -6,7 +6,10 @@
  */
 #include "core/unwind.h"
 
-/* The same, made if this is the first use; NULL with ENOMEM, or EPERM past the end. */
+/*
+ * The calling thread, settled, and made if this is its first use.  NULL with ENOMEM, or
+ * EPERM past the end.
+ */
 struct green__thread *green__thread_begin(void);
 static inline struct green__thread *green__thread_need(void)
 {

@@ -14,7 +14,10 @@
  */
 void green__settle_thread(struct green__thread *self);
 
-/* The same, settled: with this begins every call that a signal handler may not make. */
+/*
+ * The calling thread, settled: with this begins every call that a signal handler may
+ * not make.
+ */
 static inline struct green__thread *green__caller(void)
 {
     struct green__thread *self = green__self;
