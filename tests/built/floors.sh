@@ -41,7 +41,7 @@ upwards()
 {
     awk -v sources="$1" '
         BEGIN { split(sources, source, " ") }
-        FILENAME != ARGV[2]       { if ($1 !~ /^(#|$)/) excepted[$1] = 0; next }
+        FILENAME != ARGV[2]       { if ($1 !~ /^(#|$)/) excepted[$1] = $2 == "some:"; next }
         $1 == "defines"           { floor[$3] = $2; next }
         $1 == "names"             { named[++n] = $3; from[n] = $2 }
         END {
