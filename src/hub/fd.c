@@ -91,6 +91,7 @@ no_memory:
 static void forget_number(struct green__fd *known)
 {
     known->generation++;
+    known->closes++;
     known->armed = 0;
     known->mode = GREEN__FD_NONE;
     known->kind = GREEN__FD_UNKNOWN;
@@ -139,7 +140,7 @@ static int ask(struct green__hub *hub, int fd, struct green__fd *known, uint32_t
 
 static int ask_edge(struct green__hub *hub, int fd, struct green__fd *known)
 {
-    int error = ask(hub, fd, known, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    int error = ask(hub, fd, known, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     if (error == 0)
         known->mode = GREEN__FD_EDGE;
     return error;
@@ -228,6 +229,8 @@ static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events)
         known->ready |= GREEN__FD_OUT;
     if ((events & (ENDS | EPOLLRDHUP)) != 0)
         known->ready |= GREEN__FD_HUP;
+    if ((events & EPOLLPRI) != 0)
+        known->made = false; /* a read stops short of urgent data, and more may be behind it */
     known->armed = 0;
     if ((known->ready & GREEN__FD_IN) != 0 && (events & (ALL_IN | ENDS)) != 0)
         wake(hub, known, 0, events, ends || (events & EPOLLRDHUP) != 0);
@@ -314,7 +317,7 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
         return -1;
     bool relies = false;
     int error = 0;
-    if ((entry->events & EPOLLPRI) != 0)
+    if ((entry->events & (EPOLLPRI | EPOLLRDBAND | EPOLLWRBAND)) != 0)
         known->made = false; /* one that is asked for urgent data is as all others */
     if (known->mode == GREEN__FD_ALWAYS) {
         known->mode = GREEN__FD_NONE; /* it may be another by now */
@@ -324,8 +327,8 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
             relies = true;
         else
             error = ask_edge(hub, fd, known);
-    } else if (known->mode == GREEN__FD_EDGE) {
-        error = ask_once(hub, fd, known, entry->events);
+    } else if (known->mode == GREEN__FD_EDGE) { /* those who have relied on that wait on */
+        error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     } else if (known->mode == GREEN__FD_ONCE &&
                (known->armed & entry->events) == entry->events) {
         relies = true;
@@ -342,15 +345,17 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
     green__wait_enlist(wait, entry->entry, in ? &known->in : &known->out);
     if (relies)
         renew_later(hub, entry);
+    entry->closes = known->closes;
     wait->descriptors++;
     hub->descriptors++;
     return 0;
 }
 
-void green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
+bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
 {
     renew_not(hub, entry);
     hub->descriptors--;
+    return green__fd_look(hub, entry->fd)->closes == entry->closes;
 }
 
 int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char *name,
@@ -372,7 +377,8 @@ int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_
     if (result != 0)
         return result < 0 ? -1 : 0;
     result = green__wait(call->hub, &wait, timeout);
-    green__fd_delist(call->hub, &own);
+    if (!green__fd_delist(call->hub, &own) && result == 0)
+        return green__call_fail(EBADF);
     return result;
 }
 

@@ -32,6 +32,7 @@ enum green__fd_kind { GREEN__FD_UNKNOWN, GREEN__FD_SOCKET, GREEN__FD_OTHER, GREE
 struct green__fd {
     struct green_private_line in, out; /* who wait for each direction */
     uint32_t generation;     /* of the number: what epoll has of another is old */
+    uint32_t closes;         /* how often it was closed, or begun again */
     uint32_t armed;          /* ONCE: the events that are asked for */
     unsigned char mode, kind; /* enums above */
     unsigned char ready;     /* of a made one: the directions that may be ready */
@@ -56,6 +57,7 @@ struct green__fd_entry {
     int fd;
     uint32_t events;      /* EPOLL...: what is waited for */
     bool looks;           /* it takes nothing: others may be woken, too */
+    uint32_t closes;      /* of the number, when it was enlisted */
     unsigned renews;      /* it is in the list of this number; 0: in none */
     int64_t renew_at;
 };
@@ -67,8 +69,11 @@ struct green__fd_entry {
 int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
                      struct green__fd_entry *entry);
 
-/* After the wait: what was for this entry alone is over. */
-void green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry);
+/*
+ * After the wait: what was for this entry alone is over.  False if the number was closed
+ * meanwhile, also after the wait was served: it may be another descriptor's by now.
+ */
+bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry);
 
 /*
  * Waits in a call until fd is ready for one of events.  0, or -1 with errno.  green__fd_tried()

@@ -189,7 +189,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             known = green__fd_look(call->hub, t->fd);
             if (known != NULL && n >= 0 && !t->out)
                 note_read(known, t, n);
-            else if (known != NULL && n < 0 && error == EAGAIN)
+            else if (known != NULL && n < 0 && error == EAGAIN &&
+                     (t->flags & (MSG_OOB | MSG_ERRQUEUE)) == 0) /* these have data of their own */
                 known->ready &= (unsigned char)~(1u << direction);
             if (woken)
                 green__fd_tried(call->hub, t->fd, direction);

@@ -31,36 +31,45 @@ _Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLPRI == EPOLLPRI, 
 _Static_assert(POLLHUP == EPOLLHUP && POLLERR == EPOLLERR, "");
 #define LOOKS_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM | EPOLLRDBAND)
 #define LOOKS_OUT (EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
+#define ENDS (EPOLLHUP | EPOLLERR)
 
 int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
                        struct green__poll_entry *entries, int fd, int events, unsigned index)
 {
-    const uint32_t wanted[2] = {(uint32_t)events & LOOKS_IN, (uint32_t)events & LOOKS_OUT};
-    bool neither = wanted[0] == 0 && wanted[1] == 0; /* then for the end alone */
+    uint32_t wanted[2] = {(uint32_t)events & LOOKS_IN, (uint32_t)events & LOOKS_OUT};
+    if ((wanted[0] & EPOLLRDNORM) != 0)
+        wanted[0] |= EPOLLIN; /* what those who are registered once are asked for */
+    if ((wanted[1] & EPOLLWRNORM) != 0)
+        wanted[1] |= EPOLLOUT;
+    if (wanted[0] == 0 && wanted[1] == 0)
+        wanted[1] = ENDS; /* for the end alone */
     for (unsigned i = 0; i < 2; i++) {
-        struct green__poll_entry *entry = &entries[i];
-        entry->own = (struct green__fd_entry){.entry = entry->entry, .fd = -1};
-        entry->entry->line = NULL;
-        entry->entry->index = index;
-        if (fd < 0 || (wanted[i] == 0 && !(neither && i == 0)))
+        entries[i].own = (struct green__fd_entry){.entry = entries[i].entry, .fd = -1};
+        *entries[i].entry = (struct green__entry){.index = index};
+    }
+    for (unsigned i = 0; i < 2 && fd >= 0; i++) {
+        struct green__fd_entry *own = &entries[i].own;
+        if (wanted[i] == 0)
             continue;
-        entry->own.fd = fd;
-        entry->own.events = wanted[i];
-        entry->own.looks = true;
-        int result = green__fd_enlist(hub, wait, &entry->own);
-        if (result != 0) {
-            entry->own.fd = -1;
-            return result;
-        }
+        *own = (struct green__fd_entry){
+            .entry = own->entry, .fd = fd, .events = wanted[i], .looks = true};
+        int result = green__fd_enlist(hub, wait, own);
+        if (result != 0)
+            own->fd = -1;
+        if (result < 0)
+            return -1;
+        /* 1: epoll refuses it, as it never becomes ready if it is not: see poll(). */
     }
     return 0;
 }
 
-void green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n)
+int green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n)
 {
+    int closed = -1;
     for (size_t i = 0; i < 2 * n; i++)
-        if (entries[i].own.fd >= 0)
-            green__fd_delist(hub, &entries[i].own);
+        if (entries[i].own.fd >= 0 && !green__fd_delist(hub, &entries[i].own))
+            closed = entries[i].own.fd;
+    return closed;
 }
 
 /* Waits until poll() may say something else: 0, 1 if it is to be asked at once, -1. */
@@ -90,13 +99,16 @@ static int wait_for_any(struct green__call *call, struct pollfd *fds, nfds_t n, 
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
-    green__poll_delist(call->hub, own, enlisted);
-    if (result < 0 && wait.served != NULL && wait.error == EBADF) {
-        for (nfds_t i = 0; i < n; i++) /* the number may be another's by now */
-            fds[i].revents = fds[i].fd == fds[wait.served->index].fd ? POLLNVAL : 0;
-        return 2;
-    }
-    return result;
+    int closed = green__poll_delist(call->hub, own, enlisted);
+    if (result < 0 && (wait.served == NULL || wait.error != EBADF))
+        return -1;
+    if (result < 0)
+        closed = fds[wait.served->index].fd;
+    if (closed < 0)
+        return result;
+    for (nfds_t i = 0; i < n; i++) /* the number may be another's by now */
+        fds[i].revents = fds[i].fd == closed ? POLLNVAL : 0;
+    return 2;
 }
 
 int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)

@@ -14,11 +14,13 @@ struct green__poll_entry {
 int green__poll_now(struct pollfd *fds, nfds_t n);
 
 /*
- * Enlists a descriptor by two entries, whose places in the wait are given.  As
- * green__fd_enlist(); all two are to be given to green__poll_delist() whatever comes.
+ * Enlists a descriptor by two entries, whose places in the wait are given.  0, or -1 with
+ * errno; both are to be given to green__poll_delist() whatever comes.
  */
 int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
                        struct green__poll_entry *entries, int fd, int events, unsigned index);
-void green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n);
+
+/* After the wait.  A number that was closed meanwhile and may be another's by now, or -1. */
+int green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n);
 
 #endif

@@ -176,13 +176,13 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
-    green__poll_delist(call->hub, room.descriptors,
-                       (size_t)(descriptors - room.descriptors) / 2);
+    int closed = green__poll_delist(call->hub, room.descriptors,
+                                    (size_t)(descriptors - room.descriptors) / 2);
     if (wait.served == NULL)
         return result == 1 ? -2 : -1;
     green_case_t *done = &cases[wait.served->index];
     if (done->kind == GREEN_KIND_FD) {
-        if (wait.error == 0)
+        if (wait.error == 0 && closed != done->fd)
             return -2;
         done->revents = POLLNVAL; /* it was closed: the number may be another's by now */
     } else {

@@ -33,11 +33,13 @@ static int set_nonblocking(int fd)
     return (flags & O_NONBLOCK) != 0 ? 0 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
-static bool is_stream(int fd)
+/* Other streams have records, at whose ends a read stops. */
+static bool is_tcp(int fd)
 {
-    int type = 0;
-    socklen_t length = sizeof type;
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+    int protocol = 0;
+    socklen_t length = sizeof protocol;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 &&
+           protocol == IPPROTO_TCP;
 }
 
 static void set_nodelay(int fd)
@@ -69,7 +71,7 @@ static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *
     if (set_nonblocking(fd) != 0)
         return errno;
     int error = connect(fd, address, length) == 0 ? 0 : errno;
-    if ((error == 0 || error == EINPROGRESS || error == EINTR) && is_inet(address) && is_stream(fd))
+    if ((error == 0 || error == EINPROGRESS || error == EINTR) && is_inet(address) && is_tcp(fd))
         green__fd_begin(hub, fd, true);
     return error == EINTR ? EINPROGRESS : error;
 }
@@ -126,7 +128,7 @@ static int accept_one(struct green__call *call, int fd, struct sockaddr_storage 
             green__fd_tried(call->hub, fd, 0);
         if (connection >= 0) {
             green__fd_begin(call->hub, connection,
-                            is_inet((struct sockaddr *)address) && is_stream(connection));
+                            is_inet((struct sockaddr *)address) && is_tcp(connection));
             return connection;
         }
         if (error != EAGAIN)

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* What reading the hub's code with hostile intent has found, one fault a test. */
+#define _GNU_SOURCE
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <green_hub.h>
+
+#include "testing.h"
+
+/* Less than the second after which a lost event is made good. */
+#define SOON GREEN_MS(700)
+
+static void *read_into(void *arg)
+{
+    int fd = ((int *)arg)[0];
+    char byte;
+    ssize_t n = green_read(fd, &byte, 1);
+    return n < 0 ? GREEN_FAILED : V(n);
+}
+
+static void join_soon(green_task_t *task, void *expected)
+{
+    void *result = NULL;
+    assert_int_equal(green_task_join(task, &result, SOON), 0);
+    assert_ptr_equal(result, expected);
+    assert_int_equal(green_task_free(task), 0);
+}
+
+/* ---- Sockets that the hub made -------------------------------------------------------- */
+
+/* In ends[0] the accepted one, made by the hub, and in ends[1] its peer. */
+static void connect_pair(int ends[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ends[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    assert_int_equal(connect(ends[1], (struct sockaddr *)&address, length), 0);
+    ends[0] = green_accept(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(ends[0] >= 0);
+    assert_int_equal(green_close(listener), 0);
+}
+
+static void close_pair(const int ends[2])
+{
+    assert_int_equal(green_close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static void *read_around_the_error_queue(void *arg)
+{
+    int fd = *(int *)arg;
+    char byte;
+    must(green_read(fd, &byte, 1) == 1);
+    must(green_recv(fd, &byte, 1, MSG_ERRQUEUE) == -1 && errno == EAGAIN);
+    must(green_read(fd, &byte, 1) == 1);
+    return V(byte);
+}
+
+TEST(an_empty_error_queue_says_nothing_of_the_data)
+{
+    int ends[2];
+    connect_pair(ends);
+    green_task_t *reader = green_task_spawn(read_around_the_error_queue, ends);
+    green_sleep(0);
+    assert_int_equal(send(ends[1], "ab", 2, 0), 2);
+    join_soon(reader, V('b'));
+    close_pair(ends);
+}
+
+static void *read_over_the_mark(void *arg)
+{
+    char text[16];
+    must(green_read(*(int *)arg, text, sizeof text) == 3);
+    must(green_read(*(int *)arg, text, sizeof text) == 2);
+    return V(text[1]);
+}
+
+TEST(a_read_that_stops_at_urgent_data_is_no_short_one)
+{
+    int ends[2];
+    connect_pair(ends);
+    green_task_t *reader = green_task_spawn(read_over_the_mark, ends);
+    green_sleep(0);
+    assert_int_equal(send(ends[1], "abc", 3, 0), 3);
+    assert_int_equal(send(ends[1], "!", 1, MSG_OOB), 1);
+    assert_int_equal(send(ends[1], "de", 2, 0), 2);
+    join_soon(reader, V('e'));
+    close_pair(ends);
+}
+
+static void *fill(void *arg)
+{
+    static char bytes[16 << 20];
+    return V(green_write_all(*(int *)arg, bytes, sizeof bytes));
+}
+
+static void *drain(void *arg)
+{
+    static char bytes[1 << 20];
+    int64_t moved = 0;
+    for (ssize_t n; moved < 16 << 20 && (n = green_read(((int *)arg)[1], bytes, sizeof bytes)) > 0;)
+        moved += n;
+    return V(moved);
+}
+
+static void *poll_for_urgent_data(void *arg)
+{
+    struct pollfd one = {.fd = *(int *)arg, .events = POLLPRI};
+    return V(green_poll(&one, 1, GREEN_FOREVER));
+}
+
+TEST(who_asks_for_urgent_data_takes_nothing_from_who_writes)
+{
+    int ends[2];
+    connect_pair(ends);
+    green_task_t *writer = green_task_spawn(fill, ends);
+    green_sleep(0);
+    green_task_t *poller = green_task_spawn(poll_for_urgent_data, ends);
+    green_sleep(0);
+    green_task_t *reader = green_task_spawn(drain, ends);
+    join_soon(writer, V(16 << 20));
+    join_soon(reader, V(16 << 20));
+    assert_int_equal(green_task_free(poller), 0);
+    close_pair(ends);
+}
+
+static void *poll_by_other_names(void *arg)
+{
+    struct pollfd one = {.fd = *(int *)arg, .events = POLLRDNORM};
+    return V(green_poll(&one, 1, GREEN_FOREVER) == 1 ? one.revents : 0);
+}
+
+TEST(events_have_two_names)
+{
+    int ends[2];
+    connect_pair(ends);
+    green_task_t *poller = green_task_spawn(poll_by_other_names, ends);
+    green_sleep(0);
+    assert_int_equal(send(ends[1], "a", 1, 0), 1);
+    join_soon(poller, V(POLLRDNORM));
+    close_pair(ends);
+}
+
+/* ---- Numbers --------------------------------------------------------------------------- */
+
+struct reused {
+    int signal[2], old[2], other[2];
+};
+
+/* Woken before the reader, it gives the reader's number to another descriptor. */
+static void *use_number_again(void *arg)
+{
+    struct reused *reused = arg;
+    char byte;
+    must(green_read(reused->signal[0], &byte, 1) == 1);
+    must(green_close(reused->old[0]) == 0);
+    must(dup(reused->other[0]) == reused->old[0]);
+    return NULL;
+}
+
+TEST(who_was_woken_for_a_number_does_not_read_the_next_descriptor_of_it)
+{
+    struct reused reused;
+    struct pollfd left = {.events = POLLIN};
+    void *result = NULL;
+    assert_int_equal(pipe(reused.signal), 0);
+    assert_int_equal(pipe(reused.old), 0);
+    assert_int_equal(pipe(reused.other), 0);
+    assert_int_equal(write(reused.other[1], "o", 1), 1);
+    green_task_t *closer = green_task_spawn(use_number_again, &reused);
+    green_task_t *reader = green_task_spawn(read_into, reused.old);
+    green_sleep(0);
+    assert_int_equal(write(reused.signal[1], "s", 1), 1);
+    assert_int_equal(write(reused.old[1], "x", 1), 1);
+    join_soon(closer, NULL);
+    assert_int_equal(green_task_join(reader, &result, SOON), 0);
+    assert_ptr_equal(result, GREEN_FAILED);
+    assert_int_equal(errno, EBADF);
+    left.fd = reused.other[0];
+    assert_int_equal(poll(&left, 1, 0), 1);
+    assert_int_equal(green_task_free(reader), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    for (int i = 0; i < 2; i++) {
+        close(reused.signal[i]);
+        close(reused.old[i]);
+        close(reused.other[i]);
+    }
+}
+
+static void *poll_for_in(void *arg)
+{
+    struct pollfd one = {.fd = ((struct reused *)arg)->old[0], .events = POLLIN};
+    must(green_poll(&one, 1, GREEN_FOREVER) == 1);
+    return V(one.revents);
+}
+
+static void *select_in(void *arg)
+{
+    green_case_t one = GREEN_CASE_FD(((struct reused *)arg)->old[0], POLLIN);
+    must(green_select(&one, 1, GREEN_FOREVER) == 0);
+    return V(one.revents);
+}
+
+TEST(who_was_woken_to_look_does_not_see_the_next_descriptor_of_a_number)
+{
+    green_fn *looks[] = {poll_for_in, select_in};
+    for (int i = 0; i < 2; i++) {
+        struct reused reused;
+        assert_int_equal(pipe(reused.signal), 0);
+        assert_int_equal(pipe(reused.old), 0);
+        assert_int_equal(pipe(reused.other), 0);
+        assert_int_equal(write(reused.other[1], "o", 1), 1);
+        green_task_t *closer = green_task_spawn(use_number_again, &reused);
+        green_task_t *looker = green_task_spawn(looks[i], &reused);
+        green_sleep(0);
+        assert_int_equal(write(reused.signal[1], "s", 1), 1);
+        assert_int_equal(write(reused.old[1], "x", 1), 1);
+        join_soon(closer, NULL);
+        join_soon(looker, V(POLLNVAL));
+        assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+        for (int j = 0; j < 2; j++) {
+            close(reused.signal[j]);
+            close(reused.old[j]);
+            close(reused.other[j]);
+        }
+    }
+}
+
+/* ---- What epoll does not tell ------------------------------------------------------------ */
+
+static void *note_turn(void *turns)
+{
+    for (int i = 0; i < 3; i++)
+        must(green_sleep(0) == 0);
+    *(int *)turns = 3;
+    return NULL;
+}
+
+TEST(a_file_that_is_never_ready_for_an_event_is_waited_for)
+{
+    static const short events[] = {POLLPRI, 0};
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    for (int i = 0; i < 2; i++) {
+        int turns = 0;
+        green_task_t *other = green_task_spawn(note_turn, &turns);
+        struct pollfd polled = {.fd = fileno(file), .events = events[i]};
+        green_case_t selected = GREEN_CASE_FD(fileno(file), events[i]);
+        assert_int_equal(green_poll(&polled, 1, GREEN_MS(2)), 0);
+        assert_int_equal(turns, 3);
+        assert_int_equal(green_select(&selected, 1, GREEN_MS(2)), -1);
+        assert_int_equal(errno, ETIMEDOUT);
+        assert_int_equal(green_poll(&polled, 1, GREEN_FOREVER), -1);
+        assert_int_equal(errno, EDEADLK);
+        assert_int_equal(green_task_free(other), 0);
+    }
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    fclose(file);
+}
+
+TEST(the_end_alone_can_be_polled_for_after_other_waits)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    green_task_t *reader = green_task_spawn(read_into, ends);
+    green_sleep(0);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    join_soon(reader, V(1));
+    struct pollfd one = {.fd = ends[0]};
+    assert_int_equal(green_poll(&one, 1, GREEN_MS(1)), 0);
+    green_task_t *second = green_task_spawn(read_into, ends);
+    green_sleep(0);
+    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(green_poll(&one, 1, SOON), 1);
+    assert_int_equal(one.revents, POLLHUP);
+    join_soon(second, V(0));
+    assert_int_equal(green_close(ends[0]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+int main(void)
+{
+    return run_all_tests();
+}
