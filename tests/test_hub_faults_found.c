@@ -286,6 +286,154 @@ TEST(the_end_alone_can_be_polled_for_after_other_waits)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- The pool -------------------------------------------------------------------------- */
+
+static void *read_blocking(void *arg)
+{
+    char byte;
+    return V(read(*(int *)arg, &byte, 1));
+}
+
+static void *write_blocking(void *arg)
+{
+    return V(write(((int *)arg)[1], "x", 1));
+}
+
+static void *do_nothing(void *arg)
+{
+    return arg;
+}
+
+static void *offload_read(void *arg)
+{
+    void *value = NULL;
+    return green_offload(read_blocking, arg, &value, NULL) == 0 ? value : GREEN_FAILED;
+}
+
+static void *offload_write(void *arg)
+{
+    void *value = NULL;
+    return green_offload(write_blocking, arg, &value, NULL) == 0 ? value : GREEN_FAILED;
+}
+
+TEST(a_call_does_not_wait_for_one_that_waits_for_it)
+{
+    for (int i = 0; i < 20; i++) {
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        /* A thread that is idle, or will be soon. */
+        assert_int_equal(green_offload(do_nothing, NULL, NULL, NULL), 0);
+        green_task_t *reader = green_task_spawn(offload_read, ends);
+        green_task_t *writer = green_task_spawn(offload_write, ends);
+        assert_int_equal(green_task_join(reader, NULL, GREEN_FOREVER), 0);
+        join_soon(writer, V(1));
+        assert_int_equal(green_task_free(reader), 0);
+        close(ends[0]);
+        close(ends[1]);
+    }
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static _Atomic(int) dropped;
+
+static void drop_result(void *value)
+{
+    must(value == V(1));
+    dropped++;
+}
+
+static void *offload_and_give_up(void *arg)
+{
+    void *value = NULL;
+    must(green_offload(read_blocking, arg, &value, drop_result) == -1 && errno == ECANCELED);
+    return NULL;
+}
+
+TEST(a_call_that_ends_between_a_cancel_and_its_turn_is_dropped_once)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    green_group_t *others = green_group_new(0, 0);
+    for (int i = 0; i < 50; i++) {
+        dropped = 0;
+        green_task_t *task = green_task_spawn(offload_and_give_up, ends);
+        green_sleep(0);
+        for (int j = 0; j < 200; j++) /* so that the hub looks before the task's turn */
+            assert_int_equal(green_group_spawn(others, do_nothing, NULL), 0);
+        assert_int_equal(green_task_cancel(task), 0);
+        assert_int_equal(write(ends[1], "x", 1), 1);
+        usleep(i % 2 * 1000); /* in half of them, the call's end has its chance to be first */
+        join_soon(task, NULL);
+        while (dropped == 0)
+            usleep(100);
+        assert_int_equal(green_group_wait(others, NULL, GREEN_FOREVER), 0);
+        assert_int_equal(dropped, 1);
+    }
+    assert_int_equal(green_group_free(others), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- Groups ------------------------------------------------------------------------------ */
+
+struct server {
+    int listener;
+    green_group_t *group;
+    green_event_t *served;
+};
+
+static void note_served(int connection, void *arg)
+{
+    (void)connection;
+    must(green_event_set(((struct server *)arg)->served) == 0);
+}
+
+static void *serve(void *arg)
+{
+    struct server *server = arg;
+    (void)green_serve(server->listener, server->group, note_served, server);
+    return NULL;
+}
+
+static void *wait_for_event(void *event)
+{
+    return V(green_event_wait(event, GREEN_FOREVER));
+}
+
+TEST(room_in_a_group_is_not_kept_by_a_server_without_a_connection)
+{
+    green_event_t go = GREEN_EVENT_INIT, served = GREEN_EVENT_INIT;
+    green_group_t *group = green_group_new(1, 0);
+    struct server servers[2];
+    green_task_t *tasks[2];
+    assert_int_equal(green_group_spawn(group, wait_for_event, &go), 0);
+    for (int i = 0; i < 2; i++) {
+        servers[i] = (struct server){green_tcp_listen("127.0.0.1", "0", 0), group, &served};
+        assert_true(servers[i].listener >= 0);
+        tasks[i] = green_task_spawn(serve, &servers[i]);
+    }
+    green_sleep(0);
+    assert_int_equal(green_event_set(&go), 0);
+    assert_int_equal(green_group_wait(group, NULL, SOON), 0);
+    for (int i = 1; i >= 0; i--) { /* the first must not have it alone */
+        struct sockaddr_in address;
+        socklen_t length = sizeof address;
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(getsockname(servers[i].listener, (struct sockaddr *)&address, &length), 0);
+        assert_int_equal(green_event_clear(&served), 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&address, length), 0);
+        assert_int_equal(green_event_wait(&served, SOON), 0);
+        close(fd);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(green_task_free(tasks[i]), 0);
+        assert_int_equal(green_close(servers[i].listener), 0);
+    }
+    assert_int_equal(green_group_free(group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -267,6 +267,8 @@ void green__loop_tell_fd(struct green__hub *hub)
         return;
     }
     int64_t first = green__timer_first(&hub->timers);
+    if (hub->renew_at < first)
+        first = hub->renew_at;
     if (first == hub->timer_fd_due)
         return;
     int64_t left = hub->is_virtual ? 1 : first - green__loop_now(hub);

@@ -24,7 +24,7 @@ static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t pool_work = PTHREAD_COND_INITIALIZER; /* for idle threads */
 static pthread_cond_t pool_done = PTHREAD_COND_INITIALIZER; /* a job has left its hub's thread */
 static struct green__job *pool_first, **pool_last = &pool_first;
-static unsigned pool_threads, pool_idle, pool_looking_up;
+static unsigned pool_threads, pool_idle, pool_looking_up, pool_queued;
 
 /* ---- In the pool's threads; under the lock but while a job runs -------------------------- */
 
@@ -49,6 +49,7 @@ static struct green__job *take_job(void)
         if (pool_last == &job->next)
             pool_last = at;
         pool_looking_up += job->looks_up;
+        pool_queued--;
         return job;
     }
     return NULL;
@@ -128,7 +129,7 @@ static void reset_pool(void)
     pthread_cond_init(&pool_done, NULL);
     pool_first = NULL;
     pool_last = &pool_first;
-    pool_threads = pool_idle = pool_looking_up = 0;
+    pool_threads = pool_idle = pool_looking_up = pool_queued = 0;
 }
 
 static bool fork_is_handled;
@@ -147,13 +148,14 @@ static int queue_job(struct green__job *job)
     if (!fork_is_handled)
         return ENOMEM;
     pthread_mutex_lock(&pool_lock);
-    if (pool_idle == 0 && pool_threads < most_threads() && start_thread() != 0 &&
+    if (pool_queued >= pool_idle && pool_threads < most_threads() && start_thread() != 0 &&
         pool_threads == 0)
         error = EAGAIN;
     if (error == 0) {
         job->next = NULL;
         *pool_last = job;
         pool_last = &job->next;
+        pool_queued++;
         pthread_cond_signal(&pool_work);
     }
     pthread_mutex_unlock(&pool_lock);
@@ -172,6 +174,17 @@ static void job_leaves_hub(struct green__hub *hub, struct green__job *job)
     green__loop_remove_world(hub);
 }
 
+static void job_enters_hub(struct green__hub *hub, struct green__job *job)
+{
+    job->hub_prev = NULL;
+    job->hub_next = hub->jobs;
+    if (hub->jobs != NULL)
+        hub->jobs->hub_prev = job;
+    hub->jobs = job;
+    hub->offloads++;
+    green__loop_add_world(hub);
+}
+
 /* The post of a job has come to its hub. */
 static bool job_arrives(struct green__hub *hub, struct green__post *post)
 {
@@ -179,10 +192,9 @@ static bool job_arrives(struct green__hub *hub, struct green__post *post)
     if (hub == NULL)
         return true;
     job_leaves_hub(hub, job);
-    if (job->wait != NULL)
+    if (job->wait->state == GREEN__WAITS)
         green__wait_serve_alone(hub, job->wait);
-    else
-        job->hub = NULL; /* its wait was served otherwise, and looks at this */
+    job->hub = NULL; /* its wait has failed otherwise, and looks at this */
     return true;
 }
 
@@ -207,6 +219,7 @@ static void leave_pool(struct green__hub *hub)
             *at = job->next;
             if (pool_last == &job->next)
                 pool_last = at;
+            pool_queued--;
             continue;
         }
         while (!job->ended)
@@ -232,7 +245,7 @@ static void fork_jobs(struct green__hub *hub)
 {
     for (struct green__job *job; (job = hub->jobs) != NULL;) {
         job_leaves_hub(hub, job);
-        if (job->wait != NULL && job->wait->state == GREEN__WAITS)
+        if (job->wait->state == GREEN__WAITS)
             green__wait_fail(hub, job->wait, ECANCELED);
         job->hub = NULL;
     }
@@ -272,28 +285,25 @@ int green__pool_call(struct green__call *call, green_fn *run, void *arg, void **
     int error = queue_job(job);
     if (error != 0)
         return not_begun(drop != NULL ? job : NULL, error);
-    job->hub_next = hub->jobs;
-    if (hub->jobs != NULL)
-        hub->jobs->hub_prev = job;
-    hub->jobs = job;
-    hub->offloads++;
-    green__loop_add_world(hub);
+    job_enters_hub(hub, job);
 
     int result = green__wait(hub, &wait, GREEN_FOREVER);
     error = errno;
     if (result != 0) {
-        bool in_child = job->hub == NULL; /* where nobody will write to it */
-        if (in_child && drop != NULL)
-            free(job);
-        if (in_child || drop == NULL)
+        if (drop == NULL)
             return green__call_fail(error);
         int wanted = JOB_WANTED;
+        bool in_child = job->hub == NULL; /* where no thread has it */
+        if (!in_child)
+            job_leaves_hub(hub, job); /* before it is the pool's, which frees it */
         if (atomic_compare_exchange_strong(&job->state, &wanted, JOB_GIVEN_UP)) {
-            job_leaves_hub(hub, job);
+            if (in_child)
+                free(job);
             return green__call_fail(error);
         }
-        /* It has ended meanwhile, and its post is under way: what came is dropped here. */
-        job->wait = NULL;
+        if (!in_child)
+            job_enters_hub(hub, job);
+        /* It has ended, and its post has come or is under way: what came is dropped here. */
         while (job->hub != NULL && hub->green != NULL)
             green__wait_give_turn(hub, call->me);
         if (job->hub != NULL)

@@ -10,7 +10,7 @@ struct green__job {
     struct green__job *next;     /* in the pool's queue; the pool's */
     struct green__job *hub_next, *hub_prev; /* among those of its hub, which waits for them */
     struct green__hub *hub;
-    struct green__wait *wait;    /* who waits for it; NULL: nobody any more */
+    struct green__wait *wait;    /* who waits for it, or does no more */
     green_fn *run;
     void *arg;
     void (*drop)(void *value);

@@ -110,6 +110,7 @@ int green__remote_need(struct green__hub *hub)
         return green__call_fail(ENOMEM);
     atomic_init(&remote->owners, 1);
     remote->event = hub->event;
+    atomic_init(&remote->sleeping, hub->fd_asked);
     hub->remote = remote;
     hub->collect = collect_posts;
     hub->fall_asleep = fall_asleep;
