@@ -84,15 +84,19 @@ static void serve_group_waiters(struct green__hub *hub, green_group_t *group)
         green__wait_serve(hub, group->freer, 0);
 }
 
-/* There is room for one more: the first spawner has it, or nobody is left. */
+/*
+ * There is room for one more: the first spawner has it, or nobody is left.  Those before
+ * it who have nothing to spawn yet (their entry has an item) hear of it and take nothing.
+ */
 static void give_room(struct green__hub *hub, green_group_t *group)
 {
-    if (group->spawners.first != NULL && has_group_room(group)) {
-        group->promised++;
-        green__wait_serve(hub, group->spawners.first, 0);
-    } else if (group->size + group->promised == 0) {
-        serve_group_waiters(hub, group);
+    struct green__entry *first;
+    while ((first = green__line_first(&group->spawners)) != NULL && has_group_room(group)) {
+        group->promised += first->item == NULL;
+        green__wait_serve(hub, first, 0);
     }
+    if (group->size + group->promised == 0)
+        serve_group_waiters(hub, group);
 }
 
 static void ended_in_group(struct green_task *task, bool alone)
@@ -153,15 +157,19 @@ static int spawn_in_group(green_group_t *group, green_fn *run, void *arg,
     return waits ? 0 : green__call_done(&call, GREEN_FOREVER);
 }
 
+bool green__group_is_full(const green_group_t *group)
+{
+    return !group->cancelled && !has_group_room(group);
+}
+
 int green__group_wait_for_room(green_group_t *group, const char *name, const void *place)
 {
     struct green__call call;
     if (!green__call_begin(&call, GREEN_FOREVER) || !group_is_mine(call.hub, group))
         return -1;
-    while (!group->cancelled && !has_group_room(group)) {
-        if (green__wait_in(&call, &group->spawners, NULL, GREEN_FOREVER, name, group, place) != 0)
+    if (green__group_is_full(group)) {
+        if (green__wait_in(&call, &group->spawners, group, GREEN_FOREVER, name, group, place) != 0)
             return -1;
-        group->promised--; /* it is taken when there is a connection */
         if (!green__call_goes_on(&call))
             return -1;
     }

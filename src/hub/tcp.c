@@ -111,14 +111,22 @@ int green_connect(int fd, const struct sockaddr *address, socklen_t length)
     return green__call_done(&call, GREEN_FOREVER);
 }
 
-static int accept_one(struct green__call *call, int fd, struct sockaddr_storage *address,
-                      socklen_t *length, int flags, const char *name, const void *place)
+/* A connection; -1 with errno; FULL: the group, if it is not NULL, has no room for one. */
+#define FULL (-2)
+static int accept_one(struct green__call *call, int fd, green_group_t *group,
+                      struct sockaddr_storage *address, socklen_t *length, int flags,
+                      const char *name, const void *place)
 {
     bool woken = false;
     if (set_nonblocking(fd) != 0)
         return -1;
     for (;;) {
         int connection;
+        if (group != NULL && green__group_is_full(group)) {
+            if (woken)
+                green__fd_tried(call->hub, fd, 0);
+            return FULL;
+        }
         do {
             *length = sizeof *address;
             connection = accept4(fd, (struct sockaddr *)address, length, flags);
@@ -150,7 +158,7 @@ int green_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
         return -1;
     struct sockaddr_storage own;
     socklen_t own_length;
-    int connection = accept_one(&call, fd, &own, &own_length, flags, "green_accept", PLACE);
+    int connection = accept_one(&call, fd, NULL, &own, &own_length, flags, "green_accept", PLACE);
     if (connection < 0)
         return -1;
     if (address != NULL) {
@@ -438,9 +446,11 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
         if (green__group_wait_for_room(group, "green_serve", PLACE) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
-        int connection = accept_one(&call, fd, &address, &length, SOCK_CLOEXEC, "green_serve",
-                                    PLACE);
+        int connection = accept_one(&call, fd, group, &address, &length, SOCK_CLOEXEC,
+                                    "green_serve", PLACE);
         int error = errno;
+        if (connection == FULL)
+            continue;
         if (connection >= 0) {
             if (is_inet((struct sockaddr *)&address))
                 set_nodelay(connection);
