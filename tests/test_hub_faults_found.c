@@ -2,8 +2,11 @@
 /* What reading the hub's code with hostile intent has found, one fault a test. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <green_hub.h>
@@ -431,6 +434,235 @@ TEST(room_in_a_group_is_not_kept_by_a_server_without_a_connection)
         assert_int_equal(green_close(servers[i].listener), 0);
     }
     assert_int_equal(green_group_free(group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+struct forks {
+    green_event_t *event;
+    pid_t pid;
+};
+
+struct generator {
+    green_fn *run;
+    void *arg;
+    green_t *made;
+};
+
+/* The child is to end with _exit(0). */
+static void assert_child_is_well(pid_t pid)
+{
+    int status = -1;
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static bool ran_on;
+
+static void *free_task(void *task)
+{
+    must(green_task_free(task) == 0);
+    ran_on = true;
+    return NULL;
+}
+
+static void *wait_on(void *arg)
+{
+    green_scope_t shield;
+    must(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD) == 0);
+    must(green_event_wait(arg, GREEN_FOREVER) == 0);
+    return NULL;
+}
+
+static void *free_group(void *group)
+{
+    must(green_group_free(group) == 0);
+    ran_on = true;
+    return NULL;
+}
+
+TEST(who_frees_a_task_or_a_group_does_not_go_on_in_a_child)
+{
+    green_event_t event = GREEN_EVENT_INIT;
+    green_task_t *task = green_task_spawn(wait_on, &event);
+    green_group_t *group = green_group_new(0, 0);
+    assert_int_equal(green_group_spawn(group, wait_on, &event), 0);
+    green_task_t *first = green_task_spawn(free_task, task);
+    green_task_t *second = green_task_spawn(free_group, group);
+    green_sleep(0);
+    green_sleep(0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        must(green_sleep(GREEN_MS(1)) == 0);
+        must(!ran_on);
+        must(green_task_free(task) == 0 && green_group_free(group) == 0);
+        must(green_task_free(first) == 0 && green_task_free(second) == 0);
+        must(green_hub_end(GREEN_FOREVER) == 0);
+        _exit(0);
+    }
+    assert_child_is_well(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    join_soon(first, NULL);
+    join_soon(second, NULL);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static void *spawn_two(void *group)
+{
+    for (int i = 0; i < 2; i++)
+        must(green_group_spawn(group, do_nothing, NULL) == 0);
+    return NULL;
+}
+
+static void *set_event_and_fork(void *arg)
+{
+    struct forks *forks = arg;
+    must(green_event_set(forks->event) == 0);
+    must(green_sleep(0) == 0); /* the task ends, and its place is another's */
+    forks->pid = fork();
+    return NULL;
+}
+
+TEST(a_place_in_a_group_that_was_promised_is_free_in_a_child)
+{
+    green_event_t event = GREEN_EVENT_INIT;
+    struct forks forks = {&event, -1};
+    green_group_t *group = green_group_new(1, 0);
+    assert_int_equal(green_group_spawn(group, wait_for_event, &event), 0);
+    green_task_t *spawner = green_task_spawn(spawn_two, group);
+    green_sleep(0);
+    green_task_t *forker = green_task_spawn(set_event_and_fork, &forks);
+    assert_int_equal(green_group_wait(group, NULL, SOON), 0);
+    if (forks.pid == 0) {
+        must(green_group_spawn(group, do_nothing, NULL) == 0);
+        must(green_group_free(group) == 0);
+        _exit(0);
+    }
+    assert_child_is_well(forks.pid);
+    assert_int_equal(green_task_free(forker), 0);
+    assert_int_equal(green_task_free(spawner), 0);
+    assert_int_equal(green_group_free(group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static void *wait_in_generator(void *event)
+{
+    (void)green_event_wait(event, GREEN_FOREVER);
+    return NULL;
+}
+
+static void *yield_in_generator(void *arg)
+{
+    (void)green_sleep(0);
+    return arg;
+}
+
+static void *make_and_enter(void *arg)
+{
+    struct generator *generator = arg;
+    generator->made = green_new(generator->run, NULL);
+    must(generator->made != NULL);
+    (void)green_switch(generator->made, generator->arg);
+    return NULL;
+}
+
+TEST(a_generator_of_a_task_that_a_child_has_not_can_be_freed)
+{
+    green_event_t event = GREEN_EVENT_INIT;
+    struct generator generators[] = {{wait_in_generator, &event, NULL}, {yield_in_generator, NULL, NULL}};
+    for (int i = 0; i < 2; i++) {
+        green_task_t *task = green_task_spawn(make_and_enter, &generators[i]);
+        green_sleep(0); /* main's turn is before the generator's next */
+        pid_t pid = fork();
+        if (pid == 0) {
+            must(green_free(generators[i].made) == 0);
+            must(green_sleep(GREEN_MS(1)) == 0);
+            must(green_event_wait(&event, GREEN_FOREVER) == -1 && errno == EDEADLK);
+            _exit(0);
+        }
+        assert_child_is_well(pid);
+        assert_int_equal(green_task_free(task), 0);
+        assert_int_equal(green_free(generators[i].made), 0);
+    }
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static _Atomic(int) calls_ended;
+
+static void *note_call(void *arg)
+{
+    calls_ended++;
+    return arg;
+}
+
+/* Forks between the end of main's call and the hub's look at it. */
+static void *fork_after_call(void *pid)
+{
+    while (calls_ended == 0)
+        usleep(100);
+    usleep(2000); /* the post may have come */
+    *(pid_t *)pid = fork();
+    return NULL;
+}
+
+static void *overwrite_stack(void *arg)
+{
+    volatile char bytes[4096];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)0xa5;
+    return arg;
+}
+
+TEST(a_child_does_not_look_at_calls_that_ended_before)
+{
+    pid_t pid = -1;
+    calls_ended = 0;
+    green_task_t *forker = green_task_spawn(fork_after_call, &pid);
+    int result = green_offload(note_call, NULL, NULL, NULL);
+    if (pid == 0) {
+        must(result == -1 && errno == ECANCELED);
+        overwrite_stack(NULL);
+        must(green_sleep(GREEN_MS(1)) == 0);
+        _exit(0);
+    }
+    assert_int_equal(result, 0);
+    assert_child_is_well(pid);
+    assert_int_equal(green_task_free(forker), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static int posts_run;
+
+static void *note_post(void *arg)
+{
+    posts_run++;
+    return arg;
+}
+
+static void *post_one(void *handle)
+{
+    must(green_hub_spawn(handle, note_post, NULL) == 0);
+    must(green_hub_close(handle) == 0);
+    return NULL;
+}
+
+TEST(what_was_posted_before_a_fork_runs_in_the_parent_alone)
+{
+    pthread_t thread;
+    green_hub_t *handle = green_hub_open();
+    assert_int_equal(pthread_create(&thread, NULL, post_one, handle), 0);
+    pthread_join(thread, NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        must(green_sleep(GREEN_MS(1)) == 0);
+        must(posts_run == 0);
+        _exit(0);
+    }
+    assert_child_is_well(pid);
+    assert_int_equal(green_sleep(GREEN_MS(1)), 0);
+    assert_int_equal(posts_run, 1);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 

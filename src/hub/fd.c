@@ -354,7 +354,8 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
 bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
 {
     renew_not(hub, entry);
-    hub->descriptors--;
+    if (entry->entry->wait->task != NULL) /* else a child has not counted it */
+        hub->descriptors--;
     return green__fd_look(hub, entry->fd)->closes == entry->closes;
 }
 
@@ -422,13 +423,17 @@ void green__fd_job_begins(struct green__hub *hub, int fd)
     green__fd_look(hub, fd)->jobs++;
 }
 
+static void close_at_last(int fd, struct green__fd *known)
+{
+    known->closing = false;
+    (void)close_number(fd);
+}
+
 void green__fd_job_ends(struct green__hub *hub, int fd)
 {
     struct green__fd *known = green__fd_look(hub, fd);
-    if (--known->jobs == 0 && known->closing) {
-        known->closing = false;
-        (void)close_number(fd);
-    }
+    if (known->jobs != 0 && --known->jobs == 0 && known->closing) /* 0: in a child */
+        close_at_last(fd, known);
 }
 
 /* ---- fork, end --------------------------------------------------------------------------------- */
@@ -457,6 +462,8 @@ static void fork_fds(struct green__hub *hub)
         known->generation++;
         known->armed = 0;
         known->jobs = 0;
+        if (known->closing)
+            close_at_last(fd, known);
         known->woken[0] = known->woken[1] = 0;
         known->mode = GREEN__FD_NONE;
         if (known->in.first == NULL && known->out.first == NULL)
@@ -474,6 +481,11 @@ static void end_fds(struct green__hub *hub)
     struct green__fds *fds = hub->fds;
     if (fds == NULL)
         return;
+    for (size_t i = 0; i < fds->count * CHUNK; i++) {
+        struct green__fd *known = green__fd_look(hub, (int)i);
+        if (known != NULL && known->closing)
+            close_at_last((int)i, known);
+    }
     for (size_t i = 0; i < fds->count; i++)
         free(fds->chunks[i]);
     free(fds->chunks);

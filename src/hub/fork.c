@@ -8,9 +8,19 @@
 
 #include "hub.h"
 
+/* What a wait that is dropped has in hand. */
+static void drop_from_hand(struct green__hub *hub, const struct green__wait *wait)
+{
+    if (wait->role == GREEN__FREES_TASK)
+        green__task_keep((struct green_task *)wait->object);
+    else if (wait->role == GREEN__FREES_GROUP || wait->role == GREEN__SPAWNS)
+        green__group_lose(hub, wait);
+}
+
 static void begin_child(void)
 {
     struct green__hub *hub = green__hub_self;
+    green__hub_unlock();
     green__hub_forget_all_but(hub);
     green__watch_fork(hub);
     if (hub == NULL)
@@ -18,14 +28,21 @@ static void begin_child(void)
     if (hub->fork_pool != NULL)
         hub->fork_pool(hub);
     struct green_task *mine = green__task_of(hub, green__layer_current());
-    for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next)
-        if (task != mine)
-            green__wait_drop_all(hub, task);
+    for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next) {
+        if (task == mine)
+            continue;
+        for (const struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+            drop_from_hand(hub, wait);
+        green__wait_drop_all(hub, task);
+    }
     for (struct green__turn *turn = hub->line.next, *next; turn != &hub->line; turn = next) {
         const struct green_task *task = green__task_of(hub, turn->green);
         next = turn->next;
-        if (task != mine && task != &hub->main) /* who only lets others run */
-            green__loop_remove(hub, turn);
+        if (task == mine || task == &hub->main)
+            continue;
+        green__loop_remove(hub, turn); /* it only lets others run */
+        if (turn->green != task->green)
+            green__layer_let_go(turn->green);
     }
     bool had_epoll = hub->epoll >= 0, had_fd = hub->fd_asked;
     green__loop_fork(hub);
@@ -42,7 +59,7 @@ static bool handled;
 
 static void handle(void)
 {
-    handled = pthread_atfork(NULL, NULL, begin_child) == 0;
+    handled = pthread_atfork(green__hub_lock, green__hub_unlock, begin_child) == 0;
 }
 
 int green__fork_handle(void)

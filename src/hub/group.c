@@ -129,8 +129,14 @@ static int spawn_in_group(green_group_t *group, green_fn *run, void *arg,
         return green__call_fail(ECANCELED);
     bool waits = !has_group_room(group);
     if (waits) {
-        if (green__wait_in(&call, &group->spawners, NULL, GREEN_FOREVER, "green_group_spawn",
-                           group, place) != 0)
+        struct green__wait wait;
+        struct green__entry entry = {0};
+        green__wait_prepare(&wait, &call, "green_group_spawn", group, place);
+        wait.entries = &entry;
+        wait.count = 1;
+        wait.role = GREEN__SPAWNS;
+        green__wait_enlist(&wait, &entry, &group->spawners);
+        if (green__wait(call.hub, &wait, GREEN_FOREVER) != 0)
             return -1;
         group->promised--;
     }
@@ -252,6 +258,7 @@ int green_group_free(green_group_t *group)
         wait.entries = &entry;
         wait.count = 1;
         wait.shielded = true;
+        wait.role = GREEN__FREES_GROUP;
         group->freeing = true;
         group->freer = &entry;
         if (green__wait(hub, &wait, GREEN_FOREVER) != 0) {
@@ -262,6 +269,18 @@ int green_group_free(green_group_t *group)
     }
     free(group);
     return 0;
+}
+
+void green__group_lose(struct green__hub *hub, const struct green__wait *wait)
+{
+    green_group_t *group = (green_group_t *)wait->object;
+    if (wait->role == GREEN__FREES_GROUP) {
+        group->freer = NULL;
+        group->freeing = false;
+    } else if (wait->state == GREEN__SERVED && wait->error == 0) {
+        group->promised--;
+        give_room(hub, group);
+    }
 }
 
 size_t green_group_size(const green_group_t *group)

@@ -61,6 +61,9 @@ struct green__turn {
 
 enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
 
+/* What a wait has in hand of its object, if that is to be known when it is dropped. */
+enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS };
+
 /*
  * What a green waits with, on its stack, from the beginning of the wait to the return.
  * Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
@@ -68,7 +71,7 @@ enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
  */
 struct green__wait {
     struct green__turn turn;
-    struct green_task *task;          /* whose wait it is; never NULL while it waits */
+    struct green_task *task;          /* whose wait it is; NULL: it was dropped */
     struct green__wait *next, *prev;  /* among those of the task */
     struct green__entry *entries;     /* what it waits in: count of them ... */
     unsigned count;
@@ -76,7 +79,7 @@ struct green__wait {
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
-    bool joins;                       /* to be served it is to have joined a task */
+    unsigned char role;               /* enum green__wait_role */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
     struct green__entry *served;      /* the entry that was served, or NULL */
@@ -408,7 +411,8 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     wait->entries = NULL;
     wait->count = wait->descriptors = 0;
     wait->state = GREEN__WAITS;
-    wait->shielded = wait->counted = wait->joins = wait->ends_well = false;
+    wait->shielded = wait->counted = wait->ends_well = false;
+    wait->role = GREEN__PLAIN;
     wait->error = 0;
     wait->served = NULL;
     wait->timer = 0;
@@ -509,6 +513,9 @@ bool green__task_has_failed(const struct green_task *task);
 /* Releases an ended task, of hub or of one that is no more (NULL). */
 void green__task_release(struct green__hub *hub, struct green_task *task);
 
+/* In a child: who was freeing it goes on no more. */
+void green__task_keep(struct green_task *task);
+
 /* Whether all tasks that are no daemons are in green_hub_wait(). */
 bool green__task_all_wait(struct green__hub *hub);
 
@@ -516,6 +523,9 @@ bool green__task_all_wait(struct green__hub *hub);
 void green__task_tell_hub_wait(struct green__hub *hub, bool known);
 
 /* ---- The others ----------------------------------------------------------------- */
+
+/* group.c, in a child: a wait of one of its calls will be dropped. */
+void green__group_lose(struct green__hub *hub, const struct green__wait *wait);
 
 /* layout.c: what debuggers find tasks by. */
 extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_1")
@@ -558,6 +568,8 @@ extern _Atomic(unsigned) green__hub_pool_threads __attribute__((visibility("hidd
 
 /* hub.c: whether there is a hub of this id; in a child, only the forking thread's is left. */
 bool green__hub_is_alive(uint64_t id);
+void green__hub_lock(void); /* the list of them, over a fork */
+void green__hub_unlock(void);
 void green__hub_forget_all_but(struct green__hub *hub);
 
 #endif

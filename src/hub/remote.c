@@ -137,12 +137,9 @@ bool green__remote_close_if_empty(struct green__hub *hub)
                               atomic_compare_exchange_strong(&remote->posts, &none, &no_hub));
 }
 
-void green__remote_detach(struct green__hub *hub)
+/* Without it being done. */
+static void drop_posts(struct green_hub *remote, struct green__post *posts)
 {
-    struct green_hub *remote = hub->remote;
-    if (remote == NULL)
-        return;
-    struct green__post *posts = atomic_exchange(&remote->posts, &no_hub);
     for (int i = 0; i < 2; i++) {
         while (posts != NULL && posts != &no_hub) {
             struct green__post *next = posts->next;
@@ -151,6 +148,15 @@ void green__remote_detach(struct green__hub *hub)
         }
         posts = remote->undelivered;
     }
+    remote->undelivered = NULL;
+}
+
+void green__remote_detach(struct green__hub *hub)
+{
+    struct green_hub *remote = hub->remote;
+    if (remote == NULL)
+        return;
+    drop_posts(remote, atomic_exchange(&remote->posts, &no_hub));
     hub->remote = NULL;
     hub->collect = NULL;
     hub->fall_asleep = NULL;
@@ -167,6 +173,7 @@ void green__remote_fork(struct green__hub *hub, bool mine)
         atomic_store(&remote->posts, &no_hub);
         return;
     }
+    drop_posts(remote, atomic_exchange(&remote->posts, NULL)); /* the parent does it */
     remote->event = hub->event;
     atomic_store(&remote->sleeping, false);
 }

@@ -174,7 +174,7 @@ int green_task_check(void)
 static void serve_joiner(struct green__hub *hub, struct green__entry *entry,
                          struct green_task *task)
 {
-    task->joined = task->joined || entry->wait->joins;
+    task->joined = task->joined || entry->wait->role == GREEN__JOINS;
     entry->wait->value = task->result;
     entry->wait->value_error = task->error;
     green__wait_serve(hub, entry, 0);
@@ -345,7 +345,7 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     green__wait_prepare(&wait, &call, "green_task_join", task, PLACE);
     wait.entries = &entry;
     wait.count = 1;
-    wait.joins = true;
+    wait.role = GREEN__JOINS;
     green__wait_enlist(&wait, &entry, &task->joiners);
     if (green__wait(call.hub, &wait, timeout) != 0)
         return -1;
@@ -386,6 +386,12 @@ int green_task_detach(green_task_t *task)
     return 0;
 }
 
+void green__task_keep(struct green_task *task)
+{
+    task->freer = NULL;
+    task->freeing = false;
+}
+
 int green_task_free(green_task_t *task)
 {
     if (task == NULL)
@@ -406,6 +412,7 @@ int green_task_free(green_task_t *task)
         wait.count = 1;
         wait.shielded = true;
         entry.wait = &wait;
+        wait.role = GREEN__FREES_TASK;
         task->freeing = true;
         task->freer = &entry;
         if (green__wait(hub, &wait, GREEN_FOREVER) != 0) {

@@ -363,22 +363,22 @@ int green_tcp_listen(const char *host, const char *service, unsigned flags)
 
 struct served {
     int fd;
-    uint32_t generation; /* of the number, to see whether it was closed since */
+    uint32_t closes; /* of the number, to see whether it was closed since */
     void (*handle)(int connection, void *arg);
     void *arg;
 };
 
-static uint32_t generation_of(int fd)
+static uint32_t closes_of(int fd)
 {
     const struct green__fd *known =
         green__hub_self != NULL ? green__fd_look(green__hub_self, fd) : NULL;
-    return known != NULL ? known->generation : 0;
+    return known != NULL ? known->closes : 0;
 }
 
 static void close_served(void *arg)
 {
     struct served *served = arg;
-    if (generation_of(served->fd) == served->generation)
+    if (closes_of(served->fd) == served->closes)
         (void)green_close(served->fd);
     free(served);
 }
@@ -455,7 +455,7 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
             if (is_inet((struct sockaddr *)&address))
                 set_nodelay(connection);
             (void)green__fd_need(call.hub, connection); /* so that its end can be told */
-            struct served served = {connection, generation_of(connection), handle, arg};
+            struct served served = {connection, closes_of(connection), handle, arg};
             error = spawn_served(group, &served) == 0 ? 0 : errno;
             if (error != 0)
                 close_keeping_errno(connection);

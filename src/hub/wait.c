@@ -255,11 +255,13 @@ int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeou
         if (UNLIKELY(!wait->turn.given)) { /* entered by a death */
             if (wait->state == GREEN__WAITS && !wait->shielded)
                 green__wait_fail(hub, wait, EINTR);
-            if (wait->state != GREEN__WAITS)
+            if (wait->state != GREEN__WAITS && wait->task != NULL)
                 green__loop_remove(hub, &wait->turn);
         }
     } while (wait->state == GREEN__WAITS);
 
+    if (UNLIKELY(wait->task == NULL)) /* in a child, and its green is its user's again */
+        return green__call_fail(ECANCELED);
     leave_task(wait);
     come_back(hub, me);
     if (LIKELY(wait->state == GREEN__SERVED && wait->error == 0)) {
@@ -295,7 +297,7 @@ static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, g
         green__loop_look(hub, 0, true);
     green__loop_push(hub, &turn);
     switch_away(hub, me);
-    if (UNLIKELY(!turn.given)) /* entered by a death: it has had its turn */
+    if (UNLIKELY(!turn.given) && turn.next != NULL) /* entered by a death: it has had its turn */
         green__loop_remove(hub, &turn);
     come_back(hub, me);
     errno = error;
@@ -316,7 +318,7 @@ void green__wait_give_turn(struct green__hub *hub, green_t *me)
     green__loop_push(hub, &turn);
     hub->until_look--;
     green__layer_switch(other->green, other->value);
-    if (UNLIKELY(!turn.given))
+    if (UNLIKELY(!turn.given) && turn.next != NULL)
         green__loop_remove(hub, &turn);
     if (UNLIKELY(!hub->is_plain))
         come_back(hub, me);
@@ -368,6 +370,7 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         if (wait->state == GREEN__WAITS)
             green__wait_fail(hub, wait, ECANCELED);
         green__loop_remove(hub, &wait->turn);
+        wait->task = NULL;
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);
     }
