@@ -666,6 +666,106 @@ TEST(what_was_posted_before_a_fork_runs_in_the_parent_alone)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Numbers that are used again behind the hub's back ------------------------------------ */
+
+TEST(a_pipe_with_the_number_of_a_file_is_waited_for_as_a_pipe)
+{
+    char byte;
+    int ends[2];
+    void *result = NULL;
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    assert_int_equal(green_write(fileno(file), "x", 1), 1);
+    assert_int_equal(green_read(fileno(file), &byte, 1), 0);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(dup2(ends[0], fileno(file)), fileno(file));
+    green_task_t *reader = green_task_spawn(read_into, &(int){fileno(file)});
+    green_sleep(0);
+    assert_int_equal(green_task_cancel(reader), 0);
+    assert_int_equal(green_task_join(reader, &result, SOON), 0);
+    assert_ptr_equal(result, GREEN_FAILED);
+    assert_int_equal(errno, ECANCELED);
+    assert_int_equal(green_task_free(reader), 0);
+    assert_int_equal(write(ends[1], "ab", 2), 2);
+    char some[8];
+    assert_int_equal(green_read(fileno(file), some, sizeof some), 2);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    fclose(file);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void *read_short(void *arg)
+{
+    char some[16];
+    return V(green_read(*(int *)arg, some, sizeof some));
+}
+
+TEST(who_has_waited_once_for_a_number_used_again_does_not_again)
+{
+    int ends[2], datagrams[2];
+    connect_pair(ends);
+    green_task_t *reader = green_task_spawn(read_short, ends);
+    green_sleep(0);
+    assert_int_equal(send(ends[1], "a", 1, 0), 1);
+    join_soon(reader, V(1));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, datagrams), 0);
+    assert_int_equal(dup2(datagrams[0], ends[0]), ends[0]);
+    for (int i = 1; i <= 3; i++)
+        assert_int_equal(send(datagrams[1], "abc", (size_t)i, 0), i);
+    reader = green_task_spawn(read_short, ends);
+    assert_int_equal(green_task_join(reader, NULL, GREEN_FOREVER), 0); /* up to a second */
+    assert_int_equal(green_task_free(reader), 0);
+    for (int i = 2; i <= 3; i++)
+        join_soon(green_task_spawn(read_short, ends), V(i));
+    close(datagrams[0]);
+    close(datagrams[1]);
+    close_pair(ends);
+}
+
+TEST(to_read_nothing_waits_for_nothing)
+{
+    char byte;
+    int ends[2];
+    struct iovec parts[2] = {{&byte, 0}, {&byte, 0}};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    GREEN_SCOPE(limit, SOON, 0);
+    assert_int_equal(green_read(ends[0], &byte, 0), 0);
+    assert_int_equal(green_readv(ends[0], parts, 2), 0);
+    assert_int_equal(green_read_all(ends[0], &byte, 0), 0);
+    assert_int_equal(green_scope_end(&limit), 0);
+    assert_int_equal(green_close(ends[0]), 0);
+    assert_int_equal(green_read(ends[0], &byte, 0), -1);
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(green_close(ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- Tasks that end meanwhile -------------------------------------------------------------- */
+
+static void *fail_until_the_task_has_gone(void *arg)
+{
+    must(green_sleep(GREEN_SEC(1)) == -1 && errno == ECANCELED);
+    must(green_sleep(GREEN_SEC(1)) == -1 && errno == ECANCELED); /* lets others run */
+    must(green_task_current() != arg);
+    return green_switch(green_main(), V(1));
+}
+
+TEST(a_task_may_be_gone_when_a_failing_call_below_it_has_given_turns)
+{
+    green_options_t detached = {.flags = GREEN_DETACHED};
+    struct generator generator = {.run = fail_until_the_task_has_gone};
+    green_task_t *task = green_task_spawn_with(make_and_enter, &generator, &detached);
+    assert_non_null(task);
+    generator.arg = task;
+    green_t *green = green_task_green(task);
+    assert_int_equal(green_task_cancel(task), 0);
+    assert_int_equal(green_sleep(0), 0);
+    assert_ptr_equal(green_switch(green, NULL), V(1));
+    assert_int_equal(green_free(generator.made), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -23,6 +23,7 @@
 #define RENEW_AFTER INT64_C(1000000000)
 #define ALL_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
 #define ENDS (EPOLLHUP | EPOLLERR)
+#define EDGE_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 struct green__fds {
     struct green__fd **chunks;
@@ -140,7 +141,7 @@ static int ask(struct green__hub *hub, int fd, struct green__fd *known, uint32_t
 
 static int ask_edge(struct green__hub *hub, int fd, struct green__fd *known)
 {
-    int error = ask(hub, fd, known, EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    int error = ask(hub, fd, known, EDGE_EVENTS);
     if (error == 0)
         known->mode = GREEN__FD_EDGE;
     return error;
@@ -180,15 +181,21 @@ static void wake_all(struct green__hub *hub, struct green__fd *known, int error)
     green__wait_serve_all(hub, &known->out, error);
 }
 
+/* Nobody is to wait for nothing: if it fails all are woken. */
+static void ask_again_of(struct green__hub *hub, int fd, struct green__fd *known, uint32_t wanted)
+{
+    int error = ask_once(hub, fd, known, wanted);
+    if (error != 0)
+        wake_all(hub, known, error == EPERM ? 0 : error);
+}
+
 /* After an event: for those who still wait. */
 static void ask_again(struct green__hub *hub, int fd, struct green__fd *known)
 {
     uint32_t wanted = wanted_of(known);
     if (wanted == 0 || known->mode != GREEN__FD_ONCE || (known->armed & wanted) == wanted)
         return;
-    int error = ask_once(hub, fd, known, wanted);
-    if (error != 0)
-        wake_all(hub, known, error == EPERM ? 0 : error); /* nobody is to wait for nothing */
+    ask_again_of(hub, fd, known, wanted);
 }
 
 /* ---- Events ------------------------------------------------------------------------- */
@@ -290,6 +297,18 @@ static void renew_not(struct green__hub *hub, struct green__fd_entry *entry)
     hub->renew_at = fds->renew_first != NULL ? fds->renew_first->renew_at : GREEN_FOREVER;
 }
 
+/* A number that is not registered any more is another descriptor's, which the hub has not made. */
+static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    struct epoll_event wanted = asked_for(fd, known, EDGE_EVENTS);
+    if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) == 0 || errno != ENOENT)
+        return;
+    known->made = known->no_nowait = false;
+    known->kind = GREEN__FD_UNKNOWN;
+    known->mode = GREEN__FD_NONE;
+    ask_again_of(hub, fd, known, wanted_of(known));
+}
+
 static void renew(struct green__hub *hub)
 {
     struct green__fd_entry *entry;
@@ -297,7 +316,7 @@ static void renew(struct green__hub *hub)
         struct green__fd *known = green__fd_look(hub, entry->fd);
         renew_not(hub, entry);
         if (known->mode == GREEN__FD_EDGE)
-            (void)ask_edge(hub, entry->fd, known);
+            renew_edge(hub, entry->fd, known);
         else if (known->mode == GREEN__FD_ONCE)
             (void)ask_once(hub, entry->fd, known, entry->events);
     }

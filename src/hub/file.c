@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -75,6 +76,12 @@ static ssize_t move_cached(struct green__fd *known, const struct file_move *move
     return n;
 }
 
+static bool is_file(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) != 0 || S_ISREG(about.st_mode) || S_ISDIR(about.st_mode);
+}
+
 ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,
                          off_t offset)
 {
@@ -90,6 +97,14 @@ ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec 
     if (moved >= 0 && ((size_t)moved == size || (moved == 0 && !out) ||
                        n > (int)(sizeof copy / sizeof copy[0])))
         return moved;
+    if (!is_file(fd)) { /* the number is another's by now: known was an older one's */
+        if (known != NULL) {
+            known->kind = GREEN__FD_UNKNOWN;
+            known->no_nowait = false;
+        }
+        errno = moved < 0 ? EAGAIN : errno;
+        return moved;
+    }
     if (moved > 0) { /* the rest: parts are not the hub's to change */
         memcpy(copy, parts, (size_t)n * sizeof *parts);
         move.parts = copy;

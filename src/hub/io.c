@@ -230,6 +230,15 @@ static ssize_t io_move(struct transfer *t)
     return n;
 }
 
+/* As read() of nothing, which waits for nothing. */
+static ssize_t read_nothing(int fd)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    return syscall(SYS_read, fd, NULL, (size_t)0);
+}
+
 /* Takes n bytes off the front of parts. */
 static void io_advance(struct transfer *t, size_t n)
 {
@@ -272,6 +281,8 @@ static ssize_t io_move_all(struct transfer *t)
 ssize_t green_read(int fd, void *buffer, size_t size)
 {
     struct iovec part = {buffer, size};
+    if (size == 0)
+        return read_nothing(fd);
     return io_move(&(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read", PLACE});
 }
 
@@ -299,6 +310,8 @@ ssize_t green_pwrite(int fd, const void *buffer, size_t size, off_t offset)
 
 ssize_t green_readv(int fd, const struct iovec *parts, int n)
 {
+    if (parts != NULL && n > 0 && size_of_parts(parts, n) == 0)
+        return read_nothing(fd);
     return io_move(&(struct transfer){fd, false, 0, (struct iovec *)parts, n, -1, NULL,
                                       "green_readv", PLACE});
 }
@@ -390,6 +403,8 @@ ssize_t green_sendmsg(int fd, const struct msghdr *message, int flags)
 ssize_t green_read_all(int fd, void *buffer, size_t size)
 {
     struct iovec part = {buffer, size};
+    if (size == 0)
+        return read_nothing(fd);
     return io_move_all(
         &(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read_all", PLACE});
 }

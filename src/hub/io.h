@@ -7,7 +7,7 @@
 /*
  * Moves all of parts that there is, at offset or, if that is -1, where the descriptor is:
  * what is in memory at once, the rest by a thread of the pool.  What was moved, or -1 with
- * errno, never EAGAIN.
+ * errno; EAGAIN: it is no file any more.
  */
 ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,
                          off_t offset);

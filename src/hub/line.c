@@ -166,7 +166,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
         green__wait_enlist(&wait, &entry, &mutex->green_private_line);
         if (green__wait(call->hub, &wait, GREEN_FOREVER) != 0)
             return false;
-        call->task->failures = failures;
+        wait.task->failures = failures;
     }
     mutex->green_private_depth = depth;
     return true;

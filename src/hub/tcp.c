@@ -71,7 +71,10 @@ static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *
     if (set_nonblocking(fd) != 0)
         return errno;
     int error = connect(fd, address, length) == 0 ? 0 : errno;
-    if ((error == 0 || error == EINPROGRESS || error == EINTR) && is_inet(address) && is_tcp(fd))
+    const struct green__fd *known = green__fd_look(hub, fd);
+    bool waited_for = known != NULL && (known->in.first != NULL || known->out.first != NULL);
+    if ((error == 0 || error == EINPROGRESS || error == EINTR) && !waited_for &&
+        is_inet(address) && is_tcp(fd))
         green__fd_begin(hub, fd, true);
     return error == EINTR ? EINPROGRESS : error;
 }

@@ -52,8 +52,10 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
     int error = green__scope_verdict(hub, call->me, call->task, UINT64_MAX, !own_over);
     if (error == 0)
         return true;
-    if (call->task->failures != 0)
+    if (call->task->failures != 0) {
         green__wait_give_turn(hub, call->me);
+        call->task = green__task_of(hub, call->me); /* its own may have ended meanwhile */
+    }
     call->task->failures = 1;
     errno = error;
     return false;

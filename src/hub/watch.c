@@ -161,7 +161,7 @@ void green__watch_turn(struct green__hub *hub, const green_t *g)
     atomic_store(&watch->number, number + 1);
     atomic_store(&watch->begun, g != NULL ? watch_clock() : 0);
     for (int i = 0; i < NAME_WORDS; i++)
-        atomic_store_explicit(&watch->name[i], words[i], memory_order_relaxed);
+        atomic_store_explicit(&watch->name[i], words[i], memory_order_release); /* after it is odd */
     atomic_store(&watch->number, number + 2);
 }
 
