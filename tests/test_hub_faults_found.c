@@ -766,6 +766,124 @@ TEST(a_task_may_be_gone_when_a_failing_call_below_it_has_given_turns)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Threads that are ended in a task -------------------------------------------------------- */
+
+static void *exit_thread(void *arg)
+{
+    pthread_exit(arg);
+}
+
+static void spawn_detached(green_fn *run, void *arg)
+{
+    green_task_t *task = green_task_spawn(run, arg);
+    must(task != NULL && green_task_detach(task) == 0);
+}
+
+static void *note_call_late(void *arg)
+{
+    usleep(20000); /* in which the thread's frames would be left */
+    ++*(volatile int *)arg;
+    calls_ended++;
+    return arg;
+}
+
+static void expect_call_ended(void *unused)
+{
+    (void)unused;
+    must(calls_ended == 1);
+}
+
+static void *offload_and_be_ended(void *unused)
+{
+    pthread_cleanup_push(expect_call_ended, NULL);
+    int number = 0;
+    spawn_detached(exit_thread, V(9));
+    (void)green_offload(note_call_late, &number, NULL, NULL);
+    must(false);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+TEST(what_a_call_uses_is_there_until_it_ends)
+{
+    pthread_t thread;
+    void *result = NULL;
+    calls_ended = 0;
+    assert_int_equal(pthread_create(&thread, NULL, offload_and_be_ended, NULL), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, V(9));
+}
+
+static void close_both(void *ends)
+{
+    for (int i = 0; i < 2; i++)
+        must(green_close(((int *)ends)[i]) == 0);
+}
+
+static void *read_and_be_ended(void *ends)
+{
+    pthread_cleanup_push(close_both, ends);
+    spawn_detached(exit_thread, V(9));
+    (void)read_into(ends);
+    must(false);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+TEST(a_descriptor_that_was_waited_for_can_be_closed_when_the_thread_ends)
+{
+    int ends[2];
+    pthread_t thread;
+    void *result = NULL;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(pthread_create(&thread, NULL, read_and_be_ended, ends), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, V(9));
+}
+
+struct left {
+    green_event_t event;
+    green_task_t *task;
+    green_group_t *group, *full;
+};
+
+/* Two rounds later than what is spawned before it. */
+static void *end_later(void *run)
+{
+    must(green_sleep(0) == 0 && green_sleep(0) == 0);
+    return run != NULL ? (*(green_fn **)run)(V(9)) : NULL;
+}
+
+static void *leave_frees(void *arg)
+{
+    static green_fn *const exits = exit_thread;
+    struct left *left = arg;
+    left->task = green_task_spawn(wait_on, &left->event);
+    left->group = green_group_new(0, 0);
+    left->full = green_group_new(1, 0);
+    must(green_group_spawn(left->group, wait_on, &left->event) == 0);
+    must(green_group_spawn(left->full, end_later, NULL) == 0);
+    spawn_detached(free_task, left->task);
+    spawn_detached(free_group, left->group);
+    spawn_detached(spawn_two, left->full);
+    spawn_detached(end_later, (void *)&exits);
+    must(green_sleep(GREEN_SEC(1)) == 0);
+    return NULL;
+}
+
+TEST(what_a_thread_was_freeing_is_still_owed_when_it_has_ended)
+{
+    struct left left = {.event = GREEN_EVENT_INIT};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, leave_frees, &left), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(green_task_free(left.task), 0);
+    assert_int_equal(green_group_free(left.group), 0);
+    assert_int_equal(green_group_spawn(left.full, do_nothing, NULL), 0);
+    assert_int_equal(green_group_free(left.full), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

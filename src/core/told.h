@@ -29,6 +29,12 @@ struct green__layer_calls {
      */
     void (*lost)(struct green__layer *layer, green_t *g);
 
+    /*
+     * The unwinding that ends the thread is about to leave the frames of a green that waits,
+     * which are still there.  Nobody will be entered any more; must not switch.
+     */
+    void (*leaving)(struct green__layer *layer);
+
     /* green_thread_end() was called: 0 if there is nothing to be done any more, or -1 with errno. */
     int (*may_end)(struct green__layer *layer);
 
@@ -69,6 +75,13 @@ static inline void green__layer_lost(struct green__thread *self, green_t *g)
     if (g->kept != 0 && self != NULL && self->layer != NULL)
         self->layer->calls->lost(self->layer, g);
     g->layer = NULL;
+}
+
+/* The frames of a green that the layer keeps are about to be left by unwinding. */
+static inline void green__layer_leaving(struct green__thread *self)
+{
+    if (self->layer != NULL)
+        self->layer->calls->leaving(self->layer);
 }
 
 /* green_thread_end() begins: false with errno if the layer does not let it. */

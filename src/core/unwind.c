@@ -7,6 +7,7 @@
 #include "core/family.h"
 #include "core/line.h"
 #include "core/runtime.h"
+#include "core/told.h"
 #include "core/unwind.h"
 
 /* The nearest ancestor that is started, to whose frames unwinding goes on: see arch.h. */
@@ -81,6 +82,8 @@ static void leave_by_unwinding(struct green__thread *self)
     atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
     end_calls(self, to); /* as long as its frames are there */
+    if (to->kept != 0)
+        green__layer_leaving(self);
     if (self->has_cxx)
         green__fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
     if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */

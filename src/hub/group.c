@@ -38,7 +38,14 @@ green_group_t *green_group_new(size_t limit, unsigned flags)
 /* Rule 19, by the line of those who wait for its end. */
 static bool group_is_mine(struct green__hub *hub, green_group_t *group)
 {
-    return green__line_is_mine(hub, &group->waiters) && green__line_is_mine(hub, &group->spawners);
+    if (LIKELY(group->waiters.hub == hub->id))
+        return true;
+    if (!green__line_claim(hub, &group->waiters) || !green__line_claim(hub, &group->spawners))
+        return false;
+    group->promised = 0; /* to greens of a hub that is no more */
+    group->freer = NULL;
+    group->freeing = false;
+    return true;
 }
 
 static bool has_group_room(const green_group_t *group)

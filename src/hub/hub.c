@@ -93,6 +93,7 @@ static void unmake(struct green__hub *hub)
     green__loop_end(hub);
     for (struct green_task *task; (task = hub->owed.next) != &hub->owed;) {
         hub->owed.next = task->next;
+        green__task_keep(task); /* who was freeing it has ended */
         green__layer_release(task->green);
         task->green = NULL;
         task->hub = NULL;
@@ -152,7 +153,18 @@ static void on_lost(struct green__layer *layer, green_t *g)
     register_hub(hub);
     forget_waits(hub);
     hub->main.scopes = NULL;
+    if (hub->end_fds != NULL)
+        hub->end_fds(hub);
+    hub->renew_at = GREEN_FOREVER;
     green__task_end_all(hub, NULL, true);
+}
+
+/* Threads of the pool may write to those frames: rule 16. */
+static void on_leaving(struct green__layer *layer)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    if (hub->leave_pool != NULL)
+        hub->leave_pool(hub);
 }
 
 static int on_thread_end(struct green__layer *layer)
@@ -179,6 +191,7 @@ static const struct green__layer_calls calls = {
     .leave = on_leave,
     .dead = on_dead,
     .lost = on_lost,
+    .leaving = on_leaving,
     .may_end = on_thread_end,
     .thread_ends = on_thread_ends,
 };

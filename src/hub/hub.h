@@ -513,7 +513,7 @@ bool green__task_has_failed(const struct green_task *task);
 /* Releases an ended task, of hub or of one that is no more (NULL). */
 void green__task_release(struct green__hub *hub, struct green_task *task);
 
-/* In a child: who was freeing it goes on no more. */
+/* Who was freeing it goes on no more. */
 void green__task_keep(struct green_task *task);
 
 /* Whether all tasks that are no daemons are in green_hub_wait(). */

@@ -288,6 +288,12 @@ void green__hub_bury(struct green__hub *hub)
     }
 }
 
+void green__task_keep(struct green_task *task)
+{
+    task->freer = NULL;
+    task->freeing = false;
+}
+
 void green__task_end_all(struct green__hub *hub, struct green_task *but, bool alone)
 {
     struct green_task *task = hub->living.next;
@@ -297,7 +303,7 @@ void green__task_end_all(struct green__hub *hub, struct green_task *but, bool al
             if (alone) {
                 task->waits = NULL;
                 task->joiners.first = task->joiners.last = NULL;
-                task->freer = NULL;
+                green__task_keep(task);
             }
             end_task(hub, task, GREEN_FAILED, ECANCELED, alone);
         }
@@ -384,12 +390,6 @@ int green_task_detach(green_task_t *task)
     if (task->ended)
         green__task_release(task->hub, task);
     return 0;
-}
-
-void green__task_keep(struct green_task *task)
-{
-    task->freer = NULL;
-    task->freeing = false;
 }
 
 int green_task_free(green_task_t *task)
