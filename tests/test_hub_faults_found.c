@@ -749,6 +749,23 @@ TEST(to_read_nothing_waits_for_nothing)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+TEST(a_stream_that_appends_does_so_wherever_the_descriptor_stands)
+{
+    char text[8] = "";
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    int fd = dup(fileno(file));
+    assert_int_equal(pwrite(fd, "abc", 3, 0), 3);
+    FILE *stream = green_fdopen(fd, "a");
+    assert_non_null(stream);
+    assert_true(fputs("d", stream) >= 0);
+    assert_int_equal(fclose(stream), 0);
+    assert_int_equal(pread(fileno(file), text, sizeof text, 0), 4);
+    assert_string_equal(text, "abcd");
+    fclose(file);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 /* ---- Tasks that end meanwhile -------------------------------------------------------------- */
 
 static void *fail_until_the_task_has_gone(void *arg)

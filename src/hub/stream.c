@@ -87,6 +87,8 @@ FILE *green_fdopen(int fd, const char *mode)
         errno = EINVAL;
         return NULL;
     }
+    if (mode[0] == 'a' && (flags & O_APPEND) == 0 && fcntl(fd, F_SETFL, flags | O_APPEND) != 0)
+        return NULL;
     pthread_once(&exit_once, notice_exit);
     struct stream *stream = malloc(sizeof *stream);
     if (stream == NULL) {
