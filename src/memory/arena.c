@@ -112,10 +112,8 @@ int green__slot_prepare(struct green__slot *slot)
     if (arena->guard != 0 && !green__guard_install(low - arena->guard, arena->guard))
         return -1;
     unsigned number = green__valgrind_register(low, low + green__slot_size(slot));
-    if (number != 0) { /* else leave the memory for it untouched */
+    if (number != 0) /* else leave the memory for it untouched */
         *valgrind_number(arena, slot->index) = number;
-        green__valgrind_unuse(low, green__slot_size(slot));
-    }
     slot->low = low;
     return 0;
 }
@@ -280,6 +278,7 @@ static struct green__arena *map_slots(struct green__kind *kind, size_t slot, uin
     if (wanted.memory == MAP_FAILED)
         return NULL;
     (void)madvise(wanted.memory, bytes, MADV_NOHUGEPAGE); /* for kernels before 6.7 */
+    green__valgrind_unuse(wanted.memory, slots * slot); /* its search for leaks reads the rest */
     wanted.home = slots;
     struct green__arena *arena = (struct green__arena *)(wanted.memory + slots * slot);
     green__memory_clean(arena, bytes - slots * slot);
@@ -382,6 +381,7 @@ void *green__stack_map(size_t *size)
         munmap(memory, guard + *size);
         return NULL;
     }
+    green__valgrind_unuse(memory, guard);
     green__memory_clean(memory + guard, *size);
     return memory + guard;
 }
