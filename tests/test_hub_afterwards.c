@@ -27,6 +27,24 @@ HUB_TEST(handles_stay_valid_after_hub_end_and_are_still_owed)
     assert_int_equal(green_task_free(tasks[2]), 0);
 }
 
+static void *linger(void *ms)
+{
+    GREEN_SCOPE(shield, GREEN_FOREVER, GREEN_SHIELD);
+    nap((intptr_t)ms);
+    return NULL;
+}
+
+HUB_TEST(after_a_hub_end_that_took_too_long_a_new_task_is_not_cancelled)
+{
+    green_task_t *lingers = spawn(linger, V(50));
+    turn();
+    assert_refused(green_hub_end(GREEN_MS(10)), ETIMEDOUT);
+    assert_null(finish(spawn(sleep_for, V(5))));
+    assert_int_equal(clock_ms(), 15);
+    assert_null(finish(lingers));
+    assert_int_equal(clock_ms(), 50);
+}
+
 /* ---- What belonged to a hub ---------------------------------------------------- */
 
 static struct {

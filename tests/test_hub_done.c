@@ -358,14 +358,17 @@ DONE_TEST(a_put_and_a_close_in_one_turn_are_0_or_epipe_never_stuck)
 {
     green_queue_t *full = green_queue_new(sizeof(int), 1);
     int item = 1;
-    green_task_t *first = spawn(put_seven, full), *second = spawn(put_seven, full), *third;
+    green_task_t *puts[4];
+    for (int i = 0; i < 3; i++)
+        puts[i] = spawn(put_seven, full);
     turn();
-    third = spawn(put_seven, full);
+    puts[3] = spawn(put_seven, full);
     assert_int_equal(green_queue_get(full, &item, GREEN_NOWAIT), 0);
     assert_int_equal(green_queue_close(full), 0);
-    assert_ptr_equal(finish(first), V(0));
-    assert_ptr_equal(finish(second), V(0)); /* it had been served */
-    assert_ptr_equal(finish(third), V(EPIPE));
+    assert_ptr_equal(finish(puts[0]), V(0));
+    assert_ptr_equal(finish(puts[1]), V(0)); /* it had been served */
+    assert_ptr_equal(finish(puts[2]), V(EPIPE));
+    assert_ptr_equal(finish(puts[3]), V(EPIPE));
     assert_int_equal(green_queue_get(full, &item, GREEN_NOWAIT), 0);
     assert_refused(green_queue_get(full, &item, GREEN_NOWAIT), EPIPE);
     assert_int_equal(green_queue_free(full), 0);

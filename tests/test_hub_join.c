@@ -281,6 +281,15 @@ HUB_TEST(failed_is_not_told_of_a_task_that_another_has_joined)
     assert_int_equal(hubs_held()->errors, 0);
 }
 
+HUB_TEST(failed_is_not_told_of_a_task_that_was_joined_after_its_end)
+{
+    green_task_t *task = spawn(fail_with, V(E1));
+    turn();
+    assert_int_equal(green_task_join(task, NULL, GREEN_NOWAIT), 0);
+    assert_int_equal(green_task_free(task), 0);
+    assert_int_equal(hubs_held()->errors, 0);
+}
+
 HUB_TEST(failed_is_told_if_the_join_did_not_last)
 {
     green_task_t *task = spawn(sleep_and_fail, V(E1));
