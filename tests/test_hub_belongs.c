@@ -140,6 +140,41 @@ HUB_TEST(a_green_whose_task_has_ended_belongs_to_main_and_what_it_leaves_is_drop
     assert_int_equal(green_free(left), 0);
 }
 
+static void *nap_and_note(void *ms)
+{
+    nap((intptr_t)ms);
+    return note_number(ms);
+}
+
+static void *end_when_entered(void *unused)
+{
+    left = green_new(nap_and_note, NULL);
+    must(green_switch(left, V(50)) == V(9));
+    return unused;
+}
+
+static void *enter_task(void *task)
+{
+    must(green_switch(green_task_green(task), V(9)) == V(6));
+    return V(2);
+}
+
+HUB_TEST(a_generator_that_waits_when_its_task_ends_goes_on_as_mains)
+{
+    green_task_t *task = spawn(end_when_entered, NULL), *other;
+    turn();
+    other = spawn(enter_task, task); /* waits in a switch when the task has ended */
+    assert_null(finish(task));
+    assert_int_equal(clock_ms(), 0);
+    assert_refused(green_hub_end(GREEN_FOREVER), EBUSY); /* a green of main waits */
+    nap(100);
+    assert_noted("50");
+    assert_int_equal(green_state(left), GREEN_DEAD);
+    assert_int_equal(green_free(left), 0);
+    assert_fails(green_switch(green_task_green(other), V(6)), EDEADLK);
+    assert_ptr_equal(finish(other), V(2));
+}
+
 static void *wait_in_clean_up(void *task)
 {
     green_yield(NULL);
