@@ -98,6 +98,7 @@ static void forget_number(struct green__fd *known)
     known->kind = GREEN__FD_UNKNOWN;
     known->ready = GREEN__FD_IN | GREEN__FD_OUT;
     known->made = false;
+    known->stream = false;
     known->no_nowait = false;
     known->woken[0] = known->woken[1] = 0;
 }
@@ -324,6 +325,11 @@ static void renew(struct green__hub *hub)
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
+static bool is_waited_for(const struct green__fd *known)
+{
+    return known->in.first != NULL || known->out.first != NULL;
+}
+
 int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
                      struct green__fd_entry *entry)
 {
@@ -348,9 +354,9 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
             error = ask_edge(hub, fd, known);
     } else if (known->mode == GREEN__FD_EDGE) { /* those who have relied on that wait on */
         error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
-    } else if (known->mode == GREEN__FD_ONCE &&
+    } else if (known->mode == GREEN__FD_ONCE && is_waited_for(known) &&
                (known->armed & entry->events) == entry->events) {
-        relies = true;
+        relies = true; /* else it was asked for by who waits no more: the number may be another's */
     } else {
         error = ask_once(hub, fd, known, entry->events);
     }

@@ -37,6 +37,7 @@ struct green__fd {
     unsigned char mode, kind; /* enums above */
     unsigned char ready;     /* of a made one: the directions that may be ready */
     bool made;               /* a TCP socket that the hub made */
+    bool stream;             /* a socket of which a short read has said that it is empty */
     bool no_nowait;          /* the system cannot be asked not to block for it */
     bool closing;            /* to be closed when the pool is done with it */
     unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */
@@ -76,8 +77,9 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
 bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry);
 
 /*
- * Waits in a call until fd is ready for one of events.  0, or -1 with errno.  green__fd_tried()
- * must follow when it is 0 and the descriptor has been tried.
+ * Waits in a call until fd is ready for one of events.  0, or -1 with errno: EBADF also if it
+ * was ready and has been closed since.  green__fd_tried() must follow when it is 0 and the
+ * descriptor has been tried.
  */
 int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char *name,
                    const void *place);

@@ -76,10 +76,15 @@ static ssize_t move_cached(struct green__fd *known, const struct file_move *move
     return n;
 }
 
+bool green__file_is_one(const struct stat *about)
+{
+    return S_ISREG(about->st_mode) || S_ISDIR(about->st_mode) || S_ISBLK(about->st_mode);
+}
+
 static bool is_file(int fd)
 {
     struct stat about;
-    return fstat(fd, &about) != 0 || S_ISREG(about.st_mode) || S_ISDIR(about.st_mode);
+    return fstat(fd, &about) != 0 || green__file_is_one(&about);
 }
 
 ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,

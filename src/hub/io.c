@@ -126,41 +126,93 @@ static enum green__fd_kind kind_of(int fd)
     struct stat about;
     if (fstat(fd, &about) != 0)
         return GREEN__FD_UNKNOWN;
-    return S_ISREG(about.st_mode) || S_ISDIR(about.st_mode) ? GREEN__FD_FILE
-           : S_ISSOCK(about.st_mode)                        ? GREEN__FD_SOCKET
-                                                            : GREEN__FD_OTHER;
+    if (S_ISSOCK(about.st_mode))
+        return GREEN__FD_SOCKET;
+    return green__file_is_one(&about) ? GREEN__FD_FILE : GREEN__FD_OTHER;
 }
 
-static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool ready, bool *socket)
+static void note_kind(struct green__fd *known, enum green__fd_kind kind)
+{
+    if (known == NULL || known->kind == kind)
+        return;
+    known->kind = (unsigned char)kind;
+    known->no_nowait = false;
+}
+
+/*
+ * What is known of the number may be of another that had it before.  That a write finds a
+ * socket is found by the only call that raises no SIGPIPE there; that a file is none any
+ * more, before a thread of the pool is asked.
+ */
+static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool ready)
 {
     struct green__fd *known = green__fd_look(hub, t->fd);
     enum green__fd_kind kind = known != NULL ? known->kind : GREEN__FD_UNKNOWN;
-    *socket = true;
-    if (kind == GREEN__FD_UNKNOWN || kind == GREEN__FD_SOCKET) {
-        ssize_t n = t->offset < 0 ? try_socket(t) : (errno = ENOTSOCK, -1);
-        if (n >= 0 || errno != ENOTSOCK || t->message != NULL || t->flags != 0)
+    bool may_be_socket = kind == GREEN__FD_UNKNOWN || kind == GREEN__FD_SOCKET;
+    if ((may_be_socket || t->out || t->message != NULL || t->flags != 0) && t->offset < 0) {
+        ssize_t n = try_socket(t);
+        if (n >= 0 || errno != ENOTSOCK) {
+            if (!may_be_socket && (n >= 0 || errno == EAGAIN))
+                note_kind(known, GREEN__FD_SOCKET);
             return n;
-        kind = kind_of(t->fd);
-        if ((known = green__fd_need(hub, t->fd)) != NULL)
-            known->kind = (unsigned char)kind;
+        }
+        if (t->message != NULL || t->flags != 0)
+            return n;
     }
-    *socket = false;
-    if (kind == GREEN__FD_FILE)
-        return green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
+    if (may_be_socket) {
+        kind = kind_of(t->fd);
+        note_kind(known = green__fd_need(hub, t->fd), kind);
+    }
+    if (kind == GREEN__FD_FILE) {
+        ssize_t n = green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
+        if (n >= 0 || errno != EAGAIN)
+            return n;
+        note_kind(known, GREEN__FD_UNKNOWN);
+        return io_try(hub, t, ready);
+    }
     return try_other(known, t, ready);
 }
 
 /* ---- Moving -------------------------------------------------------------------------- */
 
-/* A read of a made TCP socket that has brought less than it asked for has emptied it. */
+static bool is_byte_stream(int fd)
+{
+    int type = 0;
+    socklen_t length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+/*
+ * A read of a socket that has brought less than it asked for has emptied it, if it is a
+ * stream.  If it is not, no more is lost than time: unless the hub has made it, it is asked
+ * about anew whenever somebody waits.
+ */
 static void note_read(struct green__fd *known, const struct transfer *t, ssize_t n)
 {
-    if (known->made && t->flags == 0 && t->message == NULL && n > 0 &&
-        (size_t)n < size_of_parts(t->parts, t->n) && (known->ready & GREEN__FD_HUP) == 0)
+    if (t->flags != 0 || t->message != NULL || n <= 0 || (known->ready & GREEN__FD_HUP) != 0 ||
+        (size_t)n >= size_of_parts(t->parts, t->n))
+        return;
+    if (!known->made && known->kind == GREEN__FD_UNKNOWN) {
+        known->kind = GREEN__FD_SOCKET; /* else it would be known what it is */
+        known->stream = is_byte_stream(t->fd);
+    }
+    if (known->made || (known->kind == GREEN__FD_SOCKET && known->stream))
         known->ready &= (unsigned char)~GREEN__FD_IN;
 }
 
-/* Nobody is told when there is room again where another socket is full: it is tried again. */
+/* It is ready whatever it is, and yet had nothing: a file, or one that is to be asked plainly. */
+static void note_always(struct green__fd *known, int fd)
+{
+    if (known == NULL || known->mode != GREEN__FD_ALWAYS || known->kind != GREEN__FD_OTHER)
+        return;
+    note_kind(known, kind_of(fd));
+    known->no_nowait = true;
+}
+
+/*
+ * Some say that they are ready to be written to when they are not: terminals, and sockets
+ * when it is another socket that is full.
+ */
 static bool pause_between(struct green__call *call, unsigned times, const struct transfer *t)
 {
     struct green__wait wait;
@@ -176,14 +228,14 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
     bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false;
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
-        bool skip = !woken && waits && known != NULL && known->made && !t->out && t->flags == 0 &&
+        bool skip = !woken && waits && known != NULL && (known->made || known->stream) &&
+                    !t->out && t->flags == 0 && t->message == NULL &&
                     (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
         ssize_t n = -1;
         int error = EAGAIN;
-        bool socket = true;
         if (!skip) {
             do
-                n = io_try(call->hub, t, woken, &socket);
+                n = io_try(call->hub, t, woken);
             while (n < 0 && errno == EINTR);
             error = errno;
             known = green__fd_look(call->hub, t->fd);
@@ -201,13 +253,12 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
         }
         if ((woken || in_vain != 0) && !green__call_goes_on(call))
             return -1;
-        if (in_vain >= 2 && socket && t->out) {
-            if (!pause_between(call, in_vain - 2, t))
-                return -1;
-        } else if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
-                                  t->place) != 0) {
+        if (in_vain >= 2 && t->out && !pause_between(call, in_vain - 2, t))
             return -1;
-        }
+        if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
+                           t->place) != 0)
+            return -1;
+        note_always(green__fd_look(call->hub, t->fd), t->fd);
         in_vain += woken;
         woken = true;
     }

@@ -12,6 +12,10 @@
 ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,
                          off_t offset);
 
+/* Whether it is such a file. */
+struct stat;
+bool green__file_is_one(const struct stat *about);
+
 /* fd.c: a call of the pool for a descriptor begins, and ends. */
 void green__fd_job_begins(struct green__hub *hub, int fd);
 void green__fd_job_ends(struct green__hub *hub, int fd);
