@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How many system calls a message costs, and an idle process: counted by ptrace, in a child.
+ *
+ * The child answers on many connections.  Between rounds it stands still until its client has
+ * written to all of them, so that the numbers are the same every time.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "hubs.h"
+
+/* As the kernel has it; the C libraries name it in several ways. */
+struct stop {
+    uint8_t op, pad[3];
+    uint32_t arch;
+    uint64_t ip, sp, number, args[6];
+};
+#define GET_STOP 0x420e /* PTRACE_GET_SYSCALL_INFO */
+#define IS_ENTRY 1
+
+/* A call that does nothing, by which the child has the counting begin and end. */
+#define MARK(n) ((void)syscall(SYS_getpgid, 0x67000000 + (n)))
+#define MARK_END 0
+#define MARK_BEGIN 1
+
+struct counted {
+    long calls;
+    int status; /* of waitpid() */
+    bool missing; /* there is no ptrace here */
+};
+
+/* Counts between marks, to the end of the child or until it has made no call for so long. */
+static struct counted count(pid_t child, int64_t quiet)
+{
+    struct counted counted = {0, 0, false};
+    bool counts = false;
+    must(waitpid(child, &counted.status, 0) == child);
+    if (!WIFSTOPPED(counted.status)) {
+        counted.missing = true;
+        return counted;
+    }
+    must(ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)PTRACE_O_TRACESYSGOOD) == 0);
+    for (int64_t last = green_now();;) {
+        struct stop stop;
+        must(ptrace(PTRACE_SYSCALL, child, NULL, NULL) == 0);
+        pid_t pid;
+        while ((pid = waitpid(child, &counted.status, quiet != 0 ? WNOHANG : 0)) == 0) {
+            if (green_now() - last > quiet) {
+                kill(child, SIGKILL);
+                must(waitpid(child, &counted.status, 0) == child);
+                return counted;
+            }
+            must(nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL) == 0);
+        }
+        must(pid == child);
+        if (WIFEXITED(counted.status) || WIFSIGNALED(counted.status))
+            return counted;
+        must(ptrace(GET_STOP, child, (void *)sizeof stop, &stop) > 0);
+        if (stop.op != IS_ENTRY)
+            continue;
+        if (stop.number == SYS_getpgid && stop.args[0] >> 24 == 0x67)
+            counts = (stop.args[0] & 1) == MARK_BEGIN;
+        else if (counts)
+            counted.calls++;
+        last = green_now();
+    }
+}
+
+static struct counted count_child(void (*run)(void *), void *arg, int64_t quiet)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    must(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+            _exit(77);
+        raise(SIGSTOP);
+        run(arg);
+        _exit(0);
+    }
+    return count(child, quiet);
+}
+
+/* ---- Echo --------------------------------------------------------------------------- */
+
+enum { CONNECTIONS = 256, WARM = 2, ROUNDS = 6 };
+
+struct echo_case {
+    const char *name;
+    bool tcp;
+    double most;
+};
+
+static int control[2], client_fds[CONNECTIONS], handled;
+static green_event_t round_over;
+
+static void answer(int fd, void *unused)
+{
+    char buffer[512];
+    (void)unused;
+    for (ssize_t n; (n = green_read(fd, buffer, sizeof buffer)) > 0;) {
+        must(green_write_all(fd, buffer, (size_t)n) == n);
+        if (++handled % CONNECTIONS == 0)
+            must_be_0(green_event_set(&round_over));
+    }
+}
+
+static void *answer_on(void *fd)
+{
+    answer((int)(intptr_t)fd, NULL);
+    return NULL;
+}
+
+/* In a process of its own: writes to all, says so, and reads all the answers. */
+static pid_t start_client(void)
+{
+    pid_t client = fork();
+    must(client >= 0);
+    if (client != 0)
+        return client;
+    alarm(60);
+    for (int round = 0; round < WARM + ROUNDS; round++) {
+        char byte = 'x';
+        must(read(control[1], &byte, 1) == 1);
+        for (int i = 0; i < CONNECTIONS; i++)
+            must(write(client_fds[i], "message", 7) == 7);
+        must(write(control[1], &byte, 1) == 1);
+        for (int i = 0; i < CONNECTIONS; i++) {
+            char answered[16];
+            must(read(client_fds[i], answered, sizeof answered) == 7);
+        }
+    }
+    _exit(0);
+}
+
+static void *serve_all(void *group)
+{
+    static int listener;
+    listener = *(int *)group;
+    green_group_t *clients = green_group_new(0, 0);
+    must(green_serve(listener, clients, answer, NULL) == -1);
+    return NULL;
+}
+
+static void connect_tcp(void)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    static int listener;
+    listener = green_tcp_listen("127.0.0.1", "0", 0);
+    must(listener >= 0 && getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+    spawn(serve_all, &listener);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        client_fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        must(client_fds[i] >= 0);
+        must(connect(client_fds[i], (struct sockaddr *)&address, length) == 0);
+        turn();
+    }
+}
+
+static void connect_pairs(void)
+{
+    for (int i = 0; i < CONNECTIONS; i++) {
+        int fds[2];
+        must(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+        client_fds[i] = fds[0];
+        spawn(answer_on, V(fds[1]));
+    }
+}
+
+static void echo_rounds(void *arg)
+{
+    const struct echo_case *c = arg;
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, control) == 0);
+    if (c->tcp)
+        connect_tcp();
+    else
+        connect_pairs();
+    for (int i = 0; i < 10; i++)
+        turn();
+    (void)start_client();
+    for (int round = 0; round < WARM + ROUNDS; round++) {
+        char byte = 'x';
+        must(write(control[0], &byte, 1) == 1 && read(control[0], &byte, 1) == 1);
+        must_be_0(green_event_clear(&round_over));
+        if (round >= WARM)
+            MARK(MARK_BEGIN);
+        must_be_0(green_event_wait(&round_over, GREEN_FOREVER));
+        MARK(MARK_END);
+    }
+}
+
+static void must_be_counted(struct counted counted)
+{
+    must(WIFEXITED(counted.status) && WEXITSTATUS(counted.status) == 0);
+}
+
+static bool cannot_count(void)
+{
+    return SANITIZED || under_valgrind();
+}
+
+#define NO_COUNT "what runs the program makes system calls of its own"
+#define NO_PTRACE "there is no ptrace here"
+
+static void assert_echo(const struct echo_case *c)
+{
+    if (cannot_count())
+        skip_because(NO_COUNT);
+    struct counted counted = count_child(echo_rounds, (void *)c, 0);
+    if (counted.missing)
+        skip_because(NO_PTRACE);
+    must_be_counted(counted);
+    double each = (double)counted.calls / (ROUNDS * CONNECTIONS);
+    print_message("%s: %.3f system calls a message\n", c->name, each);
+    assert_true(each > 1.99);
+    assert_true(each <= c->most);
+}
+
+TEST(a_message_on_an_accepted_socket_costs_no_more_than_a_read_and_a_write)
+{
+    assert_echo(&(struct echo_case){"accepted TCP", true, 2.05});
+}
+
+TEST(a_message_on_another_stream_costs_one_call_more)
+{
+    assert_echo(&(struct echo_case){"unix stream", false, 3.1});
+}
+
+/* ---- Idle ----------------------------------------------------------------------------- */
+
+static void *accept_for_ever(void *listener)
+{
+    (void)green_accept(*(int *)listener, NULL, NULL, 0);
+    return NULL;
+}
+
+static void be_idle(void *unused)
+{
+    (void)unused;
+    static int listener;
+    listener = green_tcp_listen("127.0.0.1", "0", 0);
+    must(listener >= 0);
+    spawn(accept_for_ever, &listener);
+    spawn(sleep_for, V(3600 * 1000));
+    for (int i = 0; i < 4; i++)
+        turn();
+    MARK(MARK_BEGIN);
+    (void)green_sleep(GREEN_SEC(3600));
+}
+
+TEST(a_process_that_has_nothing_to_do_makes_no_system_call)
+{
+    if (cannot_count())
+        skip_because(NO_COUNT);
+    struct counted counted = count_child(be_idle, NULL, GREEN_SEC(3));
+    if (counted.missing)
+        skip_because(NO_PTRACE);
+    assert_true(WIFSIGNALED(counted.status)); /* by count() */
+    assert_int_equal(counted.calls, 1);       /* the one that it waits in */
+}
+
+int main(void)
+{
+    alarm(120);
+    return run_all_tests();
+}
