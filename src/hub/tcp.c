@@ -440,6 +440,10 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
     int64_t pause = 0;
     if (group == NULL || handle == NULL)
         return green__call_fail(EINVAL);
+    struct green__hub *hub = green__hub_need();
+    if (hub == NULL || green__fd_need(hub, fd) == NULL)
+        return -1;
+    const uint32_t generation = generation_of(fd);
     for (;;) {
         struct green__call call;
         struct sockaddr_storage address;
@@ -449,6 +453,8 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
         if (green__group_wait_for_room(group, "green_serve", PLACE) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
+        if (generation_of(fd) != generation)
+            return green__call_fail(EBADF); /* closed meanwhile */
         int connection = accept_one(&call, fd, group, &address, &length, SOCK_CLOEXEC,
                                     "green_serve", PLACE);
         int error = errno;
