@@ -169,6 +169,7 @@ if [ -n "$launcher" ]; then
     echo 'skipped: servers (they would do the same)'
 elif command -v socat >"$dir/found"; then
     served 'main*hub*signals*green*main' echo_server
+    served 'main*hub*signals*green*main' httpd "$root/examples"
 else
     echo 'skipped: servers (no socat)'
 fi

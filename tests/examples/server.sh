@@ -23,7 +23,7 @@ needs()
 start()
 {
     ran="$*"
-    port=
+    port= result=
     : >"$dir/out"
     timeout 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
     server=$!
