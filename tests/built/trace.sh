@@ -141,7 +141,7 @@ served()
         sleep 0.02
     done
     echo hello | timeout 60 socat -t 60 - "TCP:127.0.0.1:$(sed -n 's/.* port //p' "$dir/out")" \
-        >"$dir/answer"
+        >"$dir/answer" 2>"$dir/socat"
     kill -TERM $! && wait $! || failed "$program: status $?"
     found=$(events "$dir/trace" 2>&1)
     ran=$(who "$dir/trace")
@@ -170,6 +170,7 @@ if [ -n "$launcher" ]; then
 elif command -v socat >"$dir/found"; then
     served 'main*hub*signals*green*main' echo_server
     served 'main*hub*signals*green*main' httpd "$root/examples"
+    served 'main*hub*signals*green*main' proxy 127.0.0.1 1
 else
     echo 'skipped: servers (no socat)'
 fi
