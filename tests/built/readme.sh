@@ -4,13 +4,15 @@
 #     readme.sh LIBRARY [LAUNCHER...]
 #
 # Every C block of a page (README.md, and that of each folder) is a program, and
-# prints the text block that follows it.  What the pages link to is there, and
+# prints the text block that follows it, or is a server at port 7777, and the console
+# block that follows it shows a client.  What the pages link to is there, and
 # the README says early how to link.  CC (with flags) comes from the environment.
 . "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
 library=$1
 shift
 launcher=$*
+port=$((20000 + $$ % 10000))
 
 # blocks FILE DIRECTORY: its programs become N.c there and what they print N.out, N from 1.
 blocks()
@@ -20,16 +22,47 @@ blocks()
         $0 == "```"     { file = ""; next }
         $0 == "```c"    { file = dir "/" ++n ".c"; next }
         $0 == "```text" { file = dir "/" n ".out"; next }
+        $0 == "```console" { file = dir "/" n ".console"; next }
         file != ""      { print > file }' "$1"
+}
+
+# serves PROGRAM: while it runs, the command after the $ prints the lines below it.  Both
+# are given a port of our own instead of 7777.
+serves()
+{
+    command -v socat >"$dir/found" || { echo 'skipped: no socat'; return; }
+    timeout 60 $launcher "$1" 2>"$1.errors" &
+    server=$!
+    answer=1
+    sed -n "s/^[$] //p" "$1.console" | sed "s/:7777/:$port/" >"$1.client"
+    sed 1d "$1.console" >"$1.expected"
+    while [ $answer != 0 ] && kill -0 $server 2>"$dir/gone"; do
+        sleep 0.1
+        timeout 60 sh "$1.client" >"$1.real" 2>>"$1.errors"
+        cmp -s "$1.expected" "$1.real" && answer=0
+    done
+    kill $server 2>"$dir/gone"
+    wait $server
+    [ $answer = 0 ] || { tail -n 3 "$1.errors"; diff "$1.expected" "$1.real"; }
 }
 
 # prints PROGRAM.c: it compiles, and prints what it should.
 prints()
 {
     program=${1%.c}
-    [ -s "$program.out" ] || { echo "no text block says what it prints"; return 1; }
+    [ -s "$program.out" ] || [ -s "$program.console" ] ||
+        { echo "no text block says what it prints"; return 1; }
+    if [ -s "$program.console" ]; then
+        grep -q '"7777"' "$1" || { echo 'a server, but not at port 7777'; return 1; }
+        sed "s/\"7777\"/\"$port\"/" "$1" >"$program.own.c"
+        set -- "$program.own.c"
+    fi
     $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$root/include" "$1" \
         "$library" -pthread -Wl,-rpath,"$(dirname "$library")" -o "$program" || return
+    if [ -s "$program.console" ]; then
+        serves "$program"
+        return
+    fi
     $launcher "$program" >"$program.real" || { echo "status $?"; return 1; }
     diff "$program.out" "$program.real"
 }
@@ -68,11 +101,18 @@ int main(void) { return green_mian() == 0; }
 ```
 ```text
 ```
+```c
+int main(void) { return "7777"[0] == 0; }
+```
+```console
+$ echo hello
+hullo
+```
 [one](bad.md#there), [two](not_there.md), [three](https://not.there)
 END
 blocks "$dir/bad.md" "$dir/bad"
 for program in "$dir"/bad/*.c; do
-    if prints "$program" >"$dir/log" 2>&1; then
+    if prints "$program" >"$dir/log" 2>&1 && ! grep -q skipped "$dir/log"; then
         echo "FAILED: bad program $(basename "$program") is not found"
         exit 1
     fi
@@ -94,7 +134,8 @@ for file in "$root"/README.md "$root"/*/README.md; do
         [ -e "$program" ] || continue # none on this page
         count=$((count + 1))
         if prints "$program" >"$dir/log" 2>&1; then
-            echo "ok: program $(basename "$program" .c) of $name prints what it says"
+            grep skipped "$dir/log" ||
+                echo "ok: program $(basename "$program" .c) of $name prints what it says"
         else
             failed "program $(basename "$program" .c) of $name"
             cat "$dir/log"
