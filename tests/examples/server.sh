@@ -8,8 +8,9 @@ case $launcher in
     exit 77
     ;;
 esac
+# They are ended by SIGTERM, which timeout hands on; what it starts would outlive it else.
 servers=
-trap 'for one in $servers; do kill -KILL "$one" 2>"$dir/gone"; done; rm -rf "$dir"' EXIT
+trap 'for one in $servers; do kill "$one" 2>"$dir/gone"; done; rm -rf "$dir"' EXIT
 
 # needs TOOL...: or skips the test.
 needs()
@@ -25,7 +26,7 @@ start()
     ran="$*"
     port= result=
     : >"$dir/out"
-    timeout 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
+    timeout -k 5 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
     server=$!
     servers="$servers $server"
     until port=$(sed -n 's/.*listens on port \([0-9]*\)$/\1/p' "$dir/out") && [ -n "$port" ]; do
