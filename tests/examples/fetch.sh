@@ -18,6 +18,7 @@ fetched()
 mkdir "$dir/www"
 head -c 200000 /dev/urandom >"$dir/www/bytes"
 echo hello >"$dir/www/index.html"
+: >"$dir/httpd"
 timeout -k 5 120 "$httpd" -p 0 "$dir/www" >"$dir/httpd" 2>"$dir/httpd.err" &
 servers=$!
 until port=$(sed -n 's/.*listens on port //p' "$dir/httpd") && [ -n "$port" ]; do
@@ -49,12 +50,12 @@ if command -v socat >"$dir/found"; then
         script=$dir/server.${#what}
         echo "sed '/^.\\{0,1\\}\$/q' >$script.request; $what" >"$script"
         timeout 60 socat -d -d TCP-LISTEN:0,bind=127.0.0.1,fork "SYSTEM:sh $script" \
-            >"$dir/log.out" 2>"$dir/log" &
+            >"$script.out" 2>"$script.log" &
         servers="$servers $!"
-        until [ -e "$dir/log" ] && grep -q 'listening on' "$dir/log"; do
+        until [ -e "$script.log" ] && grep -q 'listening on' "$script.log"; do
             sleep 0.02
         done
-        sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$dir/log" >>"$dir/ports"
+        sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$script.log" >>"$dir/ports"
     done
     { read -r silent && read -r short && read -r strange; } <"$dir/ports"
     run -t 1 "http://127.0.0.1:$silent/" "http://127.0.0.1:$short/" "http://127.0.0.1:$strange/" "$at"
