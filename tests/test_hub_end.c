@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/* A hub's beginning and end, by green_hub_end() and with its thread (rules 1, 16, 19). */
+#include "hubs.h"
+
+static green_event_t event;
+
+/* As HUB_TEST, but without a hub at the beginning. */
+static int begin(void **state)
+{
+    must(hubs_begin_virtual(state) == 0);
+    event = (green_event_t)GREEN_EVENT_INIT;
+    return green_hub_end(GREEN_FOREVER);
+}
+
+#define END_TEST(sentence) TEST_WITH(sentence, begin, hubs_end)
+
+static void *wait_and_note(void *name)
+{
+    if (green_event_wait(&event, GREEN_FOREVER) == 0)
+        return name;
+    note("%s:%s", (const char *)name, errno == ECANCELED ? "cancelled" : "?");
+    return GREEN_FAILED;
+}
+
+/* ---- Options ------------------------------------------------------------------------------------- */
+
+static void hog(const char *name, pid_t thread, int64_t time, void *data)
+{
+    must(name != NULL && thread > 0 && time > 0 && data == NULL);
+}
+
+END_TEST(nonsense_makes_no_hub)
+{
+    const green_hub_options_t bad[] = {
+        { .flags = 1 },
+        { .flags = GREEN_SHIELD },
+        { .reserved = { V(1) } },
+        { .reserved = { NULL, NULL, NULL, V(1) } },
+        { .longest_turn = 1 },
+        { .longest_turn = -1, .hogged = hog },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_refused(green_hub_init(&bad[i]), EINVAL);
+    assert_null(green_task_current());
+}
+
+END_TEST(a_hub_is_made_once)
+{
+    assert_int_equal(green_hub_init(NULL), 0);
+    assert_refused(green_hub_init(NULL), EBUSY);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_int_equal(green_sleep(0), 0);
+    assert_refused(green_hub_init(NULL), EBUSY);
+    const green_hub_options_t zero = { .stack_size = 0 };
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_int_equal(green_hub_init(&zero), 0);
+}
+
+/* ---- green_hub_end() ------------------------------------------------------------------------------- */
+
+/* gevent: test__destroy */
+END_TEST(after_the_end_the_next_use_makes_another)
+{
+    int descriptors = hubs_descriptors();
+    assert_int_equal(green_hub_end(GREEN_NOWAIT), 0); /* there is none */
+    for (int i = 0; i < 3; i++) {
+        green_hub_t *handle = green_hub_open();
+        assert_true(hubs_descriptors() > descriptors);
+        assert_int_equal(green_hub_close(handle), 0);
+        assert_true(green_hub_fd() >= 0);
+        assert_int_equal(green_sleep(GREEN_MS(1)), 0);
+        assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+        assert_int_equal(hubs_descriptors(), descriptors);
+        assert_null(green_task_current());
+    }
+}
+
+static void *end_hub(void *unused)
+{
+    must_fail(green_hub_end(GREEN_FOREVER), EBUSY);
+    must_fail(green_hub_end(GREEN_NOWAIT), EBUSY);
+    must_fail(green_hub_run(GREEN_NOWAIT), EBUSY);
+    note("refused");
+    return unused;
+}
+
+static void *end_hub_in_generator(void *unused)
+{
+    green_t *generator = green_new(end_hub, NULL);
+    must(green_switch(generator, unused) == unused);
+    must_be_0(green_free(generator));
+    return unused;
+}
+
+END_TEST(only_the_main_green_ends_it)
+{
+    finish(spawn(end_hub, NULL));
+    end_hub_in_generator(NULL);
+    assert_noted("refused refused");
+}
+
+static void *sleep_in_generator(void *unused)
+{
+    must_be_0(green_sleep(GREEN_MS(5)));
+    return unused;
+}
+
+static void *hand_to_main(void *unused)
+{
+    green_switch(green_main(), unused);
+    return unused;
+}
+
+END_TEST(it_is_not_ended_while_a_green_of_the_main_task_waits)
+{
+    green_t *generator = green_new(sleep_in_generator, NULL);
+    /* It waits; a task hands the thread to main, which waits in a switch. */
+    green_task_t *task = spawn(hand_to_main, NULL);
+    assert_non_null(generator);
+    assert_null(green_switch(generator, NULL)); /* main is entered by the task */
+    assert_int_equal(green_state(generator), GREEN_SUSPENDED);
+    assert_refused(green_hub_end(GREEN_FOREVER), EBUSY);
+    assert_refused(green_thread_end(), EBUSY);
+    assert_refused(green_sleep(GREEN_MS(10)), EINTR); /* it dies into it */
+    assert_int_equal(green_state(generator), GREEN_DEAD);
+    assert_int_equal(green_free(generator), 0);
+    /* The task ends, and nobody is left to come back to main's switch. */
+    assert_fails(green_switch(green_task_green(task), NULL), EDEADLK);
+    finish(task);
+}
+
+END_TEST(it_cancels_all_and_waits_for_their_ends)
+{
+    green_task_t *a = spawn(wait_and_note, "a"), *b = spawn(wait_and_note, "b");
+    green_task_t *c = spawn(wait_and_note, "not started");
+    turn();
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_noted("a:cancelled b:cancelled not started:cancelled");
+    /* handles stay valid, and owed */
+    void *value = NULL;
+    assert_int_equal(green_task_join(a, &value, GREEN_NOWAIT), 0);
+    assert_ptr_equal(value, GREEN_FAILED);
+    assert_int_equal(errno, ECANCELED);
+    assert_null(green_task_green(a));
+    assert_int_equal(green_task_cancel(b), 0);
+    assert_int_equal(green_task_free(a), 0);
+    assert_int_equal(green_task_free(b), 0);
+    assert_int_equal(green_task_detach(c), 0);
+    assert_null(green_task_current()); /* none of this made a hub */
+}
+
+static void *spawn_another(void *count)
+{
+    must_fail(green_sleep(GREEN_FOREVER), ECANCELED);
+    if (count != NULL)
+        must_be_0(green_task_detach(spawn(spawn_another, V((intptr_t)count - 1))));
+    note("%d", (int)(intptr_t)count);
+    return NULL;
+}
+
+END_TEST(it_cancels_those_too_that_are_spawned_meanwhile)
+{
+    assert_int_equal(green_task_detach(spawn(spawn_another, V(3))), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_noted("3 2 1 0");
+}
+
+static void *clean_up_for(void *ms)
+{
+    green_scope_t shield;
+    must_fail(green_event_wait(&event, GREEN_FOREVER), ECANCELED);
+    must_be_0(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD));
+    nap((intptr_t)ms);
+    note("clean");
+    return NULL; /* with the scope open */
+}
+
+END_TEST(an_end_that_takes_too_long_leaves_the_hub_with_all_cancelled)
+{
+    assert_int_equal(
+        green_hub_init(&(green_hub_options_t){ .flags = GREEN_HUB_VIRTUAL_TIME }), 0);
+    int64_t start = green_now();
+    green_task_t *task = spawn(clean_up_for, V(100));
+    turn();
+    assert_refused(green_hub_end(GREEN_MS(10)), ETIMEDOUT);
+    assert_int_equal(green_now() - start, GREEN_MS(10));
+    green_task_t *later = spawn(note_number, V(1)); /* that is not cancelled */
+    turn();
+    assert_noted("1");
+    assert_int_equal(green_task_join(task, NULL, GREEN_MS(200)), 0);
+    assert_int_equal(green_now() - start, GREEN_MS(100));
+    assert_noted("clean");
+    finish(later);
+    finish(task);
+    assert_int_equal(green_hub_end(GREEN_NOWAIT), 0);
+    assert_null(green_task_current());
+}
+
+END_TEST(the_cancel_and_the_scopes_of_main_do_not_keep_it_from_ending)
+{
+    green_scope_t scope;
+    green_task_t *task = spawn(clean_up_for, V(10));
+    turn();
+    assert_int_equal(green_scope_begin(&scope, 0, 0), 0);
+    assert_int_equal(green_task_cancel(green_task_current()), 0);
+    assert_refused(green_sleep(0), ECANCELED);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_noted("clean");
+    assert_int_equal(green_scope_end(&scope), 0);
+    assert_int_equal(green_task_free(task), 0);
+    assert_int_equal(green_sleep(0), 0); /* another main task, without cancel */
+}
+
+static void *end_while_it_waits(void *unused)
+{
+    must_fail(green_hub_wait(GREEN_FOREVER), ECANCELED);
+    note("hub wait");
+    return unused;
+}
+
+END_TEST(who_waits_for_all_to_end_is_cancelled_too)
+{
+    assert_int_equal(green_task_detach(spawn(end_while_it_waits, NULL)), 0);
+    turn();
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_noted("hub wait");
+}
+
+/* ---- What belonged to the hub -------------------------------------------------------------------------- */
+
+struct things {
+    green_queue_t *queue;
+    green_group_t *group;
+    green_mutex_t mutex;
+    green_semaphore_t semaphore;
+    green_cond_t cond;
+    green_event_t event;
+};
+
+static void use(struct things *things, int error)
+{
+    int item = 0;
+    green_case_t c = GREEN_CASE_GET(things->queue, &item);
+#define SAYS(expr) (errno = 0, error == 0 ? (expr) == 0 : (expr) == -1 && errno == error)
+    must(SAYS(green_queue_put(things->queue, &item, GREEN_NOWAIT)));
+    must(SAYS(green_select(&c, 1, GREEN_NOWAIT)));
+    must(SAYS(green_group_wait(things->group, NULL, GREEN_NOWAIT)));
+    must(SAYS(green_mutex_lock(&things->mutex, GREEN_NOWAIT)));
+    must(SAYS(green_mutex_unlock(&things->mutex)));
+    must(SAYS(green_semaphore_release(&things->semaphore)));
+    must(SAYS(green_semaphore_acquire(&things->semaphore, GREEN_NOWAIT)));
+    must(SAYS(green_cond_signal(&things->cond, 1)));
+    must(SAYS(green_event_set(&things->event)));
+    must(SAYS(green_event_wait(&things->event, GREEN_NOWAIT)));
+    must(SAYS(green_event_clear(&things->event)));
+}
+
+static void *use_in_vain(void *things)
+{
+    struct things *t = things;
+    int item;
+    use(t, EPERM);
+    must_fail(green_queue_get(t->queue, &item, GREEN_NOWAIT), EPERM);
+    must_fail(green_queue_close(t->queue), EPERM);
+    must_fail(green_queue_free(t->queue), EPERM);
+    must_fail(green_group_spawn(t->group, never, NULL), EPERM);
+    must_fail(green_group_cancel(t->group), EPERM);
+    must_fail(green_group_free(t->group), EPERM);
+    must_fail(green_cond_wait(&t->cond, NULL, GREEN_NOWAIT), EPERM);
+    must_fail(green_cond_wait(&(green_cond_t)GREEN_COND_INIT, &t->mutex, GREEN_NOWAIT), EPERM);
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    return NULL;
+}
+
+static void *use_and_release(void *things)
+{
+    struct things *t = things;
+    use(t, 0);
+    must_be_0(green_queue_free(t->queue));
+    must_be_0(green_group_free(t->group));
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    return NULL;
+}
+
+static void make_things(struct things *t)
+{
+    memset(t, 0, sizeof *t);
+    must((t->queue = green_queue_new(sizeof(int), 1)) != NULL);
+    must((t->group = green_group_new(0, 0)) != NULL);
+    use(t, 0);
+}
+
+END_TEST(what_a_thread_uses_is_refused_to_others_until_its_hub_ends)
+{
+    struct things things;
+    make_things(&things);
+    in_thread(use_in_vain, &things);
+    use(&things, 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    in_thread(use_and_release, &things);
+}
+
+static void *make_in_thread(void *things)
+{
+    make_things(things);
+    return NULL; /* without green_hub_end() */
+}
+
+END_TEST(what_a_thread_used_may_be_used_when_it_has_ended)
+{
+    struct things things;
+    in_thread(make_in_thread, &things);
+    use_and_release(&things);
+}
+
+/* A task waits in each. */
+static void *wait_in_queue(void *t)
+{
+    int item;
+    return V(green_queue_get(((struct things *)t)->queue, &item, GREEN_FOREVER));
+}
+
+static void *wait_in_event(void *t)
+{
+    return V(green_event_wait(&((struct things *)t)->event, GREEN_FOREVER));
+}
+
+static void *wait_in_semaphore(void *t)
+{
+    return V(green_semaphore_acquire(&((struct things *)t)->semaphore, GREEN_FOREVER));
+}
+
+static void *wait_in_cond(void *t)
+{
+    return V(green_cond_wait(&((struct things *)t)->cond, NULL, GREEN_FOREVER));
+}
+
+static void *wait_in_group(void *t)
+{
+    return V(green_group_wait(((struct things *)t)->group, NULL, GREEN_FOREVER));
+}
+
+static void *leave_waiters(void *things)
+{
+    green_fn *const waits[] = { wait_in_queue, wait_in_event, wait_in_semaphore, wait_in_cond,
+                                wait_in_group };
+    struct things *t = things;
+    make_things(t);
+    must_be_0(green_group_spawn(t->group, wait_in_event, t));
+    for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++)
+        must_be_0(green_task_detach(spawn(waits[i], t)));
+    turn();
+    return NULL;
+}
+
+END_TEST(what_a_thread_has_left_with_waiters_is_without_them_when_it_has_ended)
+{
+    struct things things;
+    in_thread(leave_waiters, &things);
+    assert_int_equal(green_group_size(things.group), 0);
+    use_and_release(&things);
+}
+
+/* ---- The end of a thread ------------------------------------------------------------------------------ */
+
+static void *end_thread_of_green(void *unused)
+{
+    green_task_t *task = spawn(wait_and_note, "task");
+    must_fail(green_thread_end(), EBUSY);
+    turn();
+    must_fail(green_thread_end(), EBUSY);
+    must_be_0(green_task_free(task));
+    must_be_0(green_thread_end());
+    must(green_task_current() == NULL);
+    must_be_0(green_sleep(0)); /* another hub */
+    return unused;
+}
+
+END_TEST(green_thread_end_is_refused_while_tasks_live_and_ends_a_hub_without_them)
+{
+    in_thread(end_thread_of_green, NULL);
+    assert_noted("task:cancelled");
+}
+
+static void *leave_tasks(void *handles)
+{
+    green_task_t **tasks = handles;
+    tasks[0] = spawn(wait_and_note, "waits");
+    must_be_0(green_task_detach(spawn(wait_and_note, "detached")));
+    turn();
+    tasks[1] = spawn(wait_and_note, "not started");
+    tasks[2] = spawn(wait_and_note, "never");
+    must_be_0(green_event_set(&event)); /* which is ready, and not run */
+    return NULL;
+}
+
+/* Ended, cancelled; and nothing of them has run. */
+static void assert_lost(green_task_t **tasks, int count)
+{
+    assert_noted("");
+    for (int i = 0; i < count; i++) {
+        void *value = NULL;
+        assert_int_equal(green_task_join(tasks[i], &value, GREEN_NOWAIT), 0);
+        assert_ptr_equal(value, GREEN_FAILED);
+        assert_int_equal(errno, ECANCELED);
+        assert_int_equal(green_task_free(tasks[i]), 0);
+    }
+}
+
+END_TEST(a_thread_that_ends_runs_nothing_of_its_tasks)
+{
+    green_task_t *tasks[3];
+    in_thread(leave_tasks, tasks);
+    assert_lost(tasks, 3);
+}
+
+static void *leave_by_pthread_exit(void *handles)
+{
+    leave_tasks(handles);
+    pthread_exit(NULL);
+}
+
+END_TEST(a_thread_that_calls_pthread_exit_runs_nothing_of_its_tasks)
+{
+    green_task_t *tasks[3];
+    in_thread(leave_by_pthread_exit, tasks);
+    assert_lost(tasks, 3);
+}
+
+static void wait_in_cleanup(void *name)
+{
+    must_fail(green_sleep(0), ECANCELED);
+    must_fail(green_sleep(GREEN_SEC(1)), ECANCELED);
+    must_fail(green_event_wait(&event, GREEN_FOREVER), ECANCELED);
+    must_fail(green_hub_wait(GREEN_FOREVER), ECANCELED);
+    note("%s", (const char *)name);
+}
+
+static void *exit_thread_in_task(void *unused)
+{
+    pthread_cleanup_push(note_arg, "task unwound");
+    pthread_exit(unused);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+static void *wait_for_exit(void *handles)
+{
+    green_task_t **tasks = handles;
+    tasks[0] = spawn(wait_and_note, "waits");
+    tasks[1] = spawn(exit_thread_in_task, NULL);
+    tasks[2] = spawn(wait_and_note, "never");
+    pthread_cleanup_push(wait_in_cleanup, "main unwound");
+    green_sleep(GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+END_TEST(pthread_exit_in_a_task_ends_the_thread_and_what_would_wait_fails)
+{
+    green_task_t *tasks[3];
+    in_thread(wait_for_exit, tasks);
+    assert_noted("task unwound main unwound");
+    assert_lost(tasks, 3);
+}
+
+/* ---- pthread_cancel() ----------------------------------------------------------------------------------- */
+
+static sem_t started;
+
+static void *sleep_long(void *unused)
+{
+    sem_post(&started);
+    must_be_0(green_sleep(GREEN_MS(50)));
+    note("slept");
+    pthread_testcancel();
+    note("never");
+    return unused;
+}
+
+static void *be_cancelled_in_the_hub(void *handles)
+{
+    must((((green_task_t **)handles)[0] = spawn(wait_and_note, "waits")) != NULL);
+    turn();
+    green_hub_t *handle = green_hub_open(); /* so that it sleeps in the kernel's epoll */
+    must_be_0(green_hub_close(handle));
+    return sleep_long(NULL);
+}
+
+/* No function of the hub is a cancellation point. */
+END_TEST(a_thread_that_is_cancelled_while_it_waits_ends_at_its_next_cancellation_point)
+{
+    green_task_t *tasks[1];
+    pthread_t thread;
+    void *result;
+    sem_init(&started, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, be_cancelled_in_the_hub, tasks), 0);
+    while (sem_wait(&started) != 0)
+        continue;
+    assert_int_equal(pthread_cancel(thread), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, PTHREAD_CANCELED);
+    assert_string_equal(noted(), "slept");
+    noted()[0] = '\0';
+    assert_lost(tasks, 1);
+    sem_destroy(&started);
+}
+
+/* ---- Many threads ------------------------------------------------------------------------------------------ */
+
+static void *use_and_end(void *unused)
+{
+    green_task_t *task = spawn(sleep_for, V(1));
+    green_hub_t *handle = green_hub_open();
+    must(finish(task) == NULL);
+    must_be_0(green_hub_close(handle));
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    return unused;
+}
+
+static void *use_and_go(void *unused)
+{
+    must_be_0(green_task_detach(spawn(sleep_for, V(1))));
+    turn();
+    green_hub_t *handle = green_hub_open();
+    must_be_0(green_hub_close(handle));
+    return unused;
+}
+
+/* gevent: #1601 */
+END_TEST(a_hundred_threads_with_hubs_leave_nothing)
+{
+    int count = times(100, 20);
+    int descriptors = hubs_descriptors();
+    green_stats_t before, after;
+    in_thread(use_and_end, NULL);
+    in_thread(use_and_go, NULL);
+    green_stats(&before, sizeof before);
+    for (int i = 0; i < count; i++)
+        in_thread(i % 2 ? use_and_end : use_and_go, NULL);
+    green_stats(&after, sizeof after);
+    assert_int_equal(hubs_descriptors(), descriptors);
+    assert_int_equal(after.greens, before.greens);
+    assert_int_equal(after.threads, before.threads);
+    assert_int_equal(after.stacks_live, before.stacks_live);
+}
+
+int main(void)
+{
+    return run_all_tests();
+}
