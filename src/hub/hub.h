@@ -566,6 +566,10 @@ void green__watch_fork(struct green__hub *hub);
 /* hub.c: how many threads the pool may have. */
 extern _Atomic(unsigned) green__hub_pool_threads __attribute__((visibility("hidden")));
 
+/* hub.c: the list of hubs is whole, and stays so: for fork(). */
+void green__hub_lock(void);
+void green__hub_unlock(void);
+
 /* hub.c: whether there is a hub of this id; in a child, only the forking thread's is left. */
 bool green__hub_is_alive(uint64_t id);
 void green__hub_lock(void); /* the list of them, over a fork */

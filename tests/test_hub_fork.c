@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: MIT */
+/* fork(): who goes on in the child, and what the parent has that the child leaves alone (rule 20). */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sys/mman.h>
+
+#include "hubs.h"
+
+static green_event_t event;
+
+static int begin(void **state)
+{
+    event = (green_event_t)GREEN_EVENT_INIT;
+    return hubs_begin_virtual(state);
+}
+
+static int begin_world(void **state)
+{
+    event = (green_event_t)GREEN_EVENT_INIT;
+    return hubs_begin_world(state);
+}
+
+#define FORK_TEST(sentence) TEST_WITH(sentence, begin, hubs_end)
+
+static pid_t fork_now(void)
+{
+    pid_t pid = fork();
+    must(pid >= 0);
+    if (pid == 0)
+        alarm(60);
+    return pid;
+}
+
+/* The child has ended, with exit status 0. */
+static void reap(pid_t pid)
+{
+    int status;
+    must(waitpid(pid, &status, 0) == pid);
+    if (status != 0)
+        fprintf(stderr, "the child ended with status 0x%x\n", (unsigned)status);
+    must(status == 0);
+}
+
+/* ---- Others end ------------------------------------------------------------------------------------ */
+
+/* gevent: test__issue1686 */
+FORK_TEST(tasks_run_in_the_parent_only)
+{
+    green_task_t *task = spawn(note_number, V(1)), *waits = spawn(sleep_for, V(5));
+    green_task_t *joins = spawn(wait_for_event, &event);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        void *value;
+        green_hub_stats_t stats;
+        must_be_0(green_hub_stats(&stats, sizeof stats));
+        must(stats.tasks == 1 && stats.ready == 0 && stats.timers == 0);
+        turn();
+        must(strcmp(noted(), "") == 0);
+        must_be_0(green_task_join(task, &value, GREEN_NOWAIT));
+        must(value == GREEN_FAILED && errno == ECANCELED);
+        must_be_0(green_task_free(task));
+        must_be_0(green_task_free(waits));
+        must_be_0(green_task_detach(joins));
+        must_be_0(green_hub_end(GREEN_FOREVER));
+        _exit(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    finish(joins);
+    finish(task);
+    finish(waits);
+    assert_noted("1");
+}
+
+static int writes_to; /* a pipe */
+
+static void *write_pid(void *unused)
+{
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = getpid();
+        must(write(writes_to, &pid, sizeof pid) == sizeof pid);
+        turn();
+    }
+    return unused;
+}
+
+/* gevent: #236, #957, #2202 */
+FORK_TEST(tasks_in_loops_do_not_go_on_in_children)
+{
+    green_task_t *tasks[4];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    writes_to = ends[1];
+    for (int i = 0; i < 4; i++)
+        tasks[i] = spawn(write_pid, NULL);
+    for (int i = 0; i < 10; i++) {
+        turn();
+        pid_t child = fork_now();
+        if (child == 0) {
+            turn();
+            turn();
+            _exit(0);
+        }
+        reap(child);
+    }
+    for (int i = 0; i < 4; i++)
+        finish(tasks[i]);
+    close(ends[1]);
+    int count = 0;
+    for (pid_t pid; read(ends[0], &pid, sizeof pid) == sizeof pid; count++)
+        assert_int_equal(pid, getpid());
+    assert_int_equal(count, 80);
+    close(ends[0]);
+}
+
+/* What waited in lines of things is out of them, in the child. */
+FORK_TEST(in_the_child_nobody_waits_for_anything)
+{
+    green_task_t *waits = spawn(wait_for_event, &event);
+    green_queue_t *queue = green_queue_new(sizeof(int), 1);
+    int item = 0;
+    green_case_t cases[] = { GREEN_CASE_GET(queue, &item), GREEN_CASE_EVENT(&event) };
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must(event.green_private_line.first == NULL);
+        must_be_0(green_event_set(&event));
+        must(green_select(cases, 2, GREEN_NOWAIT) == 1);
+        must_be_0(green_queue_free(queue));
+        must_be_0(green_task_free(waits));
+        _exit(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    finish(waits);
+    assert_int_equal(green_queue_free(queue), 0);
+}
+
+static green_mutex_t mutex;
+
+static void *hold_mutex(void *unused)
+{
+    must_be_0(green_mutex_lock(&mutex, GREEN_FOREVER));
+    must_be_0(green_event_wait(&event, GREEN_FOREVER));
+    must_be_0(green_mutex_unlock(&mutex));
+    return unused;
+}
+
+FORK_TEST(what_others_had_locked_stays_locked)
+{
+    mutex = (green_mutex_t)GREEN_MUTEX_INIT;
+    green_task_t *task = spawn(hold_mutex, NULL);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_fail(green_mutex_lock(&mutex, GREEN_MS(5)), ETIMEDOUT);
+        must_fail(green_mutex_unlock(&mutex), EPERM);
+        _exit(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    assert_int_equal(green_mutex_lock(&mutex, GREEN_FOREVER), 0);
+    assert_int_equal(green_mutex_unlock(&mutex), 0);
+    finish(task);
+}
+
+FORK_TEST(a_group_is_empty_in_the_child)
+{
+    green_group_t *group = green_group_new(2, 0);
+    int error = 7;
+    assert_int_equal(green_group_spawn(group, sleep_for, V(5)), 0);
+    assert_int_equal(green_group_spawn(group, sleep_for, V(50)), 0);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must(green_group_size(group) == 0);
+        must_be_0(green_group_wait(group, &error, GREEN_NOWAIT));
+        must(error == 0);
+        must_be_0(green_group_spawn(group, sleep_for, V(5)));
+        must_be_0(green_group_free(group));
+        _exit(0);
+    }
+    reap(pid);
+    assert_int_equal(green_group_wait(group, &error, GREEN_FOREVER), 0);
+    assert_int_equal(error, 0);
+    assert_int_equal(green_group_free(group), 0);
+}
+
+/* ---- In a task ------------------------------------------------------------------------------------------ */
+
+static pid_t child_pid;
+
+static void *fork_and_return(void *unused)
+{
+    (void)unused;
+    child_pid = fork_now();
+    return child_pid == 0 ? V(3) : V(4);
+}
+
+FORK_TEST(the_task_that_forked_and_main_go_on_in_the_child)
+{
+    green_task_t *task = spawn(fork_and_return, NULL), *other = spawn(sleep_for, V(5));
+    void *value = NULL;
+    assert_int_equal(green_task_join(task, &value, GREEN_FOREVER), 0);
+    if (child_pid == 0) {
+        must(value == V(3));
+        must_be_0(green_task_free(task));
+        must_be_0(green_task_join(other, &value, GREEN_NOWAIT));
+        must(value == GREEN_FAILED && errno == ECANCELED);
+        must_be_0(green_task_free(other));
+        must_be_0(green_hub_end(GREEN_FOREVER));
+        _exit(0);
+    }
+    assert_ptr_equal(value, V(4));
+    reap(child_pid);
+    finish(task);
+    finish(other);
+}
+
+static void *fork_and_sleep(void *unused)
+{
+    child_pid = fork_now();
+    nap(10);
+    note("slept:%d", (int)clock_ms());
+    return unused;
+}
+
+FORK_TEST(main_sleeps_on_in_the_child_and_the_task_too)
+{
+    green_task_t *task = spawn(fork_and_sleep, NULL);
+    nap(20);
+    must(clock_ms() == 20);
+    must(strcmp(noted(), "slept:10") == 0);
+    finish(task);
+    if (child_pid == 0)
+        _exit(0);
+    reap(child_pid);
+    assert_noted("slept:10");
+}
+
+static void *fork_in_generator(void *unused)
+{
+    child_pid = fork_now();
+    nap(5); /* a generator waits in both */
+    return unused;
+}
+
+static void *have_generator_fork(void *unused)
+{
+    green_t *generator = green_new(fork_in_generator, NULL);
+    must(green_switch(generator, V(6)) == V(6));
+    must_be_0(green_free(generator));
+    (void)unused;
+    return V(8);
+}
+
+FORK_TEST(a_generator_that_forked_returns_to_its_task)
+{
+    green_task_t *task = spawn(have_generator_fork, NULL);
+    void *value = finish(task);
+    must(value == V(8) && clock_ms() == 5);
+    if (child_pid == 0)
+        _exit(0);
+    reap(child_pid);
+}
+
+static void *fork_and_end(void *unused)
+{
+    child_pid = fork_now();
+    return unused;
+}
+
+FORK_TEST(main_hears_of_a_deadlock_in_the_child_that_is_none_in_the_parent)
+{
+    green_task_t *task = spawn(fork_and_end, NULL), *setter = spawn(sleep_for, V(5));
+    green_case_t cases[] = { GREEN_CASE_TASK(setter), GREEN_CASE_EVENT(&event) };
+    int result = green_event_wait(&event, GREEN_MS(3));
+    must(result == -1 && errno == ETIMEDOUT);
+    finish(task);
+    if (child_pid == 0) {
+        must(green_select(cases, 2, GREEN_FOREVER) == 0);
+        must_fail(green_event_wait(&event, GREEN_FOREVER), EDEADLK);
+        _exit(0);
+    }
+    reap(child_pid);
+    finish(setter);
+}
+
+/* Main waits for an event that only another would have set. */
+static void *set_later(void *unused)
+{
+    nap(5);
+    must_be_0(green_event_set(&event));
+    return unused;
+}
+
+FORK_TEST(who_waits_in_main_for_one_that_is_no_more_hears_of_a_deadlock)
+{
+    green_task_t *task = spawn(fork_and_end, NULL), *setter = spawn(set_later, NULL);
+    int result = green_event_wait(&event, GREEN_FOREVER);
+    if (child_pid == 0) {
+        must(result == -1 && errno == EDEADLK);
+        _exit(0);
+    }
+    must(result == 0);
+    reap(child_pid);
+    finish(task);
+    finish(setter);
+}
+
+FORK_TEST(who_joins_in_main_one_that_is_no_more_finds_it_cancelled)
+{
+    void *value = NULL;
+    green_task_t *other = spawn(sleep_for, V(5)), *task = spawn(fork_and_end, NULL);
+    int result = green_task_join(other, &value, GREEN_FOREVER), error = errno;
+    must(result == 0);
+    if (child_pid == 0) {
+        must(value == GREEN_FAILED && error == ECANCELED);
+        must(clock_ms() == 0);
+        _exit(0);
+    }
+    must(value == NULL && clock_ms() == 5);
+    reap(child_pid);
+    finish(task);
+    finish(other);
+}
+
+/* ---- What is the parent's ------------------------------------------------------------------------------- */
+
+static void *spawn_from_child(void *unused)
+{
+    note("ran");
+    return unused;
+}
+
+static int begin_handle(void **state)
+{
+    return begin_world(state);
+}
+
+TEST_WITH(a_handle_of_the_own_hub_serves_the_child_and_not_the_parent, begin_handle, hubs_end)
+{
+    green_hub_t *handle = green_hub_open();
+    assert_non_null(handle);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_hub_spawn(handle, spawn_from_child, NULL));
+        turn();
+        turn();
+        must(strcmp(noted(), "ran") == 0);
+        must_be_0(green_sleep(GREEN_MS(5)));
+        must_be_0(green_hub_close(handle));
+        must_be_0(green_hub_end(GREEN_FOREVER));
+        _exit(0);
+    }
+    reap(pid);
+    turn();
+    assert_noted("");
+    assert_int_equal(green_hub_close(handle), 0);
+}
+
+TEST_WITH(what_was_spawned_by_a_handle_and_has_not_come_is_the_parents, begin_handle, hubs_end)
+{
+    green_hub_t *handle = green_hub_open();
+    assert_int_equal(green_hub_spawn(handle, spawn_from_child, NULL), 0);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        turn();
+        turn();
+        must(strcmp(noted(), "") == 0);
+        _exit(0);
+    }
+    reap(pid);
+    turn();
+    turn();
+    assert_noted("ran");
+    assert_int_equal(green_hub_close(handle), 0);
+}
+
+static sem_t opened, closed;
+static green_hub_t *foreign;
+
+static void *open_and_wait(void *unused)
+{
+    foreign = green_hub_open();
+    sem_post(&opened);
+    while (sem_wait(&closed) != 0)
+        continue;
+    must_be_0(green_hub_close(foreign));
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    return unused;
+}
+
+TEST_WITH(the_hub_of_another_thread_is_no_more_in_the_child, begin_handle, hubs_end)
+{
+    pthread_t thread;
+    sem_init(&opened, 0, 0);
+    sem_init(&closed, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, open_and_wait, NULL), 0);
+    while (sem_wait(&opened) != 0)
+        continue;
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_fail(green_hub_spawn(foreign, spawn_from_child, NULL), ESRCH);
+        must_be_0(green_hub_close(foreign));
+        _exit(0);
+    }
+    reap(pid);
+    sem_post(&closed);
+    pthread_join(thread, NULL);
+    sem_destroy(&opened);
+    sem_destroy(&closed);
+}
+
+/* The descriptors are made anew: what the child does to its own the parent does not see. */
+TEST_WITH(the_hub_fd_of_the_child_is_its_own, begin_handle, hubs_end)
+{
+    int fd = green_hub_fd();
+    struct pollfd quiet = { .fd = fd, .events = POLLIN };
+    assert_true(fd >= 0);
+    assert_int_equal(poll(&quiet, 1, 0), 0);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        int own = green_hub_fd();
+        must(own >= 0);
+        must_be_0(green_task_detach(spawn(note_number, V(1))));
+        struct pollfd ready = { .fd = own, .events = POLLIN };
+        must(poll(&ready, 1, 0) == 1);
+        must(green_hub_run(GREEN_NOWAIT) == 1);
+        must(green_hub_run(GREEN_NOWAIT) == 0);
+        must(poll(&ready, 1, 0) == 0);
+        for (int i = 3; i < 100; i++) /* if the parent's was shared, it would notice */
+            close(i);
+        _exit(0);
+    }
+    reap(pid);
+    assert_int_equal(poll(&quiet, 1, 0), 0);
+    assert_int_equal(green_task_detach(spawn(note_number, V(2))), 0);
+    assert_int_equal(poll(&quiet, 1, 0), 1);
+    assert_int_equal(green_hub_run(GREEN_NOWAIT), 1);
+    assert_int_equal(green_hub_run(GREEN_NOWAIT), 0);
+    assert_int_equal(poll(&quiet, 1, 0), 0);
+    assert_noted("2");
+}
+
+/* ---- Others ------------------------------------------------------------------------------------------------- */
+
+FORK_TEST(a_grandchild_is_a_child)
+{
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        green_task_t *task = spawn(fork_and_return, NULL);
+        void *value = finish(task);
+        if (child_pid == 0)
+            _exit(value == V(3) ? 0 : 1);
+        must(value == V(4));
+        reap(child_pid);
+        _exit(0);
+    }
+    reap(pid);
+}
+
+static void *fork_without_a_hub(void *unused)
+{
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        turn();
+        must_be_0(green_hub_end(GREEN_FOREVER));
+        _exit(0);
+    }
+    reap(pid);
+    return unused;
+}
+
+FORK_TEST(the_child_of_a_thread_without_a_hub_may_make_one)
+{
+    in_thread(fork_without_a_hub, NULL);
+}
+
+static void *use_hub_always(void *go_on)
+{
+    while (__atomic_load_n((int *)go_on, __ATOMIC_RELAXED)) {
+        turn();
+        must_be_0(green_hub_end(GREEN_FOREVER));
+    }
+    return NULL;
+}
+
+/* Another thread is inside the hub's locks, at times. */
+FORK_TEST(a_thread_may_fork_while_others_make_and_end_hubs)
+{
+    int go_on = 1;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, use_hub_always, &go_on), 0);
+    for (int i = 0; i < times(200, 10); i++) {
+        pid_t pid = fork_now();
+        if (pid == 0) {
+            green_event_t own = GREEN_EVENT_INIT;
+            must_be_0(green_event_set(&own));
+            must_be_0(green_hub_end(GREEN_FOREVER));
+            must_be_0(green_event_set(&own));
+            _exit(0);
+        }
+        reap(pid);
+    }
+    __atomic_store_n(&go_on, 0, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+}
+
+int main(void)
+{
+    return run_all_tests();
+}
