@@ -258,6 +258,7 @@ void green__loop_tell_fd(struct green__hub *hub)
         drain(hub->event);
         hub->event_written = false;
     }
+    /* Who posts from now on writes the eventfd, as if the hub slept. */
     bool posted = hub->fall_asleep != NULL && hub->fall_asleep(hub, true) == 0;
     if (hub->ready != 0 || posted) {
         if (!hub->event_written) {

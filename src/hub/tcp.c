@@ -443,7 +443,7 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
     struct green__hub *hub = green__hub_need();
     if (hub == NULL || green__fd_need(hub, fd) == NULL)
         return -1;
-    const uint32_t generation = generation_of(fd);
+    const uint32_t closes = closes_of(fd);
     for (;;) {
         struct green__call call;
         struct sockaddr_storage address;
@@ -453,7 +453,7 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
         if (green__group_wait_for_room(group, "green_serve", PLACE) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
-        if (generation_of(fd) != generation)
+        if (closes_of(fd) != closes)
             return green__call_fail(EBADF); /* closed meanwhile */
         int connection = accept_one(&call, fd, group, &address, &length, SOCK_CLOEXEC,
                                     "green_serve", PLACE);
