@@ -158,10 +158,10 @@ static void switch_away(struct green__hub *hub, green_t *me)
 {
     if (LIKELY(hub->ready != 0) && LIKELY(--hub->until_look != 0)) {
         struct green__turn *turn = green__loop_pop(hub);
-        if (turn->green == me)
-            return;
         if (UNLIKELY(hub->watch != NULL))
             green__watch_turn(hub, turn->green);
+        if (turn->green == me)
+            return;
         green__layer_switch(turn->green, turn->value);
     } else {
         green__layer_switch(hub->green, NULL);
