@@ -90,11 +90,17 @@ THREAD_TEST(a_hub_that_sleeps_is_woken)
         pthread_t thread;
         green_task_t *task = with_timer ? spawn(sleep_or_fail, V(20000)) : NULL;
         int64_t start = green_now();
+#if COUNTS_WRITES
+        atomic_store(&writes, 0);
+#endif
         assert_int_equal(pthread_create(&thread, NULL, spawn_after_a_while, NULL), 0);
         assert_int_equal(green_event_wait(&event, GREEN_SEC(20)), 0);
         assert_true(green_now() - start >= GREEN_MS(50));
         assert_true(green_now() - start < GREEN_SEC(15)); /* not by a timer */
         pthread_join(thread, NULL);
+#if COUNTS_WRITES
+        assert_int_equal(atomic_load(&writes), 1);
+#endif
         assert_int_equal(green_task_free(task), 0);
         assert_int_equal(green_event_clear(&event), 0);
     }
@@ -237,7 +243,7 @@ THREAD_TEST(of_a_storm_of_spawns_all_run_those_of_one_thread_in_order)
     }
     assert_int_equal(atomic_load(&spawned), 4 * count);
 #if COUNTS_WRITES
-    assert_in_range(atomic_load(&writes), 1, 2 * count); /* only when the hub sleeps */
+    assert_true(atomic_load(&writes) < 2 * count); /* only when the hub sleeps */
 #endif
     turn();
     assert_int_equal(hub_stat(tasks), 1);
