@@ -420,6 +420,26 @@ HUB_TEST(free_waits_for_clean_up_whatever_comes)
     assert_int_equal(green_scope_end(&scope), 0);
 }
 
+static void *spawn_in_vain_and_note(void *error)
+{
+    spawn_in_vain(error);
+    note("refused:%d", (int)clock_ms());
+    return NULL;
+}
+
+HUB_TEST(a_spawner_who_waits_is_refused_at_the_cancel_not_when_there_is_room)
+{
+    make(1, 0);
+    spawn_in(clean_up_for, V(20));
+    green_task_t *spawner = spawn(spawn_in_vain_and_note, V(ECANCELED));
+    turn();
+    assert_int_equal(green_group_cancel(group), 0);
+    wait_all();
+    assert_noted("refused:0 clean");
+    finish(spawner);
+    drop();
+}
+
 static void *free_it(void *unused)
 {
     drop();
