@@ -414,6 +414,7 @@ static void *raise_it(void *unused)
 
 static int interrupt_in_task(void *unused)
 {
+    signal(SIGINT, SIG_DFL); /* it may be ignored by who began this */
     spawn(raise_it, unused);
     green_sleep(GREEN_SEC(10));
     return 0;
