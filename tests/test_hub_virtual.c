@@ -240,6 +240,31 @@ HUB_TEST(select_chooses_by_the_seed)
     noted()[0] = '\0';
 }
 
+static void *sleep_100_times(void *unused)
+{
+    for (int i = 0; i < 100; i++)
+        nap(1);
+    return unused;
+}
+
+HUB_TEST(it_never_goes_back_when_handles_are_opened_and_closed)
+{
+    int64_t last = green_now();
+    for (int i = 0; i < 20; i++) {
+        green_hub_t *handle = green_hub_open();
+        nap(i % 3);
+        assert_true(green_now() >= last);
+        last = green_now();
+        assert_int_equal(green_hub_close(handle), 0);
+        assert_true(green_now() >= last);
+        nap(i);
+        assert_true(green_now() >= last + GREEN_MS(i));
+        last = green_now();
+    }
+    finish(spawn(sleep_100_times, NULL));
+    assert_true(green_now() >= last + GREEN_MS(100));
+}
+
 int main(void)
 {
     return run_all_tests();
