@@ -429,6 +429,8 @@ TEST_WITH(the_hub_fd_of_the_child_is_its_own, begin_handle, hubs_end)
         must(green_hub_run(GREEN_NOWAIT) == 1);
         must(green_hub_run(GREEN_NOWAIT) == 0);
         must(poll(&ready, 1, 0) == 0);
+        must_be_0(green_task_detach(spawn(note_number, V(3)))); /* readable, and left so */
+        must(poll(&ready, 1, 0) == 1);
         for (int i = 3; i < 100; i++) /* if the parent's was shared, it would notice */
             close(i);
         _exit(0);

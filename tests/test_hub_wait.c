@@ -252,6 +252,29 @@ WAIT_TEST(of_the_main_task_the_wait_that_began_last_fails)
     assert_int_equal(green_free(generator), 0);
 }
 
+static void *hand_to_main(void *unused)
+{
+    green_switch(green_main(), unused);
+    return unused;
+}
+
+WAIT_TEST(of_two_waits_of_the_main_task_the_last_fails_the_first_goes_on)
+{
+    green_event_t other = GREEN_EVENT_INIT;
+    green_t *generator = green_new(wait_in_generator, NULL);
+    green_task_t *task = spawn(hand_to_main, NULL);
+    assert_non_null(generator);
+    assert_null(green_switch(generator, "generator")); /* main is entered by the task */
+    assert_refused(green_event_wait(&other, GREEN_FOREVER), EDEADLK);
+    assert_noted("");
+    assert_int_equal(green_event_set(&event), 0);
+    assert_refused(green_sleep(GREEN_FOREVER), EINTR); /* the generator dies into it */
+    assert_noted("generator");
+    assert_int_equal(green_free(generator), 0);
+    assert_fails(green_switch(green_task_green(task), NULL), EDEADLK);
+    finish(task);
+}
+
 /* ---- Rescue: what may come ------------------------------------------------------------------------------ */
 
 static void *put_later(void *handle)
