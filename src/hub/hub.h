@@ -572,8 +572,6 @@ void green__hub_unlock(void);
 
 /* hub.c: whether there is a hub of this id; in a child, only the forking thread's is left. */
 bool green__hub_is_alive(uint64_t id);
-void green__hub_lock(void); /* the list of them, over a fork */
-void green__hub_unlock(void);
 void green__hub_forget_all_but(struct green__hub *hub);
 
 #endif
