@@ -214,7 +214,7 @@ static void *make_storm(void *arg)
         while (green_hub_spawn(handle, run_one, V(i << 2 | storm->number)) != 0)
             must(errno == ENOMEM);
         atomic_fetch_add(&spawned, 1);
-        while (atomic_load(&spawned) - atomic_load(&ran) > 2000)
+        while (atomic_load(&spawned) - atomic_load(&ran) > times(2000, 100))
             usleep(50); /* so that the hub sleeps at times, and takes little memory */
     }
     return NULL;
@@ -281,11 +281,11 @@ THREAD_TEST(no_wake_up_is_lost)
 
 static void *spawn_until_refused(void *count)
 {
-    int *n = count;
-    while (*n < 2000 && green_hub_spawn(handle, give_back, NULL) == 0)
+    int *n = count, most = times(2000, 200);
+    while (*n < most && green_hub_spawn(handle, give_back, NULL) == 0)
         if (++*n % 10 == 0)
             usleep(100); /* the hub may come to an end */
-    must(*n == 2000 || errno == ESRCH);
+    must(*n == most || errno == ESRCH);
     return NULL;
 }
 
