@@ -590,7 +590,8 @@ WORLD_TEST(a_connection_that_is_refused_says_so)
     assert_refused(green_connect(fd, (struct sockaddr *)&address, sizeof address), ECONNREFUSED);
     must_be_0(green_close(fd));
     assert_refused(green_tcp_connect("127.0.0.1", port), ECONNREFUSED);
-    assert_refused(green_tcp_connect("localhost", port), ECONNREFUSED);
+    if (!under_valgrind()) /* which takes what a living thread's resolver has for lost */
+        assert_refused(green_tcp_connect("localhost", port), ECONNREFUSED);
 }
 
 WORLD_TEST(an_accepted_connection_has_the_flags_that_are_asked_for)
@@ -801,6 +802,8 @@ WORLD_TEST(a_connection_is_closed_once_whoever_closes_it)
 /* gevent: BaseServer.min_delay */
 WORLD_TEST(without_descriptors_a_server_waits_and_serves_again)
 {
+    if (under_valgrind())
+        skip_because("Valgrind keeps the limit of descriptors itself");
     struct server server = {.listener = listen_somewhere(), .group = green_group_new(0, 0),
                             .handle = echo_lines};
     green_task_t *task = spawn(serve, &server);
