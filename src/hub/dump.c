@@ -19,6 +19,7 @@ __attribute__((format(printf, 2, 3))) static void add_to_line(struct dump_line *
     size_t room = sizeof line->text - 1 - line->used; /* for the line feed */
     va_list arguments;
     va_start(arguments, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is there */
     int n = vsnprintf(line->text + line->used, room, format, arguments);
     va_end(arguments);
     if (n > 0)

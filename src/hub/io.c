@@ -416,8 +416,8 @@ static ssize_t fill_rest(int fd, const struct msghdr *message, int flags, ssize_
                          const void *place)
 {
     size_t size = message->msg_iovlen * sizeof(struct iovec);
-    struct iovec few[16], *parts = few;
-    if (size > sizeof few && (parts = malloc(size)) == NULL)
+    struct iovec few[16], *parts = size > sizeof few ? malloc(size) : few;
+    if (parts == NULL)
         return n;
     memcpy(parts, message->msg_iov, size);
     struct transfer t = {fd, false, flags, parts, (int)message->msg_iovlen, -1, NULL,

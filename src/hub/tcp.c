@@ -21,6 +21,7 @@
 
 static bool is_inet(const struct sockaddr *address)
 {
+    /* The kernel wrote it: NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     return address->sa_family == AF_INET || address->sa_family == AF_INET6;
 }
 

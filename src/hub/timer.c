@@ -95,6 +95,7 @@ void green__timer_disarm(struct green__timers *timers, struct green__wait *wait)
         return;
     if (place == SIZE_MAX) {
         struct green__wait **at = &timers->spilt;
+        /* It is in the list: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         while (*at != wait)
             at = &(*at)->spilt;
         *at = wait->spilt;

@@ -20,11 +20,21 @@ found=$(mktemp)
 trap 'rm -f "$known" "$found"' EXIT
 cat > "$known" <<- 'END'
 	green_defer malloc-leak: it is in the current green's list, by a pointer gcc does not know
-	furnish malloc-leak: it is in the green, which gcc loses sight of
+	green__fd_need malloc-leak: it is in the hub's table, as above
+	green__fd_enlist malloc-leak: as above
+	renew_later malloc-leak: as above
+	green_hub_open malloc-leak: it is in the hub
+	green__fd_job_begins null-dereference: the call that begins a job has put the descriptor there
+	green__fd_job_ends null-dereference: as above
+	green__layer_above null-dereference: the walk ends at main
+	green__layer_is_owned null-dereference: as above
+	green__layer_is_started null-dereference: as above
+	green__layer_word null-dereference: as above
 	green__fiber_leave null-dereference: a thread whose tag fits has a current green
 	green__fiber_arrive null-dereference: as above
 	green__put_exceptions_away null-dereference: as above
 	green__leave null-dereference: as above
+	green__drop_fiber null-dereference: no thread means no green that has started
 END
 
 cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
@@ -58,8 +68,10 @@ must_find()
 tidy="clang-tidy --quiet --config-file=.clang-tidy"
 check="cppcheck --quiet --std=c11 --enable=warning,style,performance,portability --inline-suppr
     --suppress=missingIncludeSystem --suppress=unreadVariable:include/green_fast.h
+    --suppress=allocaCalled --suppress=autoVariables --suppress=constParameter:src/hub/*
+    --suppress=uninitvar:src/hub/pool.c
     --error-exitcode=1 -D__x86_64__ -D__LP64__ -D__ELF__ -D__GNUC__=12 -Iinclude -Isrc"
-analyzer="gcc -std=c11 -O2 -fanalyzer -Wall -Iinclude -Isrc -c -o /dev/null"
+analyzer="gcc -std=gnu11 -O2 -fanalyzer -Wall -Iinclude -Isrc -c -o /dev/null"
 must_find clang-tidy $tidy "$planted" -- -std=c11
 must_find cppcheck $check "$planted"
 must_find 'gcc -fanalyzer' $analyzer "$planted"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Coverage of the library by its tests: every line of C is executed and each of
+# Coverage of the library by its tests: outside the hub every line of C is executed and each of
 # its branches taken, but for what coverage_exceptions.txt lists with its reason.
 # (That each instruction of the switch is executed, mutants/assembly.py shows: it
 # drops them one by one.)
