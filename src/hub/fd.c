@@ -302,9 +302,10 @@ static void renew_not(struct green__hub *hub, struct green__fd_entry *entry)
 static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
 {
     struct epoll_event wanted = asked_for(fd, known, EDGE_EVENTS);
-    if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) == 0 || errno != ENOENT)
+    if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) == 0)
         return;
-    known->made = known->no_nowait = false;
+    known->made = known->stream = known->no_nowait = false;
+    known->ready = GREEN__FD_IN | GREEN__FD_OUT;
     known->kind = GREEN__FD_UNKNOWN;
     known->mode = GREEN__FD_NONE;
     ask_again_of(hub, fd, known, wanted_of(known));
