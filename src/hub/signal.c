@@ -19,7 +19,8 @@ static bool all_are_blocked(const sigset_t *set)
     sigset_t blocked;
     pthread_sigmask(SIG_BLOCK, NULL, &blocked);
     for (int signal = 1; signal < NSIG; signal++)
-        if (sigismember(set, signal) == 1 && sigismember(&blocked, signal) != 1)
+        if (sigismember(set, signal) == 1 && sigismember(&blocked, signal) != 1 &&
+            signal != SIGKILL && signal != SIGSTOP) /* which nobody can block, or wait for */
             return false;
     return true;
 }
@@ -28,10 +29,12 @@ static bool all_are_blocked(const sigset_t *set)
 static int take_signal(const sigset_t *set)
 {
     const struct timespec now = {0};
-    int signal;
+    int signal, cancelable;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     do
         signal = sigtimedwait(set, NULL, &now);
     while (signal < 0 && errno == EINTR);
+    pthread_setcancelstate(cancelable, NULL);
     return signal > 0 ? signal : 0;
 }
 
