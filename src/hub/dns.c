@@ -56,12 +56,34 @@ static void drop_look_up(void *value)
     free(look_up);
 }
 
+/* In a form of inet_aton(): 127.1, 0x7f000001. */
+static bool is_old_address(const char *node)
+{
+    struct in_addr address;
+    return node[strspn(node, "0123456789abcdefABCDEFxX.")] == '\0' &&
+           inet_aton(node, &address) != 0;
+}
+
+/* fe80::1%eth0. */
+static bool is_scoped_address(const char *node)
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char address[sizeof(struct in6_addr)];
+    size_t size = strcspn(node, "%");
+    if (node[size] == '\0' || size >= sizeof text)
+        return false;
+    memcpy(text, node, size);
+    text[size] = '\0';
+    return inet_pton(AF_INET6, text, address) == 1;
+}
+
 /* Whether there is nothing to be asked for: an address is one without a name server. */
 static bool is_address(const char *node, const struct addrinfo *hints)
 {
     unsigned char address[sizeof(struct in6_addr)];
     return node == NULL || (hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0) ||
-           inet_pton(AF_INET, node, address) == 1 || inet_pton(AF_INET6, node, address) == 1;
+           inet_pton(AF_INET6, node, address) == 1 || is_old_address(node) ||
+           is_scoped_address(node);
 }
 
 static int system_error(int error)

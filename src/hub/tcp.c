@@ -17,7 +17,7 @@
 
 /* RFC 8305, 5 "Connection Attempts". */
 #define NEXT_ATTEMPT GREEN_MS(250)
-#define MOST_ATTEMPTS 16
+#define MOST_ATTEMPTS 16 /* at a time */
 
 static bool is_inet(const struct sockaddr *address)
 {
@@ -197,31 +197,45 @@ static int fail_name(int result)
     }
 }
 
-/* The addresses by turns of their families, the first one's first (RFC 8305, 4). */
-static int interleave(const struct addrinfo *list, const struct addrinfo *addresses[])
+/* Addresses by turns of their families, the first one's first (RFC 8305, 4). */
+struct addresses {
+    const struct addrinfo *own, *other; /* the next of the first one's family, and of others */
+    int family;                         /* the first one's */
+    bool others_turn;
+};
+
+/* The next that is of that family, or not. */
+static const struct addrinfo *skip_to(const struct addrinfo *one, int family, bool of_it)
 {
-    int n = 0, family = list->ai_family;
-    const struct addrinfo *own = list, *other = list;
-    while (n < MOST_ATTEMPTS && (own != NULL || other != NULL)) {
-        while (own != NULL && own->ai_family != family)
-            own = own->ai_next;
-        if (own != NULL) {
-            addresses[n++] = own;
-            own = own->ai_next;
-        }
-        while (other != NULL && other->ai_family == family)
-            other = other->ai_next;
-        if (other != NULL && n < MOST_ATTEMPTS) {
-            addresses[n++] = other;
-            other = other->ai_next;
-        }
-    }
-    return n;
+    while (one != NULL && (one->ai_family == family) != of_it)
+        one = one->ai_next;
+    return one;
+}
+
+static struct addresses begin_addresses(const struct addrinfo *list)
+{
+    int family = list != NULL ? list->ai_family : AF_UNSPEC;
+    return (struct addresses){skip_to(list, family, true), skip_to(list, family, false), family,
+                              false};
+}
+
+static bool has_address(const struct addresses *all)
+{
+    return all->own != NULL || all->other != NULL;
+}
+
+static const struct addrinfo *take_address(struct addresses *all)
+{
+    bool other = all->own == NULL || (all->other != NULL && all->others_turn);
+    const struct addrinfo **from = other ? &all->other : &all->own, *one = *from;
+    *from = skip_to(one->ai_next, all->family, !other);
+    all->others_turn = !other;
+    return one;
 }
 
 struct attempts {
     struct pollfd fds[MOST_ATTEMPTS]; /* fd -1: has failed */
-    int begun, running;
+    int used, running;
     int error; /* of the last that has failed */
 };
 
@@ -229,7 +243,10 @@ struct attempts {
 static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
                          const struct addrinfo *address)
 {
-    int i = attempts->begun++;
+    int i = 0;
+    while (i < attempts->used && attempts->fds[i].fd >= 0)
+        i++;
+    attempts->used += i == attempts->used;
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
                     address->ai_protocol);
     attempts->fds[i] = (struct pollfd){.fd = -1, .events = POLLOUT};
@@ -249,16 +266,17 @@ static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
     return error == 0 ? i : -1;
 }
 
-/* Which of those that poll() says something of is connected, or -1. */
-static int look_at_attempts(struct attempts *attempts)
+/* Which of those that poll() says something of is connected, or -1.  Tells of failures. */
+static int look_at_attempts(struct attempts *attempts, bool *failed)
 {
-    for (int i = 0; i < attempts->begun; i++) {
+    for (int i = 0; i < attempts->used; i++) {
         struct pollfd *one = &attempts->fds[i];
         if (one->fd < 0 || one->revents == 0)
             continue;
         int error = socket_error(one->fd);
         if (error == 0)
             return i;
+        *failed = true;
         attempts->error = error;
         (void)green_close(one->fd);
         one->fd = -1;
@@ -269,32 +287,38 @@ static int look_at_attempts(struct attempts *attempts)
 
 static int race(struct green__hub *hub, const struct addrinfo *list)
 {
-    const struct addrinfo *addresses[MOST_ATTEMPTS];
+    struct addresses addresses = begin_addresses(list);
     struct attempts attempts = {.error = ENOENT};
-    int n = interleave(list, addresses), won = -1;
+    int won = -1;
     int64_t next = green__loop_now(hub);
     for (;;) {
         int64_t left = next - green__loop_now(hub);
-        if (attempts.begun < n && (left <= 0 || attempts.running == 0)) {
-            won = begin_attempt(hub, &attempts, addresses[attempts.begun]);
-            next = green__time_add(green__loop_now(hub), NEXT_ATTEMPT);
+        bool more = has_address(&addresses) && attempts.running < MOST_ATTEMPTS;
+        if (more && (left <= 0 || attempts.running == 0)) {
+            int running = attempts.running;
+            won = begin_attempt(hub, &attempts, take_address(&addresses));
             if (won >= 0)
                 break;
+            if (attempts.running != running) /* else the next is at once */
+                next = green__time_add(green__loop_now(hub), NEXT_ATTEMPT);
             continue;
         }
         if (attempts.running == 0)
             break;
-        int ready = green_poll(attempts.fds, (nfds_t)attempts.begun,
-                               attempts.begun < n ? left : GREEN_FOREVER);
+        int ready = green_poll(attempts.fds, (nfds_t)attempts.used,
+                               more ? left : GREEN_FOREVER);
         if (ready < 0) {
             attempts.error = errno;
             break;
         }
-        won = ready > 0 ? look_at_attempts(&attempts) : -1;
+        bool failed = false;
+        won = ready > 0 ? look_at_attempts(&attempts, &failed) : -1;
         if (won >= 0)
             break;
+        if (failed)
+            next = green__loop_now(hub);
     }
-    for (int i = 0; i < attempts.begun; i++)
+    for (int i = 0; i < attempts.used; i++)
         if (i != won && attempts.fds[i].fd >= 0)
             (void)green_close(attempts.fds[i].fd);
     if (won < 0)
