@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -37,13 +38,24 @@ static ssize_t read_stream(void *cookie, char *buffer, size_t size)
     return exiting ? read(stream->fd, buffer, size) : green_read(stream->fd, buffer, size);
 }
 
-/* 0 says that it failed, as glibc and musl want it. */
+/* As write(), but that it raises no SIGPIPE from a socket. */
+static ssize_t write_at_exit(int fd, const char *buffer, size_t size)
+{
+    ssize_t n = send(fd, buffer, size, MSG_NOSIGNAL);
+    return n < 0 && errno == ENOTSOCK ? write(fd, buffer, size) : n;
+}
+
+/* That it failed, glibc wants to hear by a number that is too small, musl by -1. */
 static ssize_t write_stream(void *cookie, const char *buffer, size_t size)
 {
     struct stream *stream = cookie;
-    ssize_t n = exiting ? write(stream->fd, buffer, size)
+    ssize_t n = exiting ? write_at_exit(stream->fd, buffer, size)
                         : green_write_all(stream->fd, buffer, size);
+#ifdef __GLIBC__
     return n > 0 ? n : 0;
+#else
+    return n == (ssize_t)size ? n : -1;
+#endif
 }
 
 static int seek_stream(void *cookie, off64_t *offset, int whence)
