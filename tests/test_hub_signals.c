@@ -207,7 +207,8 @@ WORLD_TEST(a_storm_of_signals_interrupts_nothing)
     bool stop = false;
     const struct sigaction action = { .sa_handler = count_signal }; /* without SA_RESTART */
     struct sigaction before;
-    const struct itimerval often = { { 0, 300 }, { 0, 300 } }, never_more = { { 0, 0 }, { 0, 0 } };
+    const int period = times(300, 10000); /* us */
+    const struct itimerval often = { { 0, period }, { 0, period } }, never_more = { { 0, 0 }, { 0, 0 } };
     handled = 0;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
@@ -287,7 +288,7 @@ static int use_it_all(void *unused)
     must(finish(waiter) == V(SIGUSR1));
     pid_t pid = fork();
     if (pid == 0)
-        _exit(0);
+        leave_child(0);
     must(green_waitpid(pid, &status, 0) == pid);
     must_be_0(green_close(pair[0]));
     finish(player);

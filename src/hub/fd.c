@@ -99,7 +99,7 @@ static void forget_number(struct green__fd *known)
     known->ready = GREEN__FD_IN | GREEN__FD_OUT;
     known->made = false;
     known->stream = false;
-    known->no_nowait = false;
+    known->no_nowait = 0;
     known->woken[0] = known->woken[1] = 0;
 }
 
@@ -304,7 +304,8 @@ static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
     struct epoll_event wanted = asked_for(fd, known, EDGE_EVENTS);
     if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) == 0)
         return;
-    known->made = known->stream = known->no_nowait = false;
+    known->made = known->stream = false;
+    known->no_nowait = 0;
     known->ready = GREEN__FD_IN | GREEN__FD_OUT;
     known->kind = GREEN__FD_UNKNOWN;
     known->mode = GREEN__FD_NONE;

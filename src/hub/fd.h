@@ -38,7 +38,7 @@ struct green__fd {
     unsigned char ready;     /* of a made one: the directions that may be ready */
     bool made;               /* a TCP socket that the hub made */
     bool stream;             /* a socket of which a short read has said that it is empty */
-    bool no_nowait;          /* the system cannot be asked not to block for it */
+    unsigned char no_nowait; /* the directions in which it cannot be asked not to block */
     bool closing;            /* to be closed when the pool is done with it */
     unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */
     unsigned jobs;           /* calls of the pool */

@@ -28,6 +28,8 @@ static void begin_child(void)
     if (hub->fork_pool != NULL)
         hub->fork_pool(hub);
     struct green_task *mine = green__task_of(hub, green__layer_current());
+    if (hub->fork_children != NULL)
+        hub->fork_children(hub, mine);
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next) {
         if (task == mine)
             continue;

@@ -130,6 +130,12 @@ struct green_task {
 
 /* ---- The hub -------------------------------------------------------------- */
 
+/* A process that is waited for, on the stack of who waits. */
+struct green__child {
+    struct green__child *next, *prev;
+    green_t *waiter;
+};
+
 struct green__timer {
     int64_t due;
     struct green__wait *wait;
@@ -179,6 +185,8 @@ struct green__hub {
     /* What the floors above are to do at an end and in a child; NULL: they were not used. */
     void (*leave_pool)(struct green__hub *hub); /* waits for what has memory of the thread's */
     void (*fork_pool)(struct green__hub *hub);
+    void (*fork_children)(struct green__hub *hub, const struct green_task *mine);
+    struct green__child *children; /* processes that are waited for */
     void (*end_fds)(struct green__hub *hub);
     void (*fork_fds)(struct green__hub *hub);
     int epoll;                 /* or -1 */

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -108,7 +109,7 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
                        errno != EPERM && errno != ESPIPE))
             return n;
         if (known != NULL)
-            known->no_nowait = true;
+            known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
     }
     if (ready)
         return move_when_ready(t);
@@ -136,7 +137,7 @@ static void note_kind(struct green__fd *known, enum green__fd_kind kind)
     if (known == NULL || known->kind == kind)
         return;
     known->kind = (unsigned char)kind;
-    known->no_nowait = false;
+    known->no_nowait = 0;
 }
 
 /*
@@ -206,7 +207,7 @@ static void note_always(struct green__fd *known, int fd)
     if (known == NULL || known->mode != GREEN__FD_ALWAYS || known->kind != GREEN__FD_OTHER)
         return;
     note_kind(known, kind_of(fd));
-    known->no_nowait = true;
+    known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
 }
 
 /*
@@ -233,11 +234,16 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
                     (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
         ssize_t n = -1;
         int error = EAGAIN;
+        if (known != NULL && known->closing)
+            return green__call_fail(EBADF); /* as soon as the pool is done with it */
         if (!skip) {
+            int cancelable;
+            pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
             do
                 n = io_try(call->hub, t, woken);
             while (n < 0 && errno == EINTR);
             error = errno;
+            pthread_setcancelstate(cancelable, NULL);
             known = green__fd_look(call->hub, t->fd);
             if (known != NULL && n >= 0 && !t->out)
                 note_read(known, t, n);
@@ -415,7 +421,7 @@ ssize_t green_sendto(int fd, const void *buffer, size_t size, int flags,
 static ssize_t fill_rest(int fd, const struct msghdr *message, int flags, ssize_t n,
                          const void *place)
 {
-    size_t size = message->msg_iovlen * sizeof(struct iovec);
+    size_t size = (size_t)message->msg_iovlen * sizeof(struct iovec);
     struct iovec few[16], *parts = size > sizeof few ? malloc(size) : few;
     if (parts == NULL)
         return n;

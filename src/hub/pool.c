@@ -258,6 +258,24 @@ static int not_begun(struct green__job *job, int error)
     return GREEN__POOL_NOT_BEGUN;
 }
 
+static void *hand_on(void *value)
+{
+    return value;
+}
+
+/* What came is dropped in a thread of the pool, where drop() may block; else here. */
+static void drop_in_pool(struct green__job *job)
+{
+    job->run = hand_on;
+    job->arg = job->value;
+    job->looks_up = false;
+    atomic_store(&job->state, JOB_GIVEN_UP);
+    if (queue_job(job) == 0)
+        return;
+    job->drop(job->value);
+    free(job);
+}
+
 int green__pool_call(struct green__call *call, green_fn *run, void *arg, void **value,
                      void (*drop)(void *value), bool looks_up, const char *name,
                      const void *object, const void *place)
@@ -303,13 +321,12 @@ int green__pool_call(struct green__call *call, green_fn *run, void *arg, void **
         }
         if (!in_child)
             job_enters_hub(hub, job);
-        /* It has ended, and its post has come or is under way: what came is dropped here. */
+        /* It has ended, and its post has come or is under way. */
         while (job->hub != NULL && hub->green != NULL)
             green__wait_give_turn(hub, call->me);
         if (job->hub != NULL)
             return green__call_fail(error); /* the thread's end will */
-        drop(job->value);
-        free(job);
+        drop_in_pool(job);
         return green__call_fail(error);
     }
     if (value != NULL) {

@@ -5,6 +5,7 @@
  * the child is asked about after 1 ms, 2, 4, up to 100.
  */
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -23,9 +24,12 @@
 static pid_t ask_child(pid_t pid, int *status)
 {
     pid_t result;
+    int cancelable;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     do
         result = waitpid(pid, status, WNOHANG);
     while (result < 0 && errno == EINTR);
+    pthread_setcancelstate(cancelable, NULL);
     return result;
 }
 
@@ -36,6 +40,39 @@ static int pause_for_child(struct green__call *call, pid_t pid, int64_t time, co
     wait.descriptors = 0;
     wait.ends_well = true;
     return green__wait(call->hub, &wait, time);
+}
+
+/* Something can come as long as it is in the list: who waits stands on that stack. */
+static void begin_waiting(struct green__hub *hub, struct green__child *child)
+{
+    child->prev = NULL;
+    child->next = hub->children;
+    if (child->next != NULL)
+        child->next->prev = child;
+    hub->children = child;
+    green__loop_add_world(hub);
+}
+
+static void end_waiting(struct green__hub *hub, struct green__child *child)
+{
+    if (child->prev != NULL)
+        child->prev->next = child->next;
+    else
+        hub->children = child->next;
+    if (child->next != NULL)
+        child->next->prev = child->prev;
+    green__loop_remove_world(hub);
+}
+
+/* In a forked child: those that wait no more have nothing that can come. */
+static void fork_children(struct green__hub *hub, const struct green_task *mine)
+{
+    for (struct green__child *child = hub->children, *next; child != NULL; child = next) {
+        const struct green_task *task = green__task_of(hub, child->waiter);
+        next = child->next;
+        if (task != mine && task != &hub->main)
+            end_waiting(hub, child);
+    }
 }
 
 pid_t green_waitpid(pid_t pid, int *status, int options)
@@ -59,7 +96,9 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
     if (pidfd >= 0)
         green__fd_begin(hub, pidfd, false);
     int64_t pause = GREEN_MS(1);
-    green__loop_add_world(hub);
+    struct green__child child = {.waiter = call.me};
+    hub->fork_children = fork_children;
+    begin_waiting(hub, &child);
     for (;;) {
         int waited = pidfd >= 0
                          ? green__fd_wait(&call, pidfd, EPOLLIN, "green_waitpid", PLACE)
@@ -72,7 +111,7 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
             break;
     }
     int error = errno;
-    green__loop_remove_world(hub);
+    end_waiting(hub, &child);
     if (pidfd >= 0)
         (void)green_close(pidfd);
     errno = error;

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -71,7 +72,10 @@ static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *
 {
     if (set_nonblocking(fd) != 0)
         return errno;
+    int cancelable; /* none of this is a cancellation point */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     int error = connect(fd, address, length) == 0 ? 0 : errno;
+    pthread_setcancelstate(cancelable, NULL);
     const struct green__fd *known = green__fd_look(hub, fd);
     bool waited_for = known != NULL && (known->in.first != NULL || known->out.first != NULL);
     if ((error == 0 || error == EINPROGRESS || error == EINTR) && !waited_for &&
@@ -126,16 +130,19 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
         return -1;
     for (;;) {
         int connection;
+        int cancelable;
         if (group != NULL && green__group_is_full(group)) {
             if (woken)
                 green__fd_tried(call->hub, fd, 0);
             return FULL;
         }
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
         do {
             *length = sizeof *address;
             connection = accept4(fd, (struct sockaddr *)address, length, flags);
         } while (connection < 0 && errno == EINTR);
         int error = errno;
+        pthread_setcancelstate(cancelable, NULL);
         if (woken)
             green__fd_tried(call->hub, fd, 0);
         if (connection >= 0) {

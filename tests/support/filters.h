@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FILTERS_H
+#define FILTERS_H
+/* System calls that an old kernel does not have, or a sandbox forbids: for children of a test. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tools.h"
+
+/*
+ * A child of a process with threads: to the sanitizers these live there, too, and hold
+ * memory, and no more may be started.
+ */
+static pid_t filters_parent;
+
+__attribute__((constructor)) static void filters_begin(void)
+{
+    filters_parent = getpid();
+}
+
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+    return getpid() != filters_parent;
+}
+
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
+/* Ends a child; Valgrind does not see the end, as it would miss what the parent frees. */
+_Noreturn static inline void leave_child(int status)
+{
+    char number[16], *const arguments[] = { (char *)"sh", (char *)"-c", number, NULL };
+    snprintf(number, sizeof number, "exit %d", status);
+    if (under_valgrind())
+        execv("/bin/sh", arguments);
+    _exit(status);
+}
+
+/* What a child returns, and assert_child_held() sees, if the system has no filters: qemu-user. */
+#define NO_FILTERS 77
+
+/* From now on these calls of the process fail with this error.  0, or -1 if that cannot be had. */
+static inline int filter_calls(const int *calls, int n, int error)
+{
+    struct sock_filter code[64];
+    unsigned short length = 0;
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                                  offsetof(struct seccomp_data, nr));
+    for (int i = 0; i < n; i++) {
+        code[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+                                                      (unsigned)calls[i], 0, 1);
+        code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
+                                                      SECCOMP_RET_ERRNO | (unsigned)error);
+    }
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = { length, code };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+/* No thread can be started. */
+static inline int filter_threads(void)
+{
+    const int calls[] = {
+        SYS_clone,
+#ifdef SYS_clone3
+        SYS_clone3,
+#endif
+    };
+    return filter_calls(calls, (int)(sizeof calls / sizeof calls[0]), EAGAIN);
+}
+
+/* A child of run_child() that ends by leave_child(0), or has no filters. */
+#define assert_child_held(result)                                                                 \
+    do {                                                                                          \
+        struct child done = (result);                                                      \
+        if (WIFEXITED(done.status) && WEXITSTATUS(done.status) == NO_FILTERS) {     \
+            print_message("skipped: there is no seccomp here\n");                                 \
+        } else if (done.status != 0) {                                                     \
+            fail_msg("status %x: %s%s", (unsigned)done.status, done.out, done.err);\
+        }                                                                                         \
+    } while (0)
+
+#endif
