@@ -169,7 +169,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
  * Most have what they want waiting for them.  The tag shows that the parent is ours
  * and that nothing forbids it; make() does and refuses the rest.  NULL: that is to be asked.
  */
-static inline green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
+static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
     green_t *g = self->spare;
     if (LIKELY(run != NULL && g != NULL && load(parent->owner) == load(self->tag) &&

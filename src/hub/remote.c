@@ -59,6 +59,7 @@ static struct green__post *take_posts(struct green_hub *remote)
     posts = atomic_exchange(&remote->posts, NULL);
     struct green__post *first = NULL;
     while (posts != NULL) {
+        green__take_handed(posts);
         struct green__post *next = posts->next;
         posts->next = first;
         first = posts;
@@ -108,6 +109,7 @@ int green__remote_need(struct green__hub *hub)
     struct green_hub *remote = calloc(1, sizeof *remote);
     if (remote == NULL)
         return green__call_fail(ENOMEM);
+    green__atomics(remote, sizeof *remote);
     atomic_init(&remote->owners, 1);
     remote->event = hub->event;
     atomic_init(&remote->sleeping, hub->fd_asked);
@@ -188,6 +190,7 @@ bool green__remote_post(struct green_hub *remote, struct green__post *post)
         if (last == &no_hub)
             return false;
         post->next = last;
+        green__hand_over(post);
     } while (!atomic_compare_exchange_weak(&remote->posts, &last, post));
     wake_hub(remote);
     return true;
