@@ -121,7 +121,7 @@ END_TEST(it_is_not_ended_while_a_green_of_the_main_task_waits)
     assert_int_equal(green_state(generator), GREEN_SUSPENDED);
     assert_refused(green_hub_end(GREEN_FOREVER), EBUSY);
     assert_refused(green_thread_end(), EBUSY);
-    assert_refused(green_sleep(GREEN_MS(10)), EINTR); /* it dies into it */
+    assert_refused(green_sleep(GREEN_SEC(10)), EINTR); /* it dies into it */
     assert_int_equal(green_state(generator), GREEN_DEAD);
     assert_int_equal(green_free(generator), 0);
     /* The task ends, and nobody is left to come back to main's switch. */
