@@ -10,7 +10,10 @@
 
 extern char **environ;
 
-/* A child that ends with this status when somebody writes to *end or closes it. */
+/*
+ * A child that ends with this status at let_end().  That writes: children that are forked
+ * later have the descriptor, too, so that a close() would not tell.
+ */
 static pid_t fork_child(int status, int *end)
 {
     int ends[2];
@@ -42,6 +45,12 @@ static void assert_exited(int status, int code)
     must(WIFEXITED(status) && WEXITSTATUS(status) == code);
 }
 
+static void let_end(int end)
+{
+    must(write(end, "x", 1) == 1);
+    must_be_0(close(end));
+}
+
 struct awaited {
     pid_t pid, result;
     int status, error;
@@ -65,7 +74,7 @@ WORLD_TEST(other_tasks_run_until_the_child_ends)
     turn();
     nap(1);
     assert_int_equal(child.result, 0);
-    assert_int_equal(close(end), 0);
+    let_end(end);
     finish(task);
     assert_int_equal(child.result, child.pid);
     assert_exited(child.status, 10);
@@ -75,13 +84,13 @@ WORLD_TEST(of_one_that_has_ended_it_says_so_at_once_and_then_there_is_none)
 {
     int end, status = 0;
     pid_t pid = fork_child(3, &end);
-    close(end);
+    let_end(end);
     await_end(pid);
     assert_int_equal(green_waitpid(pid, &status, 0), pid);
     assert_exited(status, 3);
     assert_refused(green_waitpid(pid, &status, 0), ECHILD);
     pid = fork_child(4, &end);
-    close(end);
+    let_end(end);
     assert_int_equal(green_waitpid(pid, NULL, 0), pid);
 }
 
@@ -90,7 +99,7 @@ WORLD_TEST(with_WNOHANG_it_does_not_wait)
     int end, status = 0;
     pid_t pid = fork_child(5, &end);
     assert_int_equal(green_waitpid(pid, &status, WNOHANG), 0);
-    close(end);
+    let_end(end);
     await_end(pid);
     assert_int_equal(green_waitpid(pid, &status, WNOHANG), pid);
     assert_exited(status, 5);
@@ -125,7 +134,7 @@ WORLD_TEST(of_two_tasks_that_wait_for_one_child_one_gets_it)
     struct awaited a = { .pid = fork_child(6, &end) }, b = a;
     green_task_t *first = spawn(await, &a), *second = spawn(await, &b);
     turn();
-    close(end);
+    let_end(end);
     finish(first);
     finish(second);
     assert_true((a.result == a.pid) != (b.result == b.pid));
@@ -139,12 +148,12 @@ WORLD_TEST(children_that_others_wait_for_are_left_to_them)
     pid_t other = fork_child(8, &other_end);
     green_task_t *task = spawn(await, &child);
     turn();
-    close(other_end);
+    let_end(other_end);
     await_end(other);
     nap(1);
     assert_int_equal(waitpid(other, &status, WNOHANG), other);
     assert_exited(status, 8);
-    close(end);
+    let_end(end);
     finish(task);
     assert_int_equal(child.result, child.pid);
     assert_exited(child.status, 7);
@@ -156,7 +165,7 @@ static void *await_own(void *unused)
     struct awaited child = { .pid = fork_child(9, &end) };
     green_task_t *task = spawn(await, &child);
     turn();
-    close(end);
+    let_end(end);
     finish(task);
     must(child.result == child.pid);
     assert_exited(child.status, 9);
@@ -182,7 +191,7 @@ WORLD_TEST(the_time_of_a_scope_ends_the_wait_and_the_child_can_be_waited_for_aga
     GREEN_SCOPE(limit, GREEN_MS(2), 0);
     assert_refused(green_waitpid(pid, &status, 0), ETIMEDOUT);
     assert_int_equal(green_scope_end(&limit), 1);
-    close(end);
+    let_end(end);
     assert_int_equal(green_waitpid(pid, &status, 0), pid);
     assert_exited(status, 11);
 }
@@ -196,7 +205,7 @@ WORLD_TEST(a_cancel_ends_the_wait)
     assert_int_equal(green_task_free(task), 0);
     assert_int_equal(child.result, -1);
     assert_int_equal(child.error, ECANCELED);
-    close(end);
+    let_end(end);
     assert_int_equal(green_waitpid(child.pid, &child.status, 0), child.pid);
 }
 
@@ -207,7 +216,7 @@ HUB_TEST(virtual_time_passes_as_the_worlds_while_a_child_is_waited_for)
     green_task_t *task = spawn(await, &child);
     nap(1);
     assert_int_equal(child.result, 0);
-    close(end);
+    let_end(end);
     green_task_t *sleeper = spawn(sleep_for, V(INT64_C(3600) * 1000));
     finish(task);
     assert_int_equal(child.result, child.pid);
@@ -223,7 +232,7 @@ WORLD_TEST(if_SIGCHLD_is_ignored_there_is_none_after_the_end)
     struct awaited child = { .pid = pid };
     green_task_t *task = spawn(await, &child);
     turn();
-    close(end);
+    let_end(end);
     finish(task);
     signal(SIGCHLD, before);
     assert_int_equal(child.result, -1);
@@ -289,7 +298,7 @@ static int await_without_pidfd(void *error)
     must(hubs_descriptors() == descriptors); /* there is none */
     nap(1);
     must(child.result == 0);
-    close(end);
+    let_end(end);
     finish(task);
     must(child.result == child.pid);
     assert_exited(child.status, 15);
@@ -299,7 +308,7 @@ static int await_without_pidfd(void *error)
     turn();
     must_be_0(green_task_free(task));
     must(child.result == -1 && child.error == ECANCELED);
-    close(end);
+    let_end(end);
     must(green_waitpid(child.pid, &child.status, 0) == child.pid);
     assert_exited(child.status, 16);
     leave_child(0);

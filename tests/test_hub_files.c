@@ -268,7 +268,7 @@ static int fork_meanwhile(void *unused)
     must(green_waitpid(pid, &status, 0) == pid);
     must(status == 0);
     sem_post(&gate);
-    return 0;
+    leave_child(0);
 }
 
 FILE_TEST(in_a_forked_child_no_thread_has_a_descriptor)
