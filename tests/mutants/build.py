@@ -17,6 +17,7 @@ from source import Missing, ROOT, Source, files
 TESTS = os.path.join(ROOT, 'tests')
 SUPPORT = os.path.join(TESTS, 'support')
 
+UNWOUND = ['test_unwinding', 'test_told_asan', 'test_hub_afterwards', 'test_hub_end']
 PLAYER = ['play', 'play_log', 'model']  # what tests/random/ is made of, beside its programs
 HUB_PLAYER = ['hub_play', 'play_log', 'hub_model']  # the same of its programs of the hub
 
@@ -116,7 +117,7 @@ class Library:
             self.programs[name] = objects + ['-lstdc++']
             return
         # As in tests/CMakeLists.txt.
-        unwound = ['-fexceptions'] if name in ('test_unwinding', 'test_told_asan') else []
+        unwound = ['-fexceptions'] if name in UNWOUND else []
         call([*self.cc, *self.options, *unwound, '-c', source, '-o', objects[0]])
         for other in others:
             objects.append(os.path.join(self.dir, other + '.o'))

@@ -45,7 +45,10 @@ LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_loca
 CPLUSPLUS = ['test_exceptions', 'test_fast_cplusplus', 'test_unwinding_cplusplus']
 # Slow, or about something else.
 NOT = {'test_backtrace', 'test_fast', 'test_overflow', 'test_overflow_probed', 'test_signals',
-       'test_leaks'}
+       'test_leaks', 'test_hub_calls', 'test_hub_children', 'test_hub_faults', 'test_hub_files',
+       'test_hub_fork_world', 'test_hub_names', 'test_hub_offload', 'test_hub_overflow',
+       'test_hub_readiness', 'test_hub_resolver', 'test_hub_sandbox', 'test_hub_signals',
+       'test_hub_sockets', 'test_hub_streams', 'test_hub_watch'}
 
 # One on a line of its own, but for declarations and what leaves.
 STATEMENT = re.compile(r'^ +(?=\S)(?!return|goto|break|continue|case|else|do\b|for\b|if\b|while\b'
