@@ -110,6 +110,7 @@ frames()
             sub(/^#[0-9]+ +(0x[0-9a-f]+ in )?/, "", name)
             sub(/ \(.*/, "", name)
             gsub(/\./, "__", name)
+            sub(/__lto_priv.*/, "", name) # link-time optimization adds it
             if (name ~ /^green__arch_entry$|^<signal/) { name = "entry"; entered = 1 }
             if (name == "stop") list = ""
             if (name !~ /^green_|^enter$|^move$|^switch_by_all_rules$|_slowly$|^end_greens$|^\?\?$/)
