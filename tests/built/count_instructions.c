@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include <green_fast.h>
+#include <green_hub.h>
 
 #include "tools.h"
 
@@ -45,7 +46,7 @@ int main(void)
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, THINGS };
+enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, TURN, ITEM, TASK, THINGS };
 enum { STATIC, SHARED };
 
 /* ---- The ceilings: lower them when you can, raise them with a reason ------------- */
@@ -63,12 +64,18 @@ static const int ceilings[2][THINGS][2] = {
      [SWITCH_FAST] = {    300,    300},
      [YIELD]       = {    550,    560},
      [YIELD_FAST]  = {    300,    300},
-     [LIFE]        = {   2970,   3000}},
+     [LIFE]        = {   2970,   3000},
+     [TURN]        = {   1950,   1960},
+     [ITEM]        = {   4150,   4170},
+     [TASK]        = {  14500,  14500}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
-     [LIFE]        = {   2900,   2930}},
+     [LIFE]        = {   2900,   2930},
+     [TURN]        = {   2010,   2040},
+     [ITEM]        = {   4080,   4130},
+     [TASK]        = {  14500,  14500}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
@@ -79,7 +86,8 @@ static const int later_compiler = 0;
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
 #if defined(__CET__) && (__CET__ & 1)
-static const int landing_pads[THINGS] = {[SWITCH] = 10, [YIELD] = 15, [LIFE] = 80};
+static const int landing_pads[THINGS] = {[SWITCH] = 10, [YIELD] = 15, [LIFE] = 80, [TURN] = 60,
+                                         [ITEM] = 200, [TASK] = 500};
 #else
 static const int landing_pads[THINGS] = {0};
 #endif
@@ -90,6 +98,9 @@ static const char *const names[THINGS] = {
     [YIELD] = "a green_yield(), or the green_switch() back",
     [YIELD_FAST] = "a green_yield_fast(), or the green_switch_fast() back",
     [LIFE] = "green_new(), switch, death, green_free()",
+    [TURN] = "a green_sleep(0), of two tasks",
+    [ITEM] = "an item from task to task, by a queue of one",
+    [TASK] = "green_task_spawn(), turn, green_task_join(), green_task_free()",
 };
 
 #ifdef __clang__
@@ -168,34 +179,100 @@ static void live_times(int n)
     }
 }
 
+/* Each in a task of its own, as main is one that begins its calls another way. */
+static green_queue_t *queue;
+
+static void *give_turns(void *unused)
+{
+    while (green_sleep(0) == 0)
+        continue;
+    return unused;
+}
+
+static void turn_times(int n)
+{
+    while (n-- > 0)
+        green_sleep(0);
+}
+
+static void *put_items(void *unused)
+{
+    for (int item = 0; green_queue_put(queue, &item, GREEN_FOREVER) == 0;)
+        item++;
+    return unused;
+}
+
+static void get_times(int n)
+{
+    for (int item; n-- > 0;)
+        green_queue_get(queue, &item, GREEN_FOREVER);
+}
+
+static void task_times(int n)
+{
+    while (n-- > 0) {
+        green_task_t *task = green_task_spawn(end_at_once, NULL);
+        green_task_join(task, NULL, GREEN_FOREVER);
+        green_task_free(task);
+    }
+}
+
 static const struct {
     void (*repeat)(int n);
     green_fn *other; /* NULL: none */
     int moves;       /* counted as one, in each repetition */
+    green_fn *task;  /* of the hub: what the other task does; NULL: it has none to do with this */
 } things[THINGS] = {
     [SWITCH] = {switch_times, switch_back, 2},
     [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2},
     [YIELD] = {switch_times, yield_back, 2},
     [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2},
     [LIFE] = {live_times, NULL, 1},
+    [TURN] = {turn_times, NULL, 2, give_turns},
+    [ITEM] = {get_times, NULL, 1, put_items},
+    [TASK] = {task_times, NULL, 1, end_at_once},
 };
 
 enum { FEW = 10, MANY = 30 };
 
+/* The hub looks at its timers after each 64 turns: so more of its things are counted. */
+enum { HUB_TIMES = 2 };
+
 /* Twice for each thing, that what happens once falls out: FEW and MANY, each between marks. */
+static void count_one(int i)
+{
+    int times = things[i].task != NULL ? HUB_TIMES : 1;
+    things[i].repeat(FEW * times); /* caches and lazy binding */
+    mark();
+    things[i].repeat(FEW * times);
+    mark();
+    mark();
+    things[i].repeat(MANY * times);
+    mark();
+}
+
+static void *count_in_task(void *thing)
+{
+    count_one((int)(intptr_t)thing);
+    return NULL;
+}
+
 static void run(void)
 {
     main_green = green_current();
     for (int i = 0; i < THINGS; i++) {
+        if (things[i].task != NULL) {
+            queue = green_queue_new(sizeof(int), 1);
+            green_task_t *partner = green_task_spawn(things[i].task, NULL);
+            green_task_t *task = green_task_spawn(count_in_task, (void *)(intptr_t)i);
+            if (green_task_join(task, NULL, GREEN_FOREVER) != 0 || green_task_free(task) != 0 ||
+                green_task_free(partner) != 0 || green_queue_free(queue) != 0)
+                abort();
+            continue;
+        }
         if (things[i].other != NULL)
             other = green_new(things[i].other, NULL);
-        things[i].repeat(FEW); /* caches and lazy binding */
-        mark();
-        things[i].repeat(FEW);
-        mark();
-        mark();
-        things[i].repeat(MANY);
-        mark();
+        count_one(i);
         if (things[i].other != NULL
             && (green_switch(other, NULL) != NULL || green_free(other) != 0))
             abort();
@@ -265,7 +342,8 @@ int main(void)
         long few = count_to_mark(child);
         count_to_mark(child);
         long many = count_to_mark(child);
-        long tenths = (many - few) * 10 / ((MANY - FEW) * things[i].moves);
+        long tenths = (many - few) * 10 /
+                      ((MANY - FEW) * (things[i].task != NULL ? HUB_TIMES : 1) * things[i].moves);
         int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i] + later_compiler;
         bool good = few > 0 && many > few && tenths <= most;
         printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED",
