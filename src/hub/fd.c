@@ -72,10 +72,12 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
     size_t chunk = (size_t)fd / CHUNK;
     if (chunk >= fds->count) {
         size_t count = fds->count * 2 > chunk ? fds->count * 2 : chunk + 1;
+        /* Of pointers: NOLINTBEGIN(bugprone-sizeof-expression) */
         struct green__fd **chunks = realloc(fds->chunks, count * sizeof *chunks);
         if (chunks == NULL)
             goto no_memory;
         memset(chunks + fds->count, 0, (count - fds->count) * sizeof *chunks);
+        /* NOLINTEND(bugprone-sizeof-expression) */
         fds->chunks = chunks;
         fds->count = count;
     }

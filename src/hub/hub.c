@@ -313,7 +313,8 @@ static __attribute__((noinline)) int sleep_for(struct green__call *call, int64_t
     return green__wait(call->hub, &wait, time);
 }
 
-int green_sleep(int64_t time)
+/* Not in line, as the place of the call would be lost. */
+__attribute__((noinline)) int green_sleep(int64_t time)
 {
     struct green__call call;
     if (!green__call_begin(&call, 1))

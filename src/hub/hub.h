@@ -278,6 +278,7 @@ static inline void green__loop_push(struct green__hub *hub, struct green__turn *
 /* Out of the line, before its turn. */
 static inline void green__loop_remove(struct green__hub *hub, struct green__turn *turn)
 {
+    /* It is in the line: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     turn->prev->next = turn->next;
     turn->next->prev = turn->prev;
     turn->next = turn->prev = NULL;
@@ -424,6 +425,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     wait->error = 0;
     wait->served = NULL;
     wait->timer = 0;
+    /* A call has a hub: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     wait->number = ++hub->waits_made;
     wait->since = hub->time;
     wait->call = name;

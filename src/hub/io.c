@@ -168,8 +168,7 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
         ssize_t n = green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
         if (n >= 0 || errno != EAGAIN)
             return n;
-        note_kind(known, GREEN__FD_UNKNOWN);
-        return io_try(hub, t, ready);
+        note_kind(known, GREEN__FD_UNKNOWN); /* what it is now is seen the next time */
     }
     return try_other(known, t, ready);
 }

@@ -22,14 +22,15 @@ cat > "$known" <<- 'END'
 	green_defer malloc-leak: it is in the current green's list, by a pointer gcc does not know
 	green__fd_need malloc-leak: it is in the hub's table, as above
 	green__fd_enlist malloc-leak: as above
-	renew_later malloc-leak: as above
 	green_hub_open malloc-leak: it is in the hub
 	green__fd_job_begins null-dereference: the call that begins a job has put the descriptor there
 	green__fd_job_ends null-dereference: as above
 	green__layer_above null-dereference: the walk ends at main
-	green__layer_is_owned null-dereference: as above
+	green__layer_knows null-dereference: as above
 	green__layer_is_started null-dereference: as above
 	green__layer_word null-dereference: as above
+	switch_away null-dereference: the line is not empty
+	green__wait_give_turn null-dereference: as above
 	green__fiber_leave null-dereference: a thread whose tag fits has a current green
 	green__fiber_arrive null-dereference: as above
 	green__put_exceptions_away null-dereference: as above
