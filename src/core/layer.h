@@ -13,6 +13,8 @@
  *
  * All of it is called in the thread whose greens are meant.
  */
+#include <sys/uio.h>
+
 #include "core/line.h"
 #include "core/family.h"
 #include "core/told.h"
@@ -35,6 +37,16 @@ static inline bool green__layer_thread_is_ending(void)
 {
     const struct green__thread *self = green__caller();
     return self->ended || self->destructor_ran;
+}
+
+/* What a raw system call has written to parts: size bytes. */
+static inline void green__layer_given(const struct iovec *parts, size_t size)
+{
+    for (; size > 0; parts++) {
+        size_t n = size < parts->iov_len ? size : parts->iov_len;
+        green__given(parts->iov_base, n);
+        size -= n;
+    }
 }
 
 /* The check of all that does not only look: false with EBUSY in a hook, EPERM past the end. */

@@ -74,8 +74,11 @@ static ssize_t move_blocking(const struct file_move *move, const struct next_par
 static ssize_t move_cached(const struct file_move *move, const struct next_parts *next)
 {
     unsigned long low = (unsigned long)move->offset, high = move->offset < 0 ? ~0ul : 0;
-    return syscall(move->out ? SYS_pwritev2 : SYS_preadv2, move->fd, next->parts,
+    ssize_t n = syscall(move->out ? SYS_pwritev2 : SYS_preadv2, move->fd, next->parts,
                    (unsigned long)next->n, low, high, RWF_NOWAIT);
+    if (n > 0 && !move->out)
+        green__layer_given(next->parts, (size_t)n);
+    return n;
 }
 
 static void advance(struct file_move *move, size_t n)

@@ -77,8 +77,11 @@ static ssize_t move_plainly(const struct transfer *t)
 static ssize_t move_without_waiting(const struct transfer *t)
 {
     unsigned long low = (unsigned long)t->offset, high = t->offset < 0 ? ~0ul : 0;
-    return syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n, low,
+    ssize_t n = syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n, low,
                    high, RWF_NOWAIT);
+    if (n > 0 && !t->out)
+        green__layer_given(t->parts, (size_t)n);
+    return n;
 }
 
 static bool is_nonblocking(int fd)

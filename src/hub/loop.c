@@ -139,6 +139,8 @@ static int wait_for_events(struct green__hub *hub, struct epoll_event *events, i
     if (limit > 0 && limit != GREEN_FOREVER && !hub->pwait2_missing) {
         struct timespec time = timespec_of(limit);
         int n = (int)syscall(SYS_epoll_pwait2, hub->epoll, events, most, &time, NULL, (size_t)8);
+        if (n > 0)
+            green__given(events, (size_t)n * sizeof *events);
         if (n >= 0 || errno == EINTR)
             return n;
         hub->pwait2_missing = true; /* an old kernel, or a filter */

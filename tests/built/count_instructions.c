@@ -223,11 +223,11 @@ static const struct {
     int moves;       /* counted as one, in each repetition */
     green_fn *task;  /* of the hub: what the other task does; NULL: it has none to do with this */
 } things[THINGS] = {
-    [SWITCH] = {switch_times, switch_back, 2},
-    [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2},
-    [YIELD] = {switch_times, yield_back, 2},
-    [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2},
-    [LIFE] = {live_times, NULL, 1},
+    [SWITCH] = {switch_times, switch_back, 2, NULL},
+    [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2, NULL},
+    [YIELD] = {switch_times, yield_back, 2, NULL},
+    [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2, NULL},
+    [LIFE] = {live_times, NULL, 1, NULL},
     [TURN] = {turn_times, NULL, 2, give_turns},
     [ITEM] = {get_times, NULL, 1, put_items},
     [TASK] = {task_times, NULL, 1, end_at_once},
