@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 
+#include "filters.h"
 #include "hubs.h"
 
 static green_event_t event;
@@ -62,7 +63,7 @@ FORK_TEST(tasks_run_in_the_parent_only)
         must_be_0(green_task_free(waits));
         must_be_0(green_task_detach(joins));
         must_be_0(green_hub_end(GREEN_FOREVER));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     assert_int_equal(green_event_set(&event), 0);
@@ -99,7 +100,7 @@ FORK_TEST(tasks_in_loops_do_not_go_on_in_children)
         if (child == 0) {
             turn();
             turn();
-            _exit(0);
+            leave_child(0);
         }
         reap(child);
     }
@@ -128,7 +129,7 @@ FORK_TEST(in_the_child_nobody_waits_for_anything)
         must(green_select(cases, 2, GREEN_NOWAIT) == 1);
         must_be_0(green_queue_free(queue));
         must_be_0(green_task_free(waits));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     assert_int_equal(green_event_set(&event), 0);
@@ -155,7 +156,7 @@ FORK_TEST(what_others_had_locked_stays_locked)
     if (pid == 0) {
         must_fail(green_mutex_lock(&mutex, GREEN_MS(5)), ETIMEDOUT);
         must_fail(green_mutex_unlock(&mutex), EPERM);
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     assert_int_equal(green_event_set(&event), 0);
@@ -178,7 +179,7 @@ FORK_TEST(a_group_is_empty_in_the_child)
         must(error == 0);
         must_be_0(green_group_spawn(group, sleep_for, V(5)));
         must_be_0(green_group_free(group));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     assert_int_equal(green_group_wait(group, &error, GREEN_FOREVER), 0);
@@ -209,7 +210,7 @@ FORK_TEST(the_task_that_forked_and_main_go_on_in_the_child)
         must(value == GREEN_FAILED && errno == ECANCELED);
         must_be_0(green_task_free(other));
         must_be_0(green_hub_end(GREEN_FOREVER));
-        _exit(0);
+        leave_child(0);
     }
     assert_ptr_equal(value, V(4));
     reap(child_pid);
@@ -233,7 +234,7 @@ FORK_TEST(main_sleeps_on_in_the_child_and_the_task_too)
     must(strcmp(noted(), "slept:10") == 0);
     finish(task);
     if (child_pid == 0)
-        _exit(0);
+        leave_child(0);
     reap(child_pid);
     assert_noted("slept:10");
 }
@@ -260,7 +261,7 @@ FORK_TEST(a_generator_that_forked_returns_to_its_task)
     void *value = finish(task);
     must(value == V(8) && clock_ms() == 5);
     if (child_pid == 0)
-        _exit(0);
+        leave_child(0);
     reap(child_pid);
 }
 
@@ -280,7 +281,7 @@ FORK_TEST(main_hears_of_a_deadlock_in_the_child_that_is_none_in_the_parent)
     if (child_pid == 0) {
         must(green_select(cases, 2, GREEN_FOREVER) == 0);
         must_fail(green_event_wait(&event, GREEN_FOREVER), EDEADLK);
-        _exit(0);
+        leave_child(0);
     }
     reap(child_pid);
     finish(setter);
@@ -300,7 +301,7 @@ FORK_TEST(who_waits_in_main_for_one_that_is_no_more_hears_of_a_deadlock)
     int result = green_event_wait(&event, GREEN_FOREVER);
     if (child_pid == 0) {
         must(result == -1 && errno == EDEADLK);
-        _exit(0);
+        leave_child(0);
     }
     must(result == 0);
     reap(child_pid);
@@ -317,7 +318,7 @@ FORK_TEST(who_joins_in_main_one_that_is_no_more_finds_it_cancelled)
     if (child_pid == 0) {
         must(value == GREEN_FAILED && error == ECANCELED);
         must(clock_ms() == 0);
-        _exit(0);
+        leave_child(0);
     }
     must(value == NULL && clock_ms() == 5);
     reap(child_pid);
@@ -351,7 +352,7 @@ TEST_WITH(a_handle_of_the_own_hub_serves_the_child_and_not_the_parent, begin_han
         must_be_0(green_sleep(GREEN_MS(5)));
         must_be_0(green_hub_close(handle));
         must_be_0(green_hub_end(GREEN_FOREVER));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     turn();
@@ -368,7 +369,7 @@ TEST_WITH(what_was_spawned_by_a_handle_and_has_not_come_is_the_parents, begin_ha
         turn();
         turn();
         must(strcmp(noted(), "") == 0);
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     turn();
@@ -403,7 +404,7 @@ TEST_WITH(the_hub_of_another_thread_is_no_more_in_the_child, begin_handle, hubs_
     if (pid == 0) {
         must_fail(green_hub_spawn(foreign, spawn_from_child, NULL), ESRCH);
         must_be_0(green_hub_close(foreign));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     sem_post(&closed);
@@ -433,7 +434,7 @@ TEST_WITH(the_hub_fd_of_the_child_is_its_own, begin_handle, hubs_end)
         must(poll(&ready, 1, 0) == 1);
         for (int i = 3; i < 100; i++) /* if the parent's was shared, it would notice */
             close(i);
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     assert_int_equal(poll(&quiet, 1, 0), 0);
@@ -457,7 +458,7 @@ FORK_TEST(a_grandchild_is_a_child)
             _exit(value == V(3) ? 0 : 1);
         must(value == V(4));
         reap(child_pid);
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
 }
@@ -468,7 +469,7 @@ static void *fork_without_a_hub(void *unused)
     if (pid == 0) {
         turn();
         must_be_0(green_hub_end(GREEN_FOREVER));
-        _exit(0);
+        leave_child(0);
     }
     reap(pid);
     return unused;
@@ -501,7 +502,7 @@ FORK_TEST(a_thread_may_fork_while_others_make_and_end_hubs)
             must_be_0(green_event_set(&own));
             must_be_0(green_hub_end(GREEN_FOREVER));
             must_be_0(green_event_set(&own));
-            _exit(0);
+            leave_child(0);
         }
         reap(pid);
     }
