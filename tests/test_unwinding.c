@@ -227,7 +227,7 @@ static void *exit_there(void *stack)
 /* What is given on the green's own stack waits for the frames there. */
 TEST(a_stack_that_was_entered_inside_a_green_is_left_first)
 {
-    if (UNDER_TSAN || under_valgrind())
+    if (UNDER_ASAN || UNDER_TSAN || under_valgrind())
         skip_because("the tool does not know of the other stack");
     for (int i = 0; i < 2; i++) { /* the one below the other, and above it */
         const green_options_t options = { .stack = two_stacks[i], .stack_size = ROOM };
