@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Coverage of the library by its tests: outside the hub every line of C is executed and each of
-# its branches taken, but for what coverage_exceptions.txt lists with its reason.
+# its branches taken, but for what coverage_exceptions.txt lists with its reason and for as many
+# as coverage.py still allows.
 # (That each instruction of the switch is executed, mutants/assembly.py shows: it
 # drops them one by one.)
 #
