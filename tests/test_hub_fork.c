@@ -512,6 +512,10 @@ FORK_TEST(a_thread_may_fork_while_others_make_and_end_hubs)
 
 int main(void)
 {
+    if (under_helgrind()) {
+        puts("skipped: to Helgrind what atomic operations order is a race; ThreadSanitizer runs it");
+        return 77;
+    }
     if (UNDER_TSAN)
         return skip_all_because("in a child ThreadSanitizer knows the fiber alone that forked");
     return run_all_tests();
