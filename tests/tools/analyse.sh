@@ -21,6 +21,7 @@ trap 'rm -f "$known" "$found"' EXIT
 cat > "$known" <<- 'END'
 	green_defer malloc-leak: it is in the current green's list, by a pointer gcc does not know
 	green__fd_need malloc-leak: it is in the hub's table, as above
+	green__fd_need.part.0 malloc-leak: as above
 	green__fd_enlist malloc-leak: as above
 	green_hub_open malloc-leak: it is in the hub
 	green__fd_job_begins null-dereference: the call that begins a job has put the descriptor there
