@@ -40,10 +40,10 @@ static void *spawn_set_event(void *unused)
 }
 
 /*
- * Here before libc's: how often the hub was woken, by a write.  Not for a program with a
- * shared library, nor with ThreadSanitizer.
+ * Here before libc's: how often the hub was woken, by a write.  Not with ThreadSanitizer, nor
+ * with AddressSanitizer, which minds that arguments are read that were not given.
  */
-#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+#if UNDER_TSAN || UNDER_ASAN
 #define COUNTS_WRITES 0
 #else
 #define COUNTS_WRITES 1
