@@ -159,7 +159,7 @@ def wrong_in(tools, cpu, path):
         if not found or (found.group(1) == '0'):
             return f'{name} is no hidden function with a size'
     for name in public:
-        if not re.search(rf'\s[1-9]\d*\s+FUNC\s+GLOBAL\s+DEFAULT\s+\d+ {name}$', symbols, re.M):
+        if not re.search(rf'\s[1-9]\d*\s+FUNC\s+GLOBAL\s+PROTECTED\s+\d+ {name}$', symbols, re.M):
             return f'{name} is no function with a size that all may call'
     frames = call([tools + 'objdump', '-Wf', path])
     if set(re.findall(r'Augmentation:\s+"(\w+)"', frames)) != {'zR', 'zRS', 'zPRS'}:
