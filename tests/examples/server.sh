@@ -28,7 +28,7 @@ start()
     ran="$*"
     port= result=
     : >"$dir/out"
-    timeout --foreground -k 5 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
+    timeout --foreground -k 60 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
     server=$!
     servers="$servers $server"
     until port=$(sed -n 's/.*listens on port \([0-9]*\)$/\1/p' "$dir/out") && [ -n "$port" ]; do
