@@ -399,6 +399,7 @@ int green_hub_end(int64_t timeout)
     if (call.me != hub->main.green || hub->main.waits != NULL)
         return green__call_fail(EBUSY);
     hub->ending = true;
+    green__remote_refuse(hub, true);
     struct green_task *next;
     for (struct green_task *task = hub->living.next; task != &hub->living; task = next) {
         next = task->next;
@@ -406,6 +407,7 @@ int green_hub_end(int64_t timeout)
     }
     if (wait_for_tasks(&call, timeout, PLACE) != 0) {
         hub->ending = false;
+        green__remote_refuse(hub, false);
         return -1;
     }
     unmake(hub);

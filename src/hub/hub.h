@@ -557,6 +557,9 @@ bool green__remote_post(struct green_hub *remote, struct green__post *post);
 /* The hub is no more. */
 void green__remote_detach(struct green__hub *hub);
 
+/* Whether green_hub_spawn() of other threads is refused: while green_hub_end() waits. */
+void green__remote_refuse(struct green__hub *hub, bool refuse);
+
 /* Nobody can post any more, if nothing is posted; else false. */
 bool green__remote_close_if_empty(struct green__hub *hub);
 
