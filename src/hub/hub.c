@@ -88,6 +88,8 @@ static void unmake(struct green__hub *hub)
     green__hub_bury(hub);
     green__watch_end(hub);
     green__remote_detach(hub);
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     green__loop_end(hub);
@@ -153,6 +155,8 @@ static void on_lost(struct green__layer *layer, green_t *g)
     register_hub(hub);
     forget_waits(hub);
     hub->main.scopes = NULL;
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     hub->renew_at = GREEN_FOREVER;

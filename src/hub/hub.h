@@ -187,6 +187,8 @@ struct green__hub {
     void (*fork_pool)(struct green__hub *hub);
     void (*fork_children)(struct green__hub *hub, const struct green_task *mine);
     struct green__child *children; /* processes that are waited for */
+    struct green__served *served;  /* connections of green_serve() ... */
+    void (*drop_served)(struct green__hub *hub, const struct green_task *but); /* ... to be closed */
     void (*end_fds)(struct green__hub *hub);
     void (*fork_fds)(struct green__hub *hub);
     int epoll;                 /* or -1 */
