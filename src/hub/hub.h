@@ -62,7 +62,8 @@ struct green__turn {
 enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
-enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS };
+enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
+                        GREEN__LOCKS };
 
 /*
  * What a green waits with, on its stack, from the beginning of the wait to the return.

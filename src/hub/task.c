@@ -186,6 +186,8 @@ static void hand_waits_to_main(struct green__hub *hub, struct green_task *task)
     for (struct green__wait *wait; (wait = task->waits) != NULL;) {
         task->waits = wait->next;
         wait->task = &hub->main;
+        if (wait->role == GREEN__LOCKS && wait->state == GREEN__SERVED)
+            ((green_mutex_t *)wait->object)->green_private_owner = hub->main.number;
         wait->prev = NULL;
         wait->next = hub->main.waits;
         if (wait->next != NULL)
