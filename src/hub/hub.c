@@ -439,7 +439,8 @@ int green_hub_run(int64_t timeout)
         int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, timeout > 0);
         if (error == 0 && timeout == GREEN_FOREVER)
             error = EDEADLK;
-        green__loop_tell_fd(hub);
+        if (hub->fd_asked)
+            green__loop_tell_fd(hub);
         if (error == ECANCELED || error == ETIMEDOUT)
             call.task->failures = 1;
         return error == 0 ? 0 : green__call_fail(error);
