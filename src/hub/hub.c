@@ -460,6 +460,8 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
 {
     if (stats == NULL)
         return green__call_fail(EINVAL);
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
     green_hub_stats_t all = {0};
     const struct green__hub *hub = green__hub_self;
     if (hub != NULL)

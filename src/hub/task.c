@@ -112,6 +112,8 @@ green_task_t *green_task_spawn(green_fn *run, void *arg)
 green_task_t *green_task_current(void)
 {
     struct green__hub *hub = green__hub_self;
+    if (green__hub_forbidden)
+        errno = EPERM;
     return hub != NULL ? green__task_of(hub, green__layer_current()) : NULL;
 }
 
@@ -119,6 +121,10 @@ green_t *green_task_green(const green_task_t *task)
 {
     if (task == NULL) {
         errno = EINVAL;
+        return NULL;
+    }
+    if (green__hub_forbidden) {
+        errno = EPERM;
         return NULL;
     }
     return task->ended && !task->telling ? NULL : task->green;
