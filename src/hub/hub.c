@@ -88,6 +88,8 @@ static void unmake(struct green__hub *hub)
     green__hub_bury(hub);
     green__watch_end(hub);
     green__remote_detach(hub);
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     green__loop_end(hub);
@@ -153,6 +155,8 @@ static void on_lost(struct green__layer *layer, green_t *g)
     register_hub(hub);
     forget_waits(hub);
     hub->main.scopes = NULL;
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     hub->renew_at = GREEN_FOREVER;
@@ -399,6 +403,7 @@ int green_hub_end(int64_t timeout)
     if (call.me != hub->main.green || hub->main.waits != NULL)
         return green__call_fail(EBUSY);
     hub->ending = true;
+    green__remote_refuse(hub, true);
     struct green_task *next;
     for (struct green_task *task = hub->living.next; task != &hub->living; task = next) {
         next = task->next;
@@ -406,6 +411,7 @@ int green_hub_end(int64_t timeout)
     }
     if (wait_for_tasks(&call, timeout, PLACE) != 0) {
         hub->ending = false;
+        green__remote_refuse(hub, false);
         return -1;
     }
     unmake(hub);
@@ -433,7 +439,8 @@ int green_hub_run(int64_t timeout)
         int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, timeout > 0);
         if (error == 0 && timeout == GREEN_FOREVER)
             error = EDEADLK;
-        green__loop_tell_fd(hub);
+        if (hub->fd_asked)
+            green__loop_tell_fd(hub);
         if (error == ECANCELED || error == ETIMEDOUT)
             call.task->failures = 1;
         return error == 0 ? 0 : green__call_fail(error);
@@ -453,6 +460,8 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
 {
     if (stats == NULL)
         return green__call_fail(EINVAL);
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
     green_hub_stats_t all = {0};
     const struct green__hub *hub = green__hub_self;
     if (hub != NULL)

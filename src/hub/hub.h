@@ -62,7 +62,8 @@ struct green__turn {
 enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
-enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS };
+enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
+                        GREEN__LOCKS };
 
 /*
  * What a green waits with, on its stack, from the beginning of the wait to the return.
@@ -187,6 +188,8 @@ struct green__hub {
     void (*fork_pool)(struct green__hub *hub);
     void (*fork_children)(struct green__hub *hub, const struct green_task *mine);
     struct green__child *children; /* processes that are waited for */
+    struct green__served *served;  /* connections of green_serve() ... */
+    void (*drop_served)(struct green__hub *hub, const struct green_task *but); /* ... to be closed */
     void (*end_fds)(struct green__hub *hub);
     void (*fork_fds)(struct green__hub *hub);
     int epoll;                 /* or -1 */
@@ -556,6 +559,9 @@ bool green__remote_post(struct green_hub *remote, struct green__post *post);
 
 /* The hub is no more. */
 void green__remote_detach(struct green__hub *hub);
+
+/* Whether green_hub_spawn() of other threads is refused: while green_hub_end() waits. */
+void green__remote_refuse(struct green__hub *hub, bool refuse);
 
 /* Nobody can post any more, if nothing is posted; else false. */
 bool green__remote_close_if_empty(struct green__hub *hub);

@@ -150,7 +150,9 @@ size_t green_queue_size(const green_queue_t *queue)
 {
     if (queue == NULL)
         errno = EINVAL;
-    return queue != NULL ? queue->count : 0;
+    else if (green__hub_forbidden)
+        errno = EPERM;
+    return queue != NULL && !green__hub_forbidden ? queue->count : 0;
 }
 
 int green_queue_free(green_queue_t *queue)
