@@ -64,17 +64,17 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD]       = {    550,    560},
      [YIELD_FAST]  = {    300,    300},
      [LIFE]        = {   2970,   3000},
-     [TURN]        = {   1898,   1908},
-     [ITEM]        = {   4051,   4071},
-     [TASK]        = {  14500,  14500}},
+     [TURN]        = {   1350,   1360},
+     [ITEM]        = {   3179,   3199},
+     [TASK]        = {  13000,  13500}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2900,   2930},
-     [TURN]        = {   1971,   2001},
-     [ITEM]        = {   4020,   4067},
-     [TASK]        = {  14500,  14500}},
+     [TURN]        = {   1403,   1433},
+     [ITEM]        = {   3301,   3348},
+     [TASK]        = {  13000,  13500}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
