@@ -306,33 +306,6 @@ int green_hub_init(const green_hub_options_t *options)
     return begin_hub(options) != NULL ? 0 : -1;
 }
 
-/* ---- Time and turns --------------------------------------------------------------------------- */
-
-static __attribute__((noinline)) int sleep_for(struct green__call *call, int64_t time,
-                                               const void *place)
-{
-    struct green__wait wait;
-    green__wait_prepare(&wait, call, "green_sleep", NULL, place);
-    wait.ends_well = true;
-    return green__wait(call->hub, &wait, time);
-}
-
-/* Not in line, as the place of the call would be lost. */
-__attribute__((noinline)) int green_sleep(int64_t time)
-{
-    struct green__call call;
-    if (!green__call_begin(&call, 1))
-        return -1;
-    if (time <= 0) {
-        if (UNLIKELY(call.hub->green == NULL))
-            return green__call_fail(ECANCELED);
-        call.task->failures = 0;
-        green__wait_give_turn(call.hub, call.me);
-        return 0;
-    }
-    return sleep_for(&call, time, PLACE);
-}
-
 /* ---- The hub as a whole ------------------------------------------------------------------------ */
 
 int green_hub_wait(int64_t timeout)

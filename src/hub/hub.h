@@ -53,8 +53,7 @@ struct green__turn {
     struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
     green_t *green;                  /* who has the turn ... */
     void *value;                     /* ... and what it is entered with */
-    bool given;                      /* its turn has come */
-    bool yields;                     /* it only lets others run: green_sleep(0), rule 9 */
+    bool yields;                     /* in virtual time: it only lets others run */
 };
 
 /* ---- Waits ---------------------------------------------------------------- */
@@ -80,9 +79,9 @@ struct green__wait {
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
-    unsigned char role;               /* enum green__wait_role */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
+    unsigned char role;               /* enum green__wait_role */
     struct green__entry *served;      /* the entry that was served, or NULL */
     void *value;                      /* green_task_join(): the result ... */
     int value_error;                  /* ... and what it died of if that is GREEN_FAILED */
@@ -159,9 +158,11 @@ struct green__hub {
     /* The line: round, from turns. */
     struct green__turn line;
     size_t ready;              /* how many are in it ... */
-    size_t yielding;           /* ... and of these, who only let others run */
-    unsigned until_look;       /* turns, rule 6 */
+    size_t yielding;           /* ... and of these, in virtual time, who only let others run */
     unsigned credit;           /* calls that need not wait, rule 6 */
+    uint64_t turns;            /* so far ... */
+    uint64_t look_at;          /* ... and when there have been so many, it looks: rule 6 */
+    int *errno_at;             /* the thread's errno */
 
     /* Time. */
     int64_t time;              /* as looked at last */
@@ -217,7 +218,7 @@ struct green__hub {
     void *data;
     struct green__watch *watch; /* longest_turn was given; or NULL */
 
-    uint64_t turns, polls;     /* so far */
+    uint64_t polls;            /* so far */
     const struct green__hub_layout *layout; /* the only one: so every program with a hub has it */
 };
 
@@ -267,13 +268,11 @@ void green__loop_tell_fd(struct green__hub *hub);
 static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
 {
     struct green__turn *last = hub->line.prev;
-    turn->given = false;
     turn->next = &hub->line;
     turn->prev = last;
     last->next = turn;
     hub->line.prev = turn;
     hub->ready++;
-    hub->yielding += turn->yields;
     if (UNLIKELY(hub->fd_asked))
         green__loop_tell_fd(hub);
 }
@@ -284,9 +283,10 @@ static inline void green__loop_remove(struct green__hub *hub, struct green__turn
     /* It is in the line: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     turn->prev->next = turn->next;
     turn->next->prev = turn->prev;
-    turn->next = turn->prev = NULL;
+    turn->next = NULL;
     hub->ready--;
-    hub->yielding -= turn->yields;
+    if (UNLIKELY(turn->yields))
+        hub->yielding--;
 }
 
 /* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
@@ -298,7 +298,6 @@ static inline struct green__turn *green__loop_pop(struct green__hub *hub)
     if (UNLIKELY(hub->shuffled))
         turn = green__loop_choose(hub);
     green__loop_remove(hub, turn);
-    turn->given = true;
     hub->credit = GREEN__HUB_CREDIT;
     hub->turns++;
     return turn;
@@ -376,32 +375,38 @@ extern _Thread_local bool green__hub_forbidden
  * 9 or 16.  own_over: the call's own time is over, which then comes first.
  */
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
-static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+static inline bool green__call_is_free(struct green__hub **hub, green_t **me,
+                                       struct green_task **task)
 {
     struct green__layer *layer;
-    green_t *me = green__layer_free_to_act(&layer);
-    if (LIKELY(me != NULL && layer != NULL && green__layer_knows(me))) {
-        struct green__hub *hub = (struct green__hub *)layer;
-        struct green_task *task = green__layer_word(me);
-        if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL)) {
-            *call = (struct green__call){hub, me, task};
-            return true;
-        }
-    }
-    return green__call_begin_slowly(call, timeout <= 0);
+    if (UNLIKELY(!green__layer_free_to_act(&layer, me)) || UNLIKELY(!green__layer_knows(*me)))
+        return false;
+    *hub = (struct green__hub *)layer;
+    *task = green__layer_word(*me);
+    return LIKELY(!(*task)->cancelled) && LIKELY((*task)->scopes == NULL) &&
+           LIKELY((*hub)->green != NULL);
+}
+static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+{
+    if (LIKELY(green__call_is_free(&call->hub, &call->me, &call->task)))
+        return true;
+    struct green__call slow; /* so that call itself can be in registers */
+    bool begun = green__call_begin_slowly(&slow, timeout <= 0);
+    *call = slow;
+    return begun;
 }
 
 /* Whether a call that has waited may wait again, by rules 8, 9 and 16; false with errno. */
 bool green__call_goes_on(struct green__call *call);
 
 /* Ends a call that need not wait: 0. */
-int green__call_give_turn(struct green__call *call);
+int green__call_give_turn(struct green__hub *hub, green_t *me);
 static inline int green__call_done(struct green__call *call, int64_t timeout)
 {
     call->task->failures = 0;
     if (LIKELY(timeout <= 0 || --call->hub->credit != 0))
         return 0;
-    return green__call_give_turn(call);
+    return green__call_give_turn(call->hub, call->me);
 }
 
 /* Fails a call: -1 with errno. */
@@ -418,7 +423,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     struct green__hub *hub = call->hub;
     wait->turn.green = call->me;
     wait->turn.value = NULL;
-    wait->turn.given = wait->turn.yields = false;
+    wait->turn.yields = false;
     wait->task = call->task;
     wait->entries = NULL;
     wait->count = wait->descriptors = 0;
@@ -447,8 +452,16 @@ void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
 int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout);
 
 /* Enlists one entry and waits. */
-int green__wait_in(struct green__call *call, struct green_private_line *line, void *item,
-                   int64_t timeout, const char *name, const void *object, const void *place);
+int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
+                     struct green_private_line *line, void *item, int64_t timeout,
+                     const char *name, const void *object, const void *place);
+static inline int green__wait_in(const struct green__call *call, struct green_private_line *line,
+                                 void *item, int64_t timeout, const char *name,
+                                 const void *object, const void *place)
+{
+    return green__wait_with(call->hub, call->me, call->task, line, item, timeout, name, object,
+                            place);
+}
 
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);

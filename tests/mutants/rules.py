@@ -81,7 +81,7 @@ HUB = [
      'green__wait_serve(hub, first, 0);',
      'semaphore->green_private_units++;\n        green__wait_serve(hub, first, 0);'),
     ('6: 33 calls', '#define GREEN__HUB_CREDIT', '32u', '33u'),
-    ('6: a waiting putter keeps its item', 'green__queue_get_now',
+    ('6: a waiting putter keeps its item', 'get_now',
      'if (putter != NULL) {\n            copy_item', 'if (0) {\n            copy_item'),
     ('7: timers that are due together, in any order', 'is_before',
      'wait->number < other->number', 'wait->number > other->number'),
