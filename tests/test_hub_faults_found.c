@@ -485,6 +485,7 @@ TEST(who_frees_a_task_or_a_group_does_not_go_on_in_a_child)
 {
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer knows nothing of fibers in a child");
+    ran_on = false;
     green_event_t event = GREEN_EVENT_INIT;
     green_task_t *task = green_task_spawn(wait_on, &event);
     green_group_t *group = green_group_new(0, 0);
@@ -658,6 +659,7 @@ TEST(what_was_posted_before_a_fork_runs_in_the_parent_alone)
 {
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer knows nothing of fibers in a child");
+    posts_run = 0;
     pthread_t thread;
     green_hub_t *handle = green_hub_open();
     assert_int_equal(pthread_create(&thread, NULL, post_one, handle), 0);
