@@ -102,7 +102,7 @@ HUB = [
      'green__wait_give_turn(hub, call->me);', ';'),
     ('9: the first failure gives a turn', 'green__call_begin_slowly',
      'if (call->task->failures != 0)', 'if (1)'),
-    ('9: one that failed while it waited does not count', 'green__wait', 'if (wait->counted)',
+    ('9: one that failed while it waited does not count', 'fail_wait', 'if (wait->counted)',
      'if (0)'),
     ('10: a shield hides its own time', 'next_scope', 'walk->shielded = true;\n        return NULL;',
      'walk->shielded = true;\n        return NULL;\n    }\n    if (walk->scope == NULL && '
