@@ -176,8 +176,7 @@ struct green__hub {
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
     uint64_t tasks_made, waits_made;
-    bool ending;               /* inside green_hub_end() */
-    struct green_private_line all_ended;
+    struct green_private_line all_ended; /* green_hub_end() waits there */
 
     /* What may come from elsewhere. */
     size_t world;              /* processes, calls of the pool, open handles (rules 15, 23) */
@@ -198,6 +197,8 @@ struct green__hub {
     int timer_fd;              /* for green_hub_fd(), or -1 */
     bool fd_asked;             /* green_hub_fd() has been called */
     bool event_written;        /* for it: readable already */
+    bool pwait2_missing;       /* the system has no epoll_pwait2() */
+    bool ending;               /* inside green_hub_end() */
     int64_t timer_fd_due;      /* what the timerfd is set to */
     struct green_hub *remote;  /* or NULL: no handle was ever opened */
     void (*collect)(struct green__hub *hub); /* what has come by it */
@@ -207,7 +208,6 @@ struct green__hub {
     void (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events);
     void (*on_renew)(struct green__hub *hub); /* ... to be called at this time: */
     int64_t renew_at;
-    bool pwait2_missing;       /* the system has no epoll_pwait2() */
 
     /* Options. */
     size_t stack_size;

@@ -331,7 +331,7 @@ static inline __attribute__((always_inline)) int wait_here(struct green__hub *hu
 
     do
         switch_away(hub, me);
-    while (UNLIKELY(wait->turn.next != NULL || !is_served_well(wait)) &&
+    while (UNLIKELY(!is_served_well(wait) || wait->turn.next != NULL) &&
            goes_on(hub, wait));
 
     if (UNLIKELY(!is_served_well(wait)))
