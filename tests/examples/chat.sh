@@ -4,12 +4,13 @@
 . "$(dirname "$0")/server.sh"
 needs socat
 
-# One of these holds the input of each client, so that the script can write to it: 4 to 8.
+# One of these holds the input of each client, so that the script can write to it: 4 to 7.
 # join FD NAME ROOM: a client, what it hears in $dir/NAME.
 join()
 {
     mkfifo "$dir/in$1"
     timeout 100 socat -t 60 - "TCP:127.0.0.1:$port" <"$dir/in$1" >"$dir/$2" 2>"$dir/socat" &
+    servers="$servers $!"
     eval "exec $1>\"\$dir/in$1\""
     printf '%s\n/join %s\n' "$2" "$3" >&"$1"
     check "$2 is there" hears "$2" "* $2 is in $3"
@@ -45,9 +46,11 @@ echo 'Ann' | timeout 60 socat -t 60 - "TCP:127.0.0.1:$port" >"$dir/second"
 check 'a name that is taken' grep 'it is taken' "$dir/second"
 
 # One who never reads; what is in the system's buffers must be filled first.
-# Who waits for the end of this script's output is not to wait for the sleep.
-{ printf 'Dan\n/join red\n'; sleep 100; } 2>"$dir/sleep" |
-    timeout 100 socat -u - "TCP:127.0.0.1:$port,rcvbuf=2048" >"$dir/Dan" 2>"$dir/socat" &
+mkfifo "$dir/in7"
+timeout 100 socat -u - "TCP:127.0.0.1:$port,rcvbuf=2048" <"$dir/in7" >"$dir/Dan" 2>"$dir/socat" &
+servers="$servers $!"
+exec 7>"$dir/in7"
+printf 'Dan\n/join red\n' >&7
 check 'one who never reads' hears Bob '* Dan is in red'
 line=$(printf '%0500d' 7)
 flood()
