@@ -202,7 +202,6 @@ static void *serve_in_thread(void *arg)
     sem_post(&thread->ready);
     must(green_serve(thread->listener, group, greet_from_thread, thread) == -1 && errno == EBADF);
     must_be_0(green_group_free(group));
-    must_be_0(green_hub_close(thread->hub));
     must_be_0(green_hub_end(GREEN_FOREVER));
     return NULL;
 }
@@ -234,6 +233,7 @@ WORLD_TEST(two_threads_serve_one_port)
     }
     for (int i = 0; i < 2; i++) {
         must_be_0(green_hub_spawn(threads[i].hub, close_listener, &threads[i]));
+        must_be_0(green_hub_close(threads[i].hub));
         must(pthread_join(ids[i], NULL) == 0);
         sem_destroy(&threads[i].ready);
     }
@@ -242,5 +242,7 @@ WORLD_TEST(two_threads_serve_one_port)
 
 int main(void)
 {
+    if (UNDER_MSAN)
+        return skip_all_because("MemorySanitizer does not see what a raw accept4() writes");
     return run_all_tests();
 }
