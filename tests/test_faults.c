@@ -256,7 +256,7 @@ static int make_1(void) { return make(1, "one", 0, 0, NULL); }
 static int make_2(void) { return make(2, "odd", 300000, 0, NULL); }
 static int make_3(void) { return make(3, NULL, 20000, GREEN_NO_GUARD, NULL); }
 static int make_4(void) { return make(4, "lent", sizeof lent, 0, lent); }
-static int make_5(void) { return make(5, NULL, (size_t)5 << 20, 0, NULL); }
+static int make_5(void) { return make(5, NULL, (size_t)80 << 20, 0, NULL); }
 static int make_6(void) { return make(6, "six", 0, 0, NULL); }
 static int make_detached(void) { return make(0, "detached", 70000, GREEN_DETACHED, NULL); }
 static int enter_0(void) { return enter(0); }

@@ -344,6 +344,42 @@ static void *try_main(void *unused)
     return V(4);
 }
 
+static void *abandon(void *g)
+{
+    return green_abandon(g) == 0 ? NULL : V(errno);
+}
+
+HUB_TEST(nor_does_another_thread_abandon_what_a_hub_has)
+{
+    green_t *sleeper = NULL, *hub = green_of_hub();
+    green_task_t *task = spawn(sleep_as, &sleeper);
+    green_t *g = green_task_green(task);
+    assert_ptr_equal(in_thread(abandon, g), V(EBUSY)); /* it has not started */
+    turn();
+    assert_ptr_equal(in_thread(abandon, g), V(EBUSY));
+    assert_ptr_equal(in_thread(abandon, hub), V(EBUSY));
+    assert_ptr_equal(finish(task), V(3));
+}
+
+static size_t live_stacks(void)
+{
+    green_stats_t stats;
+    must_be_0(green_stats(&stats, sizeof stats));
+    return stats.stacks_live;
+}
+
+/* Also where a task would be made in a short way, of what another has left. */
+HUB_TEST(a_spawn_releases_what_another_thread_has_abandoned)
+{
+    assert_ptr_equal(finish(spawn(give_back, V(1))), V(1));
+    green_t *g = green_new(give_back, NULL);
+    size_t live = live_stacks();
+    assert_null(in_thread(abandon, g));
+    green_task_t *task = spawn(give_back, V(2));
+    assert_int_equal(live_stacks(), live);
+    assert_ptr_equal(finish(task), V(2));
+}
+
 HUB_TEST(main_is_held_while_it_waits)
 {
     green_task_t *task = spawn(try_main, NULL);

@@ -127,6 +127,8 @@ static int no_guard_child(void *unused)
             errno = 0;
             must(with(echo, 128 * KIB, 0) == NULL && errno == ENOMEM);
         }
+        /* One that is an arena for itself is not kept, and so nothing of its kind is. */
+        must(with(echo, 80 * MIB, 0) == NULL && errno == ENOMEM);
         green_stats_t after = stats();
         must(after.greens == before.greens && after.stacks_live == before.stacks_live);
         must(after.bytes_mapped - before.bytes_mapped < 16 * MIB);

@@ -168,11 +168,12 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
 /*
  * Most have what they want waiting for them.  The tag shows that the parent is ours
  * and that nothing forbids it; make() does and refuses the rest.  NULL: that is to be asked.
+ * run is not NULL.
  */
 static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
     green_t *g = self->spare;
-    if (LIKELY(run != NULL && g != NULL && load(parent->owner) == load(self->tag) &&
+    if (LIKELY(g != NULL && load(parent->owner) == load(self->tag) &&
                green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
         green__take_spare(self);
         init(g, self, run, parent);
@@ -190,7 +191,7 @@ green_t *green_new(green_fn *run, green_t *parent)
     green_t *g = NULL;
     if (UNLIKELY(parent != NULL))
         under = parent;
-    if (LIKELY(parent == NULL) || (parent->kept & GREEN__KEPT_HUB) == 0)
+    if (LIKELY(run != NULL) && (LIKELY(parent == NULL) || (parent->kept & GREEN__KEPT_HUB) == 0))
         g = make_warm(self, run, under);
     return LIKELY(g != NULL) ? g : make(run, parent, &defaults, GREEN__KEPT_HUB);
 }

@@ -150,7 +150,7 @@ static inline void green__layer_set_word(green_t *g, void *word)
 
 /*
  * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
- * do anything with but look; under parent.  NULL with errno.
+ * do anything with but look; under parent.  run is not NULL.  NULL with errno.
  */
 green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t *options,
                           bool hub);

@@ -56,6 +56,7 @@ _Static_assert(COUNT_MOST / 4096 <= UINT16_MAX, "as many pages as a slot can tel
 
 /* Slots of one size, with a guard or without.  It exists while it has an arena. */
 struct green__kind {
+    uint64_t number;           /* one for each size and guard */
     size_t size, guard;
     struct green__kind *next;  /* whose hash is the same */
     struct green__arena *open; /* its arenas with slots at home */
@@ -160,20 +161,31 @@ bool green__slot_is_running(const struct green__slot *slot)
 
 /* ---- Arenas ------------------------------------------------------------------ */
 
-/* Where the kind is linked in, or is to be. */
-static struct green__kind **place_of_kind(size_t size, size_t guard)
+static uint64_t number_of_kind(size_t size, size_t guard)
 {
-    uint64_t word = (uint64_t)size / 4096 * 2 + (guard != 0);
-    struct green__kind **at = &kinds_at[word * 0x9e3779b97f4a7c15 >> 32 & (HASHES - 1)];
-    while (*at != NULL && ((*at)->size != size || (*at)->guard != guard))
+    return (uint64_t)size / 4096 * 2 + (guard != 0);
+}
+
+/* Where the kind is linked in, or is to be. */
+static struct green__kind **place_of_kind(uint64_t number)
+{
+    struct green__kind **at = &kinds_at[number * 0x9e3779b97f4a7c15 >> 32 & (HASHES - 1)];
+    while (*at != NULL && (*at)->number != number)
         at = &(*at)->next;
     return at;
 }
 
+static struct green__kind *known_kind(size_t size, size_t guard)
+{
+    return *place_of_kind(number_of_kind(size, guard));
+}
+
 static struct green__kind *need_kind(size_t size, size_t guard)
 {
-    struct green__kind **at = place_of_kind(size, guard);
+    uint64_t number = number_of_kind(size, guard);
+    struct green__kind **at = place_of_kind(number);
     if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL) {
+        (*at)->number = number;
         (*at)->size = size;
         (*at)->guard = guard;
     }
@@ -183,7 +195,7 @@ static struct green__kind *need_kind(size_t size, size_t guard)
 static void drop_kind_if_empty(struct green__kind *kind)
 {
     if (kind->bytes == 0) {
-        *place_of_kind(kind->size, kind->guard) = kind->next;
+        *place_of_kind(kind->number) = kind->next;
         free(kind);
     }
 }
@@ -480,7 +492,7 @@ struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, 
     struct green__slot *taken = NULL;
     green__arena_lock();
     fetch_occupied();
-    struct green__kind *kind = *place_of_kind(size, guard);
+    struct green__kind *kind = known_kind(size, guard);
     struct green__arena *arena = kind != NULL ? kind->open : NULL;
     if (arena == NULL)
         arena = map_arena(size, guard);
@@ -493,24 +505,28 @@ struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, 
     return taken;
 }
 
+/* Makes one of an arena that needs no preparing the first to leave; false if there is none. */
+static bool bring_ready(struct green__arena *arena)
+{
+    struct green__slot **from = &arena->free;
+    while (*from != NULL && (*from)->low == NULL)
+        from = &(*from)->next;
+    struct green__slot *slot = green__slot_pop(from);
+    if (slot != NULL)
+        green__slot_push(&arena->free, slot);
+    return slot != NULL;
+}
+
 struct green__slot *green__arena_take_ready(size_t size, size_t guard)
 {
     struct green__slot *slot = NULL;
     green__arena_lock();
-    struct green__kind *kind = *place_of_kind(size, guard);
+    struct green__kind *kind = known_kind(size, guard);
     struct green__arena *arena = kind != NULL ? kind->open : NULL;
-    for (; arena != NULL && slot == NULL; arena = arena->next) {
-        struct green__slot **from = &arena->free;
-        while (*from != NULL && (*from)->low == NULL)
-            from = &(*from)->next;
-        if (*from == NULL)
-            continue;
-        slot = *from;
-        *from = slot->next;
-        slot->next = arena->free; /* now it is the first to leave */
-        arena->free = slot;
-        leave_home(arena);
-    }
+    while (arena != NULL && !bring_ready(arena))
+        arena = arena->next;
+    if (arena != NULL)
+        slot = leave_home(arena);
     green__arena_unlock();
     return slot;
 }

@@ -21,10 +21,6 @@ from source import ROOT, Source
 AT_TIMES = 'at times:'
 LEAST_OF_HUB = 90 # per cent of its lines
 
-# Those that are known and neither tested nor excepted yet, and what a run adds by chance: it
-# may only become less.
-MOST_TO_MEND = 12
-
 
 def main():
     report = Report()
@@ -64,8 +60,8 @@ def main():
     if percent < LEAST_OF_HUB:
         report.failed('the tests of the hub execute too little of it')
     print(f'coverage: {lines} lines, {branches} branches, '
-          f'{len(exceptions)} lines excepted, {report.failures} to mend, at most {MOST_TO_MEND}')
-    return report.failures > MOST_TO_MEND or percent < LEAST_OF_HUB or lines < 1000
+          f'{len(exceptions)} lines excepted, {report.failures} to mend')
+    return report.failures > 0 or lines < 1000
 
 
 sys.exit(main())

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Coverage of the library by its tests: outside the hub every line of C is executed and each of
-# its branches taken, but for what coverage_exceptions.txt lists with its reason and for as many
-# as coverage.py still allows.
+# its branches taken, but for what coverage_exceptions.txt lists with its reason.
 # (That each instruction of the switch is executed, mutants/assembly.py shows: it
 # drops them one by one.)
 #
