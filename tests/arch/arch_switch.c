@@ -428,7 +428,7 @@ static void jump_with_the_words_of_the_other(void *value)
     set_x87(frame.x87 ^ 0x0c00); /* rounding */
     set_mxcsr(frame.mxcsr ^ 0x6000);
     __asm__ volatile("jmp green__arch_jump"
-                     : : "D"(sp), "S"(value), "d"(frame.mxcsr), "c"((uint32_t)frame.x87));
+                     : : "D"(sp), "S"(value), "d"(frame.mxcsr), "c"((uint32_t)frame.x87) : "memory");
 }
 
 TEST(who_is_jumped_to_reads_the_modes)
@@ -839,7 +839,7 @@ static void jump_with_return_address(void *sp, void *value, const struct green__
 #if defined __x86_64__
     __asm__ volatile("movq %2, %%r9\n\t"
                      "jmp green__arch_jump"
-                     : : "D"(sp), "S"(value), "r"(frame->return_address) : "r9");
+                     : : "D"(sp), "S"(value), "r"(frame->return_address) : "r9", "memory");
 #else
     __asm__ volatile("mov x30, %2\n\t"
                      "hint #7\n\t" /* xpaclri: unsigned */
@@ -847,7 +847,8 @@ static void jump_with_return_address(void *sp, void *value, const struct green__
                      "mov x0, %0\n\t"
                      "mov x1, %1\n\t"
                      "b green__arch_jump"
-                     : : "r"(sp), "r"(value), "r"(frame->x30) : "x0", "x1", "x13", "x30");
+                     : : "r"(sp), "r"(value), "r"(frame->x30)
+                     : "x0", "x1", "x13", "x30", "memory");
 #endif
     __builtin_unreachable();
 }
@@ -859,7 +860,7 @@ static void resume_with_return_address(void *sp, void *value, const struct green
     __asm__ volatile("movq %2, %%r9\n\t"
                      "leaq 8(%1), %%rsp\n\t"
                      "notrack jmp *(%1)"
-                     : : "a"(value), "S"(sp), "r"(frame->return_address) : "r9");
+                     : : "a"(value), "S"(sp), "r"(frame->return_address) : "r9", "memory");
 #else
     __asm__ volatile("mov x30, %2\n\t"
                      "hint #7\n\t"
@@ -870,7 +871,7 @@ static void resume_with_return_address(void *sp, void *value, const struct green
                      "add sp, x1, #8\n\t"
                      "br x4"
                      : : "r"(sp), "r"(value), "r"(frame->x30)
-                     : "x0", "x1", "x4", "x13", "x30");
+                     : "x0", "x1", "x4", "x13", "x30", "memory");
 #endif
     __builtin_unreachable();
 }
@@ -949,7 +950,7 @@ TEST(who_has_started_one_that_ends_is_returned_to)
 }
 
 /* The second is started by one that waits at another place than the first, to whom it leaves. */
-static char third_stack[ROOM];
+static _Alignas(4096) char third_stack[ROOM];
 static void *starter_sp;
 
 static void start_another(void *value)
