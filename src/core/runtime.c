@@ -27,6 +27,7 @@
 
 #include "core/runtime.h"
 #include "core/self.h"
+#include "weak.h"
 
 /* Each may be missing, in static programs; for dlopen see open_library(). */
 #pragma weak dlsym

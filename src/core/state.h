@@ -27,7 +27,7 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #pragma GCC visibility pop
 
 #include "arch/arch.h"
-#include "tools/sanitize.h"
+#include "tools/tools.h"
 #include "memory/stack.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)

@@ -21,8 +21,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tools/sanitize.h"
 #include "memory/stack.h"
+#include "tools/asan.h"
+#include "tools/helgrind.h"
+#include "tools/valgrind.h"
 
 #ifndef MAP_STACK
 #define MAP_STACK 0

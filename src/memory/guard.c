@@ -20,7 +20,9 @@
 
 #include "memory/arena.h"
 #include "quiet.h"
-#include "tools/sanitize.h"
+#include "tools/helgrind.h"
+#include "tools/tsan.h"
+#include "tools/valgrind.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */

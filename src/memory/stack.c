@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "memory/arena.h"
-#include "tools/sanitize.h"
+#include "tools/tools.h"
 
 /* More than any address space has, and room to multiply and add without overflow. */
 #define SIZE_LIMIT ((size_t)1 << (sizeof(size_t) * 8 - 5))
