@@ -47,18 +47,19 @@
  *     and v goes to its parent, as it is at that moment, by rule 3.  A parent
  *     that waits in a switch to some other green receives it there.
  *
- *  5. Death by error.  A run that returns GREEN_FAILED dies of errno (of
- *     ECANCELED if that is not positive): the call its parent waits in returns
- *     GREEN_FAILED with that errno.  A NEW parent given an error never runs:
- *     it dies of it and passes it on.  ECANCELED is an order obeyed, not an
- *     error: it reaches the parent as the plain value NULL.
+ *  5. Death by error.  If run returns GREEN_FAILED, the green ends with an
+ *     error: errno (ECANCELED if that is not positive).  The call that its
+ *     parent waits in returns GREEN_FAILED with that errno.  A NEW parent
+ *     that is given an error never runs: it ends with the same error.
+ *     ECANCELED is an order obeyed, not an error: the parent gets the plain
+ *     value NULL.
  *
  *  6. Throw.  green_throw(g, e): a SUSPENDED g sees GREEN_FAILED and errno e
- *     from the call it waits in, and may go on living.  A NEW g dies of e
- *     without running, and rule 5 delivers it to g's parent.  A DEAD g stands
- *     for its nearest ancestor that is not DEAD, where ECANCELED arrives as
- *     the value NULL, other errors as errors.  Thrown at oneself, it returns
- *     GREEN_FAILED and errno e at once.
+ *     from the call it waits in, and may go on living.  A NEW g ends with
+ *     e and never runs; its parent gets e by rule 5.  If g is DEAD, its nearest
+ *     ancestor that is not DEAD gets the error; ECANCELED arrives there as the
+ *     value NULL.  Thrown at oneself, it returns GREEN_FAILED and errno e at
+ *     once.
  *
  *  7. Threads.  A green belongs to the thread that made it; once started, for
  *     ever.  green_set_parent() hands a NEW one over, and any thread may
@@ -310,8 +311,8 @@ int green_abandon(green_t *g);
  * were called after it.  So call green_defer() in the function itself.
  * One that ends itself by green_exit() is left in the same way; what it deferred
  * itself runs next, and needs no more stack.
- * Without an unwinder, and from a function on that it has no data about, the
- * frames are left at once, as by longjmp().
+ * Without an unwinder the frames are left at once, as by longjmp().  So are a frame
+ * that has no unwind data and those above it.
  *
  * A noexcept function stops the program by std::terminate().  So does a
  * catch (...) that does not throw on, nor may it call green_exit() again instead:
@@ -422,9 +423,10 @@ typedef unsigned green_key_t;
 
 /*
  * Makes a key, under which every green of the process has a pointer of its
- * own, NULL at first.  When a green ends with a value that is not NULL, that
- * is set to NULL and destructor(value) called on the green, after its deferred
- * functions, in unspecified order, in at most four rounds.  destructor may be
+ * own, NULL at first.  When a green ends and its value for the key is not
+ * NULL, the value is set to NULL and destructor(value) is called on the green,
+ * after its deferred functions.  The order of keys is unspecified, and there are
+ * at most four rounds.  destructor may be
  * NULL.  At least 128 keys; EAGAIN beyond.
  */
 int green_key_create(green_key_t *key, void (*destructor)(void *));

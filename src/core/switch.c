@@ -183,7 +183,7 @@ void *green__switch_slowly(green_t *g, void *value)
 
 /*
  * Whether a fast path may enter g, which is not current, from here: it is open to
- * the thread, and no exceptions are being handled.  Those of who is open are none.
+ * the thread, and no exceptions are being handled here.  An open green handles none.
  */
 static inline bool is_open(const struct green__thread *self, const green_t *g)
 {
@@ -388,7 +388,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
 }
 
 /*
- * The same in a few steps for most, which green__leave a value to a parent that waits, and
+ * The same in a few steps for most, which leave a value to a parent that waits and
  * hold nothing.  Comes back if it is another death.
  */
 static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_t *me, void *first,
