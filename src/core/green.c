@@ -174,7 +174,7 @@ static inline __attribute__((always_inline)) green_t *make_warm(struct green__th
 {
     green_t *g = self->spare;
     if (LIKELY(g != NULL && load(parent->owner) == load(self->tag) &&
-               green__stack_get_warm(&self->stacks, green__stack_word(0, true), &g->stack))) {
+               green__stack_get_warm(&self->stacks, green__stack_shape(0, true), &g->stack))) {
         green__take_spare(self);
         init(g, self, run, parent);
         green__count_in(self, parent);

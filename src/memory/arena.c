@@ -56,10 +56,9 @@
 #define COUNT_MOST ((size_t)16 << 20)
 _Static_assert(COUNT_MOST / 4096 <= UINT16_MAX, "as many pages as a slot can tell");
 
-/* Slots of one size, with a guard or without.  It exists while it has an arena. */
+/* Slots of one shape.  It exists while it has an arena. */
 struct green__kind {
-    uint64_t number;           /* one for each size and guard */
-    size_t size, guard;
+    size_t shape;              /* see green__stack_shape() */
     struct green__kind *next;  /* whose hash is the same */
     struct green__arena *open; /* its arenas with slots at home */
     struct green__arena *idle; /* of these, one all of whose slots are; or NULL */
@@ -97,6 +96,11 @@ size_t green__page_size(void)
         __atomic_store_n(&size, known, __ATOMIC_RELAXED);
     }
     return known;
+}
+
+static size_t guard_size(void)
+{
+    return green__round_up(GREEN__GUARD_SIZE, green__page_size());
 }
 
 /* ---- Slots ----------------------------------------------------------------- */
@@ -163,41 +167,28 @@ bool green__slot_is_running(const struct green__slot *slot)
 
 /* ---- Arenas ------------------------------------------------------------------ */
 
-static uint64_t number_of_kind(size_t size, size_t guard)
-{
-    return (uint64_t)size / 4096 * 2 + (guard != 0);
-}
-
 /* Where the kind is linked in, or is to be. */
-static struct green__kind **place_of_kind(uint64_t number)
+static struct green__kind **place_of_kind(size_t shape)
 {
+    uint64_t number = (uint64_t)shape / 8192 * 2 + (shape & 1); /* sizes are whole pages */
     struct green__kind **at = &kinds_at[number * 0x9e3779b97f4a7c15 >> 32 & (HASHES - 1)];
-    while (*at != NULL && (*at)->number != number)
+    while (*at != NULL && (*at)->shape != shape)
         at = &(*at)->next;
     return at;
 }
 
-static struct green__kind *known_kind(size_t size, size_t guard)
+static struct green__kind *need_kind(size_t shape)
 {
-    return *place_of_kind(number_of_kind(size, guard));
-}
-
-static struct green__kind *need_kind(size_t size, size_t guard)
-{
-    uint64_t number = number_of_kind(size, guard);
-    struct green__kind **at = place_of_kind(number);
-    if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL) {
-        (*at)->number = number;
-        (*at)->size = size;
-        (*at)->guard = guard;
-    }
+    struct green__kind **at = place_of_kind(shape);
+    if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL)
+        (*at)->shape = shape;
     return *at;
 }
 
 static void drop_kind_if_empty(struct green__kind *kind)
 {
     if (kind->bytes == 0) {
-        *place_of_kind(kind->number) = kind->next;
+        *place_of_kind(kind->shape) = kind->next;
         free(kind);
     }
 }
@@ -282,10 +273,11 @@ static void *place(size_t bytes)
     return high -= bytes;
 }
 
-static struct green__arena *map_slots(struct green__kind *kind, size_t slot, uint32_t slots)
+static struct green__arena *map_slots(struct green__arena wanted, uint32_t slots)
 {
-    struct green__arena wanted = {.kind = kind, .size = kind->size, .guard = kind->guard,
-                                  .slot = slot, .slots = slots};
+    struct green__kind *kind = wanted.kind;
+    size_t slot = wanted.slot;
+    wanted.slots = slots;
     size_t bytes = arena_bytes(&wanted);
     wanted.memory = mmap(place(bytes), bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
@@ -361,16 +353,18 @@ static size_t growth(const struct green__kind *kind)
     return bytes < ARENA_MOST ? bytes : ARENA_MOST;
 }
 
-static struct green__arena *map_arena(size_t size, size_t guard)
+static struct green__arena *map_arena(size_t shape)
 {
-    struct green__kind *kind = need_kind(size, guard);
+    struct green__kind *kind = need_kind(shape);
     if (kind == NULL)
         return NULL;
+    size_t size = shape >> 1, guard = shape & 1 ? guard_size() : 0;
     size_t slot = guard + size + green__round_up(GREEN__SPREAD, green__page_size());
+    const struct green__arena wanted = {.kind = kind, .size = size, .guard = guard, .slot = slot};
     size_t bytes = growth(kind);
     size_t slots = bytes > slot && !GREEN__STRESS && !mappings_are_locked() ? bytes / slot : 1;
     for (;;) {
-        struct green__arena *arena = map_slots(kind, slot, (uint32_t)slots);
+        struct green__arena *arena = map_slots(wanted, (uint32_t)slots);
         if (arena != NULL)
             return arena;
         if (slots > 1) {
@@ -385,7 +379,7 @@ static struct green__arena *map_arena(size_t size, size_t guard)
 /* What is no green's is no slot either. */
 void *green__stack_map(size_t *size)
 {
-    size_t page = green__page_size(), guard = green__round_up(GREEN__GUARD_SIZE, page);
+    size_t page = green__page_size(), guard = guard_size();
     *size = green__round_up(*size, page);
     char *memory = mmap(NULL, guard + *size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
@@ -402,7 +396,7 @@ void *green__stack_map(size_t *size)
 
 void green__stack_unmap(void *memory, size_t size)
 {
-    size_t guard = green__round_up(GREEN__GUARD_SIZE, green__page_size());
+    size_t guard = guard_size();
     munmap((char *)memory - guard, guard + size);
 }
 
@@ -489,15 +483,15 @@ static void fetch_occupied(void)
     }
 }
 
-struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, unsigned *count)
+struct green__slot *green__arena_take(size_t shape, unsigned most, unsigned *count)
 {
     struct green__slot *taken = NULL;
     green__arena_lock();
     fetch_occupied();
-    struct green__kind *kind = known_kind(size, guard);
+    struct green__kind *kind = *place_of_kind(shape);
     struct green__arena *arena = kind != NULL ? kind->open : NULL;
     if (arena == NULL)
-        arena = map_arena(size, guard);
+        arena = map_arena(shape);
     for (*count = 0; arena != NULL && arena->home != 0 && *count < most; ++*count) {
         struct green__slot *slot = leave_home(arena);
         slot->next = taken;
@@ -519,11 +513,11 @@ static bool bring_ready(struct green__arena *arena)
     return slot != NULL;
 }
 
-struct green__slot *green__arena_take_ready(size_t size, size_t guard)
+struct green__slot *green__arena_take_ready(size_t shape)
 {
     struct green__slot *slot = NULL;
     green__arena_lock();
-    struct green__kind *kind = known_kind(size, guard);
+    struct green__kind *kind = *place_of_kind(shape);
     struct green__arena *arena = kind != NULL ? kind->open : NULL;
     while (arena != NULL && !bring_ready(arena))
         arena = arena->next;

@@ -5,7 +5,7 @@
  * Where stacks are cut from: what stack.c, arena.c and guard.c share, and
  * nobody else.
  *
- * An arena is one mapping, cut into slots of one kind: a size and a guard.
+ * An arena is one mapping, cut into slots of one shape: a size, and a guard or none.
  *
  *     high  |  struct green__arena: what is known of them |
  *           |  slot n-1                                   |
@@ -31,7 +31,7 @@
 /* struct green__slot is in stack.h. */
 struct green__arena {
     char *memory;              /* slot 0 */
-    struct green__kind *kind;  /* arena.c: what is known of all of its size and guard */
+    struct green__kind *kind;  /* arena.c: what is known of all of its shape */
     size_t size, guard, slot;  /* bytes: of a stack at least, of a guard, of both with the spread */
     uint32_t slots;            /* how many */
     uint32_t cut;              /* how many of them have ever left home: those below this index */
@@ -75,13 +75,13 @@ void green__arena_lock(void);
 void green__arena_unlock(void);
 
 /*
- * Takes up to `most` slots of a kind from home, mapping an arena if need be.
+ * Takes up to `most` slots of a shape from home, mapping an arena if need be.
  * They are linked; *count says how many.  NULL if the system has no more.
  */
-struct green__slot *green__arena_take(size_t size, size_t guard, unsigned most, unsigned *count);
+struct green__slot *green__arena_take(size_t shape, unsigned most, unsigned *count);
 
 /* The same for one that needs no preparing; maps nothing. */
-struct green__slot *green__arena_take_ready(size_t size, size_t guard);
+struct green__slot *green__arena_take_ready(size_t shape);
 
 /*
  * Sends linked slots home.  Their pages are kept as far as the bound of what is

@@ -93,23 +93,17 @@ static void empty(struct green__stack_cache *cache, struct green__stack_kind *ki
     *kind = (struct green__stack_kind){0};
 }
 
-/* Bytes of guard of such a stack. */
-static size_t guard_of(size_t made)
-{
-    return made & 1 ? green__round_up(GREEN__GUARD_SIZE, green__page_size()) : 0;
-}
-
 /* Makes a kind the first; one too many makes the last give way. */
-static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t made)
+static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cache, size_t shape)
 {
     struct green__stack_kind *kinds = cache->kinds;
     size_t last = sizeof cache->kinds / sizeof cache->kinds[0] - 1, at = 1;
-    while (at < last && kinds[at].made != 0 && kinds[at].made != made)
+    while (at < last && kinds[at].shape != 0 && kinds[at].shape != shape)
         at++;
-    if (kinds[at].made != made) {
+    if (kinds[at].shape != shape) {
         empty(cache, &kinds[at]);
         /* Asked for by nobody yet: a stack may come back before one is got. */
-        kinds[at] = (struct green__stack_kind){.made = made, .asked = SIZE_MAX, .batch = 1};
+        kinds[at] = (struct green__stack_kind){.shape = shape, .asked_shape = SIZE_MAX, .batch = 1};
     }
     struct green__stack_kind kind = kinds[at];
     memmove(kinds + 1, kinds, at * sizeof *kinds);
@@ -117,9 +111,9 @@ static RARE struct green__stack_kind *fetch_kind(struct green__stack_cache *cach
     return &kinds[0];
 }
 
-static inline struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t made)
+static inline struct green__stack_kind *find_kind(struct green__stack_cache *cache, size_t shape)
 {
-    return cache->kinds[0].made == made ? &cache->kinds[0] : fetch_kind(cache, made);
+    return cache->kinds[0].shape == shape ? &cache->kinds[0] : fetch_kind(cache, shape);
 }
 
 /* Takes the pages from a stack of the kind used least lately; false if there is none. */
@@ -142,8 +136,7 @@ static bool fill(struct green__stack_cache *cache, struct green__stack_kind *kin
 {
     unsigned count;
     struct green__slot *slot;
-    struct green__slot *taken =
-        green__arena_take(kind->made >> 1, guard_of(kind->made), kind->batch, &count);
+    struct green__slot *taken = green__arena_take(kind->shape, kind->batch, &count);
     if (kind->batch < BATCH)
         kind->batch *= 2;
     while ((slot = green__slot_pop(&taken)) != NULL) {
@@ -197,7 +190,7 @@ static RARE void make_room(struct green__stack_cache *cache, size_t pages)
 
 static void keep(struct green__stack_cache *cache, struct green__slot *slot)
 {
-    struct green__stack_kind *kind = find_kind(cache, green__stack_made(slot->word));
+    struct green__stack_kind *kind = find_kind(cache, green__stack_unspread(slot->shape));
 
     if (slot->uses == 0)
         count_pages(slot);
@@ -239,7 +232,7 @@ static void measure(struct green__slot *slot)
     const struct green__arena *arena = green__slot_arena(slot);
     size_t colour = slot->index * SPREAD_STEP % SPREAD_RANGE;
     size_t size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
-    slot->word = green__stack_word(size, arena->guard != 0);
+    slot->shape = green__stack_shape(size, arena->guard != 0);
 }
 
 /* Gets one that no warm stack of the kind used last will do for. */
@@ -252,20 +245,20 @@ static RARE struct green__slot *get_slot(struct green__stack_cache *cache, size_
         size = GREEN__STACK_MIN;
     size = green__round_up(size * green__frame_factor(), page);
 
-    size_t made = green__stack_word(size, guarded);
-    struct green__stack_kind *kind = find_kind(cache, made);
+    size_t shape = green__stack_shape(size, guarded);
+    struct green__stack_kind *kind = find_kind(cache, shape);
     if (kind->warm == NULL && kind->cold == NULL && !fill(cache, kind)) {
         green__stack_drop(cache); /* other kinds may be what fills the address space */
-        kind = find_kind(cache, made);
+        kind = find_kind(cache, shape);
         if (!fill(cache, kind))
             return NULL;
     }
-    kind->asked = green__stack_word(asked, guarded);
+    kind->asked_shape = green__stack_shape(asked, guarded);
     struct green__slot *slot = take(cache, kind);
     if (green__slot_prepare(slot) != 0) {
         push_cold(kind, slot); /* but there may be some that have their guard */
         send_home(kind, kind->colds);
-        slot = green__arena_take_ready(size, guard_of(made));
+        slot = green__arena_take_ready(shape);
     }
     if (slot != NULL)
         measure(slot);
@@ -283,13 +276,13 @@ int green__stack_get(struct green__stack_cache *cache, size_t size, bool guarded
 {
     if (GREEN__STRESS)
         green__stack_drop(cache);
-    if (!green__stack_get_warm(cache, green__stack_word(size, guarded), stack)) {
+    if (!green__stack_get_warm(cache, green__stack_shape(size, guarded), stack)) {
         struct green__slot *slot = get_slot(cache, size, guarded);
         if (slot == NULL) {
             errno = ENOMEM;
             return -1;
         }
-        *stack = (struct green__stack){.low = slot->low, .size = slot->word >> 1, .slot = slot};
+        *stack = (struct green__stack){.low = slot->low, .size = slot->shape >> 1, .slot = slot};
         green__stack_count(&cache->live, 1);
     }
     if (cache->watched)
@@ -354,7 +347,7 @@ size_t green__stack_guard(const struct green__stack *stack)
 void green__stack_drop(struct green__stack_cache *cache)
 {
     for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++)
-        if (cache->kinds[i].made != 0)
+        if (cache->kinds[i].shape != 0)
             empty(cache, &cache->kinds[i]);
 }
 

@@ -39,28 +39,28 @@ struct green__stack {
 struct green__slot {
     struct green__slot *next; /* in the list it is in */
     char *low;                /* of the stack; NULL until it has its guard, if it shall have one */
-    size_t word;              /* of the stack with its spread; set when it is first handed out */
+    size_t shape;             /* of the stack with its spread; set when it is first handed out */
     uint32_t index;           /* in its arena; set when it first leaves home */
     uint16_t uses;            /* stack.c: how often until its pages are counted again */
     uint16_t pages;           /* resident, as counted last */
 };
 
-/* What is asked for, or made: a size and whether with a guard. */
-static inline size_t green__stack_word(size_t size, bool guarded)
+/* The shape of a stack: its size, and whether it has a guard. */
+static inline size_t green__stack_shape(size_t size, bool guarded)
 {
     return size << 1 | guarded;
 }
 
 /* The same of a stack without its spread, which is less than a page. */
-static inline size_t green__stack_made(size_t word)
+static inline size_t green__stack_unspread(size_t shape)
 {
-    return word & ~(2 * GREEN__SPREAD - 2);
+    return shape & ~(2 * GREEN__SPREAD - 2);
 }
 
 /* Stacks of one kind in a cache. */
 struct green__stack_kind {
-    size_t made;              /* what they are; 0: none, here and in what follows */
-    size_t asked;             /* what was asked for when it last was this kind */
+    size_t shape;             /* without the spread; 0: none, here and in what follows */
+    size_t asked_shape;       /* what was asked for when it last was this kind */
     struct green__slot *warm; /* have pages; the last to come is the first to go */
     struct green__slot *cold; /* have none */
     unsigned colds;           /* how many */
@@ -138,16 +138,16 @@ static inline struct green__slot *green__stack_pop_warm(struct green__stack_cach
  * Gets the stack that was put last, if that is warm and what was asked for last is
  * what is asked for; else does nothing and returns false.
  */
-static inline bool green__stack_get_warm(struct green__stack_cache *cache, size_t asked,
+static inline bool green__stack_get_warm(struct green__stack_cache *cache, size_t asked_shape,
                                          struct green__stack *stack)
 {
     struct green__slot *slot;
-    if (cache->kinds[0].asked != asked ||
+    if (cache->kinds[0].asked_shape != asked_shape ||
         (slot = green__stack_pop_warm(cache, &cache->kinds[0])) == NULL)
         return false;
     green__stack_count(&cache->live, 1);
     stack->low = slot->low;
-    stack->size = slot->word >> 1;
+    stack->size = slot->shape >> 1;
     stack->slot = slot;
     return true;
 }
@@ -161,7 +161,7 @@ static inline bool green__stack_put_warm(struct green__stack_cache *cache,
 {
     struct green__stack_kind *last = &cache->kinds[0];
     struct green__slot *slot = stack->slot;
-    if (slot != NULL && green__stack_made(slot->word) == last->made && slot->uses != 0 &&
+    if (slot != NULL && green__stack_unspread(slot->shape) == last->shape && slot->uses != 0 &&
         cache->pages + slot->pages <= cache->most_pages) {
         slot->uses--;
         green__stack_push_warm(cache, last, slot);
