@@ -114,7 +114,7 @@ static double measure_call(void)
         double start = now_ns();
         for (int i = 0; i < CALLS; i++)
             fn(NULL);
-        each[round] = (now_ns() - start) / CALLS;
+        each[round] = (now_ns() - start) / (double)CALLS;
     }
     return median(each, ROUNDS);
 }
@@ -153,7 +153,7 @@ static double measure_first_switch(void)
     double start = now_ns();
     for (int i = 0; i < FRESH; i++)
         green_switch(greens[i], NULL);
-    double each = (now_ns() - start) / FRESH;
+    double each = (now_ns() - start) / (double)FRESH;
     for (int i = 0; i < FRESH; i++)
         green_free(greens[i]);
     green_trim(0);
@@ -174,7 +174,7 @@ static double measure_page_fault(void)
     double start = now_ns();
     for (size_t i = 0; i < FRESH; i++)
         ((volatile char *)memory)[(i + 1) * apart - 1] = 1;
-    double each = (now_ns() - start) / FRESH;
+    double each = (now_ns() - start) / (double)FRESH;
     munmap(memory, size);
     return each;
 }
