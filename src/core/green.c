@@ -166,14 +166,13 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
 }
 
 /*
- * Most have what they want waiting for them.  The tag shows that the parent is ours
- * and that nothing forbids it; make() does and refuses the rest.  NULL: that is to be asked.
- * run is not NULL.
+ * Most have what they want waiting for them.  make() does and refuses the rest.  NULL: that
+ * is to be asked.  run is not NULL.
  */
 static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
     green_t *g = self->spare;
-    if (LIKELY(g != NULL && load(parent->owner) == load(self->tag) &&
+    if (LIKELY(g != NULL && green__is_plainly_mine(self, parent) &&
                green__stack_get_warm(&self->stacks, green__stack_shape(0, true), &g->stack))) {
         green__take_spare(self);
         init(g, self, run, parent);
@@ -309,16 +308,13 @@ static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
     return 0;
 }
 
-/*
- * Most are dead and have nothing left.  The tag shows that they are ours, that we may,
- * and that nothing else waits to be released; nobody is freeing a dead one.
- */
+/* Most are dead and have nothing left.  Nobody is freeing a dead one. */
 int green_free(green_t *g)
 {
     struct green__thread *self = green__self;
     if (g == NULL)
         return 0;
-    if (UNLIKELY(load(g->life) != GREEN__DEAD || load(g->owner) != load(self->tag) ||
+    if (UNLIKELY(load(g->life) != GREEN__DEAD || !green__is_plainly_mine(self, g) ||
                  g->name != NULL || g->children != 0 || self->spare_room == 0))
         return free_slowly(g);
     green_t *parent = g->parent;

@@ -43,6 +43,17 @@ static inline bool green__is_mine(const struct green__thread *self, const green_
     return load(g->owner) == load(self->id);
 }
 
+/*
+ * What the short ways of making, starting and releasing a green ask first: g is the
+ * thread's, which may do anything just now (it is in no hook and no green_each()), has
+ * nobody to tell of it (no hook, no sanitizer), is settled, and has nothing abandoned to
+ * release.  The tag is the thread's number then, and else one that no green has.
+ */
+static inline bool green__is_plainly_mine(const struct green__thread *self, const green_t *g)
+{
+    return load(g->owner) == load(self->tag);
+}
+
 /* Whether g's thread has ended; then g is the lock's. */
 static inline bool green__is_orphan(const green_t *g)
 {

@@ -167,11 +167,11 @@ static inline bool is_plainly_new(const green_t *g)
     return life_and_kept == 0;
 }
 
-/* The first into a green of ours, with nobody to be told: both are shown by the tag. */
+/* Most are the first into a green of ours. */
 void *green__switch_slowly(green_t *g, void *value)
 {
     struct green__thread *self = green__self;
-    if (LIKELY(g != NULL && value != GREEN_FAILED && load(g->owner) == load(self->tag) &&
+    if (LIKELY(g != NULL && value != GREEN_FAILED && green__is_plainly_mine(self, g) &&
                is_plainly_new(g))) {
         green_t *me = load(self->current);
         start(g);
