@@ -2,7 +2,7 @@
 #ifndef GREEN_ARCH_H
 #define GREEN_ARCH_H
 /*
- * The contract of a port.  This file, asm.h and green_fast.h are the only
+ * The contract of a port.  This file and green_fast.h are the only
  * places that ask which CPU this is; the rest of libgreen knows no register,
  * and a port knows no greens, but for one exception below: a saved stack pointer,
  * a value, an entry is all.
@@ -78,7 +78,8 @@
  * the inline functions declared at the end of this file.
  * src/arch/<cpu>/switch.S: the routines declared below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
- * instruction, and nothing that asm.h can do for it.
+ * instruction, and nothing that asm.h can do for it; also its landing pads, and the
+ * note of what it is fit for.
  *
  * Kept: the ABI's callee-saved registers and the floating-point control modes.
  * These are compared where a stack is resumed and written only if they differ:
@@ -115,8 +116,7 @@
  * How to add a port
  * -----------------
  *   1. Copy the directory of the nearest CPU; its two files are the port.
- *   2. Add its row to the table below, its landing pads and property note to
- *      asm.h.
+ *   2. Add its row to the table below, and its switch to green_fast.h.
  *   3. Run the tests: test_registers (it wants the patterns for your registers
  *      in test_registers.S), test_kept, then all.
  *      Of these, test_backtrace wants the entry's CFI.

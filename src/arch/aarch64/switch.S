@@ -12,6 +12,113 @@
  * memory is addressed by it, so the resumed side first steps back onto the word.
  */
 
+/* ---- Landing pads -------------------------------------------------------------- */
+
+/*
+ * Branch target identification (BTI) and signed return addresses (PAC), by
+ * -mbranch-protection.  Both are encoded as hints, which older CPUs ignore.
+ */
+#if defined(__ARM_FEATURE_BTI_DEFAULT)
+#define GREEN__BTI 1
+#else
+#define GREEN__BTI 0
+#endif
+#if defined(__ARM_FEATURE_PAC_DEFAULT)
+#define GREEN__PAC 2
+#else
+#define GREEN__PAC 0
+#endif
+
+/* Where calls land. */
+.macro green_landing_pad
+#if GREEN__BTI
+        hint    #34             /* bti c */
+#endif
+.endm
+
+/* Where jumps land. */
+.macro green_jump_pad
+#if GREEN__BTI
+        hint    #36             /* bti j */
+#endif
+.endm
+
+/* A landing pad that also signs x30 with sp; paciasp is both. */
+.macro green_sign
+#if !GREEN__PAC
+        green_landing_pad
+#elif defined(__ARM_FEATURE_PAC_DEFAULT) && (__ARM_FEATURE_PAC_DEFAULT & 2)
+        hint    #27             /* pacibsp: key B */
+        .cfi_b_key_frame
+        .cfi_negate_ra_state
+#else
+        hint    #25             /* paciasp: key A */
+        .cfi_negate_ra_state
+#endif
+.endm
+
+/* Flips what the CFI says of x30: signed or not. */
+.macro green_flip_signed
+#if GREEN__PAC
+        .cfi_negate_ra_state
+#endif
+.endm
+
+/* Checks x30 against sp. */
+.macro green_check
+#if GREEN__PAC && (__ARM_FEATURE_PAC_DEFAULT & 2)
+        hint    #31             /* autibsp */
+        .cfi_negate_ra_state
+#elif GREEN__PAC
+        hint    #29             /* autiasp */
+        .cfi_negate_ra_state
+#endif
+.endm
+
+/*
+ * arch.h, "How a switch leaves".  Before green_sign: keeps the return address, as
+ * the return predictor has it.  Where another has resumed: nobody knows what it has.
+ * For the life of a stack: puts it into memory.  At the end: returns to a checked x30
+ * if that is the same, else jumps there.  With BTI only a return may land there, and
+ * nothing need be kept.
+ */
+.macro green_note_return register
+#if !GREEN__BTI
+        mov     \register, x30
+#endif
+.endm
+.macro green_forget_return register
+#if !GREEN__BTI
+        mov     \register, xzr
+#endif
+.endm
+.macro green_put_return register, offset
+#if !GREEN__BTI
+        str     \register, [sp, #\offset]
+#endif
+.endm
+.macro green_get_return register, offset
+#if !GREEN__BTI
+        ldr     \register, [sp, #\offset]
+#endif
+.endm
+.macro green_return_or_jump register
+#if !GREEN__BTI
+        cmp     x30, \register
+        b.eq    1f
+        br      x30
+        brk     #1
+1:
+#endif
+        ret
+.endm
+
+#if GREEN__BTI || GREEN__PAC
+        green_property 0xc0000000, GREEN__BTI + GREEN__PAC /* GNU_PROPERTY_AARCH64_FEATURE_1_AND */
+#endif
+
+/* ---- The routines -------------------------------------------------------------- */
+
 /* Stores and loads two callee-saved registers at an offset from sp, where the frame begins. */
 .macro save_pair first, second, offset
         stp     \first, \second, [sp, #\offset]

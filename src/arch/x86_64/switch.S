@@ -11,6 +11,31 @@
  * it, and the value in rax.
  */
 
+/* ---- Landing pads -------------------------------------------------------------- */
+
+/*
+ * Indirect branch tracking (IBT, -fcf-protection=branch): an indirect call or
+ * jump must land on endbr64, unless it is prefixed with notrack.  green_jump_back
+ * is a return, but for the return predictor: to the address just below rsp.
+ */
+#if defined(__CET__) && (__CET__ & 1)
+.macro green_landing_pad
+        endbr64
+.endm
+.macro green_jump_back
+        notrack jmp *-8(%rsp)
+.endm
+        green_property 0xc0000002, 1    /* GNU_PROPERTY_X86_FEATURE_1_AND: IBT */
+#else
+.macro green_landing_pad
+.endm
+.macro green_jump_back
+        jmp     *-8(%rsp)
+.endm
+#endif
+
+/* ---- The routines -------------------------------------------------------------- */
+
 /*
  * The control bits of MXCSR: masks, rounding, flush to zero, and AMD's misaligned
  * exception mask (AMD64 Architecture Programmer's Manual, 1, 4.2.2 "MXCSR
