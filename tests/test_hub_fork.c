@@ -590,6 +590,41 @@ FORK_TEST(a_generator_of_another_task_waits_no_more_in_the_child)
     assert_int_equal(green_free(waiting), 0);
 }
 
+static void *select_number(void *unused)
+{
+    int number = 0;
+    green_case_t cases[] = { GREEN_CASE_GET(numbers, &number) };
+    (void)unused;
+    return V(green_select(cases, 1, GREEN_FOREVER) < 0 ? errno : 0);
+}
+
+static void *have_generator_select(void *unused)
+{
+    waiting = green_new(select_number, NULL);
+    return green_switch(waiting, unused);
+}
+
+/* It was served when its task ended: that has not come to it. */
+FORK_TEST(a_call_that_goes_on_in_a_generator_of_a_task_that_is_no_more_has_failed)
+{
+    numbers = green_queue_new(sizeof(int), 1);
+    green_task_t *task = spawn(have_generator_select, NULL);
+    turn();
+    put_numbers(1, 1);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_set_parent(waiting, green_current()));
+        must(green_switch(waiting, NULL) == V(ECANCELED));
+        must_get(1);
+        must_be_0(green_free(waiting));
+        leave_child(0);
+    }
+    reap(pid);
+    assert_null(finish(task));
+    assert_int_equal(green_free(waiting), 0);
+    assert_int_equal(green_queue_free(numbers), 0);
+}
+
 static void *fork_and_end(void *unused)
 {
     child_pid = fork_now();

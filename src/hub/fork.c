@@ -119,7 +119,7 @@ static void begin_child(void)
     if (hub->drop_served != NULL)
         hub->drop_served(hub, mine);
     if (hub->fork_fds != NULL)
-        hub->fork_fds(hub);
+        hub->fork_fds(hub, mine);
     green__task_end_all(hub, mine, false);
     green__hub_bury(hub);
 }

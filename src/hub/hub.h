@@ -133,7 +133,7 @@ struct green_task {
 /* A process that is waited for, on the stack of who waits. */
 struct green__child {
     struct green__child *next, *prev;
-    green_t *waiter;
+    green_t *waiter; /* NULL: it waits no more, in a child of fork() */
 };
 
 struct green__timer {
@@ -193,7 +193,7 @@ struct green__hub {
     struct green__served *served;  /* connections of green_serve() ... */
     void (*drop_served)(struct green__hub *hub, const struct green_task *but); /* ... to be closed */
     void (*end_fds)(struct green__hub *hub);
-    void (*fork_fds)(struct green__hub *hub);
+    void (*fork_fds)(struct green__hub *hub, const struct green_task *mine);
     int epoll;                 /* or -1 */
     int event;                 /* an eventfd that ends the wait in epoll, or -1 */
     int timer_fd;              /* for green_hub_fd(), or -1 */

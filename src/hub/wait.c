@@ -497,6 +497,8 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         task->waits = wait->next;
         green__loop_remove(hub, &wait->turn);
         wait->state = GREEN__FAILS;
+        wait->error = 0;
+        wait->served = NULL;
         wait->task = NULL;
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);
