@@ -321,6 +321,24 @@ WORLD_TEST(without_pidfds_it_is_the_same)
         assert_child_held(run_child(await_without_pidfd, &errors[i]));
 }
 
+static void *leave_waiting(void *child)
+{
+    green_task_t *task = spawn(await, child);
+    turn();
+    return task;
+}
+
+/* The descriptor that the wait had is closed, as each test sees at its end. */
+WORLD_TEST(a_thread_may_end_while_a_task_of_it_waits)
+{
+    int end;
+    struct awaited child = { .pid = fork_child(17, &end) };
+    assert_int_equal(green_task_free(in_thread(leave_waiting, &child)), 0);
+    let_end(end);
+    assert_int_equal(green_waitpid(child.pid, &child.status, 0), child.pid);
+    assert_exited(child.status, 17);
+}
+
 int main(void)
 {
     return run_all_tests();

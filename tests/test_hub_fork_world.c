@@ -2,6 +2,7 @@
 /* fork(): what goes on in the child (rule 20). */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -221,6 +222,7 @@ WORLD_TEST(what_other_tasks_wait_for_does_not_come_to_the_child)
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     pid_t pid = fork();
     if (pid == 0) {
+        alarm(30);
         pause();
         leave_child(0);
     }
@@ -343,6 +345,186 @@ WORLD_TEST(a_descriptor_that_main_waits_for_comes_in_the_child)
     assert_int_equal(status, 0);
     green_close(pair.fd[0]);
     green_close(pair.fd[1]);
+}
+
+/* ---- Descriptors of the hub's own --------------------------------------------------------------- */
+
+/* How many descriptors the process has that are of this kind, by the kernel's name of it. */
+static int count_kind(const char *kind)
+{
+    char path[64], target[256];
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(path, target, sizeof target - 1);
+        target[n > 0 ? n : 0] = '\0';
+        count += strstr(target, kind) != NULL;
+    }
+    return count;
+}
+
+static void *wait_for_signal(void *unused)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    (void)unused;
+    return V(green_sigwait(&set, GREEN_FOREVER));
+}
+
+static void *connect_to_full(void *service)
+{
+    int fd = green_tcp_connect("127.0.0.1", service);
+    if (fd >= 0)
+        must_be_0(green_close(fd));
+    return V(fd >= 0);
+}
+
+/* A listener whose backlog is full: one that connects to it waits. */
+static int listen_full(char *service, int *filler)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    must_be_0(bind(listener, (struct sockaddr *)&address, sizeof address));
+    must_be_0(listen(listener, 0));
+    must_be_0(getsockname(listener, (struct sockaddr *)&address, &length));
+    sprintf(service, "%u", ntohs(address.sin_port));
+    *filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    must_be_0(connect(*filler, (struct sockaddr *)&address, sizeof address));
+    return listener;
+}
+
+static int sockets_before;
+
+static void count_own(void *pid)
+{
+    must(count_kind("pidfd") == 0);
+    must(count_kind("signalfd") == 0);
+    must(count_kind("socket:") == sockets_before);
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    (void)pid;
+}
+
+WORLD_TEST(what_the_hub_has_opened_for_others_is_closed_in_the_child)
+{
+    char service[16];
+    int filler;
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    must_be_0(pthread_sigmask(SIG_BLOCK, &set, &before));
+    int listener = listen_full(service, &filler);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(30);
+        pause();
+        leave_child(0);
+    }
+    sockets_before = count_kind("socket:");
+    green_task_t *child = spawn(wait_for_child, V(pid)), *signal = spawn(wait_for_signal, NULL);
+    green_task_t *connects = spawn(connect_to_full, service);
+    turn();
+    must(count_kind("signalfd") == 1);
+    must(count_kind("socket:") == sockets_before + 1);
+    in_fork(count_own, V(pid));
+    must(count_kind("signalfd") == 1);
+    must(count_kind("socket:") == sockets_before + 1);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_ptr_equal(finish(child), V(pid));
+    assert_int_equal(kill(getpid(), SIGUSR2), 0);
+    assert_ptr_equal(finish(signal), V(SIGUSR2));
+    must_be_0(close(accept(listener, NULL, NULL))); /* there is room */
+    assert_int_equal(green_task_free(connects), 0);
+    close(filler);
+    close(listener);
+    must_be_0(pthread_sigmask(SIG_SETMASK, &before, NULL));
+}
+
+static green_t *holders[3];
+static char full_service[16];
+static pid_t paused;
+
+static void *hold_child(void *unused)
+{
+    must_fail(green_waitpid(paused, NULL, 0), ECANCELED);
+    return unused;
+}
+
+static void *hold_signal(void *unused)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    must_fail(green_sigwait(&set, GREEN_FOREVER), ECANCELED);
+    return unused;
+}
+
+static void *hold_socket(void *unused)
+{
+    must_fail(green_tcp_connect("127.0.0.1", full_service), ECANCELED);
+    return unused;
+}
+
+static void *run_holder(void *number)
+{
+    static green_fn *const bodies[] = { hold_child, hold_signal, hold_socket };
+    green_t **at = &holders[(intptr_t)number];
+    *at = green_new(bodies[(intptr_t)number], NULL);
+    return green_switch(*at, NULL);
+}
+
+/* Greens of tasks that are no more go on: the numbers that they had are others' by now. */
+static void run_holders(void *ends_hub)
+{
+    int files[40];
+    for (int i = 0; i < 40; i++)
+        must((files[i] = dup(STDERR_FILENO)) >= 0);
+    for (int i = 0; i < 3; i++)
+        must_be_0(green_set_parent(holders[i], green_current()));
+    if (ends_hub != NULL)
+        must_be_0(green_hub_end(GREEN_FOREVER));
+    for (int i = 0; i < 3; i++) {
+        must(green_switch(holders[i], NULL) == NULL);
+        must_be_0(green_free(holders[i]));
+    }
+    for (int i = 0; i < 40; i++)
+        must_be_0(close(files[i]));
+    green_event_t event = GREEN_EVENT_INIT; /* and nothing can come */
+    wait_for_nobody(&event);
+}
+
+WORLD_TEST(a_green_that_had_descriptors_of_the_hub_closes_no_others_in_the_child)
+{
+    int filler;
+    sigset_t set, before;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    must_be_0(pthread_sigmask(SIG_BLOCK, &set, &before));
+    int listener = listen_full(full_service, &filler);
+    paused = fork();
+    if (paused == 0) {
+        alarm(30);
+        pause();
+        leave_child(0);
+    }
+    green_task_t *tasks[3];
+    for (int i = 0; i < 3; i++)
+        tasks[i] = spawn(run_holder, V(i));
+    turn();
+    in_fork(run_holders, NULL);
+    in_fork(run_holders, V(1));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(green_task_cancel(tasks[i]), 0);
+        finish(tasks[i]);
+        assert_int_equal(green_free(holders[i]), 0);
+    }
+    assert_int_equal(kill(paused, SIGKILL), 0);
+    assert_int_equal(waitpid(paused, NULL, 0), paused);
+    close(filler);
+    close(listener);
+    must_be_0(pthread_sigmask(SIG_SETMASK, &before, NULL));
 }
 
 /* ---- Other threads, and handles ------------------------------------------------------------------- */

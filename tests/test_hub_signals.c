@@ -37,6 +37,13 @@ static void *await(void *signal)
     return V(result > 0 ? result : -errno);
 }
 
+static void *leave_waiting(void *signal)
+{
+    green_task_t *task = spawn(await, signal);
+    turn();
+    return task;
+}
+
 /* ---- What it says --------------------------------------------------------------------------- */
 
 WORLD_TEST(a_signal_wakes_who_waits_for_it_twice)
@@ -357,6 +364,14 @@ WORLD_TEST(no_call_is_a_cancellation_point)
     static int result;
     block(SIGUSR1);
     assert_ptr_equal(in_thread(call_while_cancelled, &result), &result);
+    unblock(SIGUSR1);
+}
+
+/* The descriptor that the wait had is closed, as each test sees at its end. */
+WORLD_TEST(a_thread_may_end_while_a_task_of_it_waits)
+{
+    block(SIGUSR1);
+    assert_int_equal(green_task_free(in_thread(leave_waiting, V(SIGUSR1))), 0);
     unblock(SIGUSR1);
 }
 

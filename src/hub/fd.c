@@ -43,7 +43,7 @@ struct green__fd *green__fd_look(struct green__hub *hub, int fd)
     return &fds->chunks[chunk][(size_t)fd % CHUNK];
 }
 
-static void fork_fds(struct green__hub *hub);
+static void fork_fds(struct green__hub *hub, const struct green_task *mine);
 static void end_fds(struct green__hub *hub);
 static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events);
 static void renew(struct green__hub *hub);
@@ -103,6 +103,7 @@ static void forget_number(struct green__fd *known)
     known->stream = false;
     known->no_nowait = 0;
     known->woken[0] = known->woken[1] = 0;
+    known->holder = NULL;
 }
 
 void green__fd_begin(struct green__hub *hub, int fd, bool made)
@@ -382,9 +383,10 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
 
 bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
 {
+    if (entry->entry->wait->task == NULL) /* in a child, which has not counted it */
+        return false;
     renew_not(hub, entry);
-    if (entry->entry->wait->task != NULL) /* else a child has not counted it */
-        hub->descriptors--;
+    hub->descriptors--;
     return green__fd_look(hub, entry->fd)->closes == entry->closes;
 }
 
@@ -457,6 +459,38 @@ void green__fd_drop(struct green__hub *hub, int fd, bool wakes)
     (void)close_number(fd);
 }
 
+int green__fd_hold(const struct green__call *call, int fd)
+{
+    struct green__fd *known = green__fd_need(call->hub, fd);
+    if (known == NULL) {
+        (void)close_number(fd);
+        return green__call_fail(ENOMEM);
+    }
+    known->holder = call->me;
+    return 0;
+}
+
+/* NULL: it is the call's no more. */
+static struct green__fd *held(const struct green__call *call, int fd)
+{
+    struct green__hub *hub = green__hub_self; /* a child may have ended the call's */
+    struct green__fd *known = hub != NULL ? green__fd_look(hub, fd) : NULL;
+    return known != NULL && known->holder == call->me ? known : NULL;
+}
+
+void green__fd_release(const struct green__call *call, int fd)
+{
+    int error = errno;
+    if (held(call, fd) != NULL)
+        (void)green_close(fd);
+    errno = error;
+}
+
+void green__fd_give_away(const struct green__call *call, int fd)
+{
+    held(call, fd)->holder = NULL;
+}
+
 void green__fd_job_begins(struct green__hub *hub, int fd)
 {
     green__fd_look(hub, fd)->jobs++;
@@ -468,17 +502,30 @@ static void close_at_last(int fd, struct green__fd *known)
     (void)close_number(fd);
 }
 
-void green__fd_job_ends(struct green__hub *hub, int fd)
+void green__fd_job_ends(int fd)
 {
-    struct green__fd *known = green__fd_look(hub, fd);
-    if (known->jobs != 0 && --known->jobs == 0 && known->closing) /* 0: in a child */
+    struct green__hub *hub = green__hub_self; /* a child may have ended that of the call */
+    struct green__fd *known = hub != NULL ? green__fd_look(hub, fd) : NULL;
+    if (known != NULL && known->jobs != 0 && --known->jobs == 0 && known->closing)
         close_at_last(fd, known);
 }
 
 /* ---- fork, end --------------------------------------------------------------------------------- */
 
+static void drop_held(int fd, struct green__fd *known)
+{
+    forget_number(known);
+    (void)close_number(fd);
+}
+
+static bool goes_on_in_child(struct green__hub *hub, green_t *g, const struct green_task *mine)
+{
+    const struct green_task *task = green__task_of(hub, g);
+    return task == mine || task == &hub->main;
+}
+
 /* Those that wait on stacks which are left are not in any line any more. */
-static void fork_fds(struct green__hub *hub)
+static void fork_fds(struct green__hub *hub, const struct green_task *mine)
 {
     struct green__fds *fds = hub->fds;
     if (fds == NULL)
@@ -505,6 +552,8 @@ static void fork_fds(struct green__hub *hub)
             close_at_last(fd, known);
         known->woken[0] = known->woken[1] = 0;
         known->mode = GREEN__FD_NONE;
+        if (known->holder != NULL && !goes_on_in_child(hub, known->holder, mine))
+            drop_held(fd, known);
         if (known->in.first == NULL && known->out.first == NULL)
             continue;
         int error = green__loop_need_epoll(hub) != 0 ? errno
@@ -524,6 +573,8 @@ static void end_fds(struct green__hub *hub)
         struct green__fd *known = green__fd_look(hub, (int)i);
         if (known != NULL && known->closing)
             close_at_last((int)i, known);
+        if (known != NULL && known->holder != NULL) /* at a thread's end */
+            drop_held((int)i, known);
     }
     for (size_t i = 0; i < fds->count; i++)
         free(fds->chunks[i]);

@@ -42,6 +42,7 @@ struct green__fd {
     bool closing;            /* to be closed when the pool is done with it */
     unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */
     unsigned jobs;           /* calls of the pool */
+    green_t *holder;         /* whose call it is that has it for its own; NULL: it is the user's */
 };
 
 /* What is known of a number; NULL: nothing, or with ENOMEM if there is to be something. */
@@ -50,6 +51,15 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd);
 
 /* The number is that of a new descriptor; made: a TCP socket of the hub's. */
 void green__fd_begin(struct green__hub *hub, int fd, bool made);
+
+/*
+ * A descriptor is a call's own until it is released, which closes it, or given away.
+ * Where the call goes on no more, in a child or at an end, the hub closes it: then the
+ * number is not the call's, and nothing is done.  0, or -1 with errno, and it is closed.
+ */
+int green__fd_hold(const struct green__call *call, int fd);
+void green__fd_release(const struct green__call *call, int fd); /* keeps errno */
+void green__fd_give_away(const struct green__call *call, int fd);
 
 /* What an entry of a wait for a descriptor has for its item. */
 struct green__fd_entry {

@@ -170,7 +170,7 @@ static bool fetch(struct green__hub *hub, struct file_move *move, bool known)
                                   (const void *)(intptr_t)fd, NULL);
     int error = errno;
     if (known)
-        green__fd_job_ends(hub, fd);
+        green__fd_job_ends(fd);
     if (result != 0 && error == ECANCELED)
         return green__call_fail(error) == 0;
     if (result != 0) /* no thread can be had: by this one */

@@ -18,6 +18,6 @@ bool green__file_is_one(const struct stat *about);
 
 /* fd.c: a call of the pool for a descriptor begins, and ends. */
 void green__fd_job_begins(struct green__hub *hub, int fd);
-void green__fd_job_ends(struct green__hub *hub, int fd);
+void green__fd_job_ends(int fd);
 
 #endif

@@ -70,8 +70,10 @@ static void fork_children(struct green__hub *hub, const struct green_task *mine)
     for (struct green__child *child = hub->children, *next; child != NULL; child = next) {
         const struct green_task *task = green__task_of(hub, child->waiter);
         next = child->next;
-        if (task != mine && task != &hub->main)
-            end_waiting(hub, child);
+        if (task == mine || task == &hub->main)
+            continue;
+        end_waiting(hub, child);
+        child->waiter = NULL;
     }
 }
 
@@ -93,8 +95,11 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         return -1;
-    if (pidfd >= 0)
+    if (pidfd >= 0) {
         green__fd_begin(hub, pidfd, false);
+        if (green__fd_hold(&call, pidfd) != 0)
+            return -1;
+    }
     int64_t pause = GREEN_MS(1);
     struct green__child child = {.waiter = call.me};
     hub->fork_children = fork_children;
@@ -111,9 +116,10 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
             break;
     }
     int error = errno;
-    end_waiting(hub, &child);
-    if (pidfd >= 0)
-        (void)green_close(pidfd);
+    if (child.waiter != NULL)
+        end_waiting(hub, &child);
     errno = error;
+    if (pidfd >= 0)
+        green__fd_release(&call, pidfd);
     return result != 0 ? result : -1;
 }

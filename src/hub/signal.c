@@ -61,6 +61,8 @@ int green_sigwait(const sigset_t *set, int64_t timeout)
     if (fd < 0)
         return -1;
     green__fd_begin(hub, fd, false);
+    if (green__fd_hold(&call, fd) != 0)
+        return -1;
     while (signal == 0) {
         int64_t left = due == GREEN_FOREVER ? due : due - green__loop_now(hub);
         if (left <= 0) {
@@ -78,7 +80,7 @@ int green_sigwait(const sigset_t *set, int64_t timeout)
             break;
         }
     }
-    (void)green_close(fd);
     errno = error;
+    green__fd_release(&call, fd);
     return signal != 0 ? signal : -1;
 }

@@ -246,8 +246,8 @@ struct attempts {
     int error; /* of the last that has failed */
 };
 
-/* Begins the next attempt: its socket if it is made at once, else -1. */
-static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
+/* Begins the next attempt: its place if it is connected at once, else -1. */
+static int begin_attempt(struct green__call *call, struct attempts *attempts,
                          const struct addrinfo *address)
 {
     int i = 0;
@@ -257,15 +257,17 @@ static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
                     address->ai_protocol);
     attempts->fds[i] = (struct pollfd){.fd = -1, .events = POLLOUT};
-    if (fd < 0) {
+    if (fd >= 0)
+        green__fd_begin(call->hub, fd, false);
+    if (fd < 0 || green__fd_hold(call, fd) != 0) {
         attempts->error = errno;
         return -1;
     }
-    green__fd_begin(hub, fd, false);
-    int error = begin_connect(hub, fd, address->ai_addr, address->ai_addrlen);
+    int error = begin_connect(call->hub, fd, address->ai_addr, address->ai_addrlen);
+    (void)green__fd_hold(call, fd); /* of the number that was begun again */
     if (error != 0 && error != EINPROGRESS) {
         attempts->error = error;
-        (void)green_close(fd);
+        green__fd_release(call, fd);
         return -1;
     }
     attempts->fds[i].fd = fd;
@@ -274,7 +276,8 @@ static int begin_attempt(struct green__hub *hub, struct attempts *attempts,
 }
 
 /* Which of those that poll() says something of is connected, or -1.  Tells of failures. */
-static int look_at_attempts(struct attempts *attempts, bool *failed)
+static int look_at_attempts(const struct green__call *call, struct attempts *attempts,
+                            bool *failed)
 {
     for (int i = 0; i < attempts->used; i++) {
         struct pollfd *one = &attempts->fds[i];
@@ -285,15 +288,16 @@ static int look_at_attempts(struct attempts *attempts, bool *failed)
             return i;
         *failed = true;
         attempts->error = error;
-        (void)green_close(one->fd);
+        green__fd_release(call, one->fd);
         one->fd = -1;
         attempts->running--;
     }
     return -1;
 }
 
-static int race(struct green__hub *hub, const struct addrinfo *list)
+static int race(struct green__call *call, const struct addrinfo *list)
 {
+    struct green__hub *hub = call->hub;
     struct addresses addresses = begin_addresses(list);
     struct attempts attempts = {.error = ENOENT};
     int won = -1;
@@ -303,7 +307,7 @@ static int race(struct green__hub *hub, const struct addrinfo *list)
         bool more = has_address(&addresses) && attempts.running < MOST_ATTEMPTS;
         if (more && (left <= 0 || attempts.running == 0)) {
             int running = attempts.running;
-            won = begin_attempt(hub, &attempts, take_address(&addresses));
+            won = begin_attempt(call, &attempts, take_address(&addresses));
             if (won >= 0)
                 break;
             if (attempts.running != running) /* else the next is at once */
@@ -319,7 +323,7 @@ static int race(struct green__hub *hub, const struct addrinfo *list)
             break;
         }
         bool failed = false;
-        won = ready > 0 ? look_at_attempts(&attempts, &failed) : -1;
+        won = ready > 0 ? look_at_attempts(call, &attempts, &failed) : -1;
         if (won >= 0)
             break;
         if (failed)
@@ -327,9 +331,10 @@ static int race(struct green__hub *hub, const struct addrinfo *list)
     }
     for (int i = 0; i < attempts.used; i++)
         if (i != won && attempts.fds[i].fd >= 0)
-            (void)green_close(attempts.fds[i].fd);
+            green__fd_release(call, attempts.fds[i].fd);
     if (won < 0)
         return green__call_fail(attempts.error);
+    green__fd_give_away(call, attempts.fds[won].fd);
     set_nodelay(attempts.fds[won].fd);
     return attempts.fds[won].fd;
 }
@@ -343,8 +348,8 @@ int green_tcp_connect(const char *host, const char *service)
     int result = green_getaddrinfo(host, service, &hints, &list);
     if (result != 0)
         return fail_name(result);
-    struct green__hub *hub = green__hub_need();
-    int fd = hub != NULL ? race(hub, list) : -1;
+    struct green__call call = {.hub = green__hub_need(), .me = green__layer_current()};
+    int fd = call.hub != NULL ? race(&call, list) : -1;
     int error = errno;
     freeaddrinfo(list);
     errno = error;
