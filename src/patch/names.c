@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "patch/patch.h"
+
+HOOKS(names) = {HOOKS_END};

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who is patched: what threads have asked for, or the environment for them, and whether a
+ * call is a task's.
+ *
+ * A thread without a hub has one task and nothing to run meanwhile: its calls are passed on.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "patch/patch.h"
+
+#define UNKNOWN (~0u)
+
+_Thread_local unsigned green__patch_state = UNKNOWN;
+
+/*
+ * Set while this file itself is in libgreen, which then never switches: a signal handler's
+ * calls are passed on.
+ */
+static _Thread_local volatile bool busy __attribute__((tls_model("initial-exec")));
+
+/* ---- The environment ----------------------------------------------------------------- */
+
+static const struct {
+    const char *word;
+    unsigned what;
+} words[] = {
+    {"wait", GREEN_PATCH_WAIT},   {"io", GREEN_PATCH_IO},
+    {"names", GREEN_PATCH_NAMES}, {"locks", GREEN_PATCH_LOCKS},
+    {"processes", GREEN_PATCH_PROCESSES},
+    {"all", GREEN__PATCH_ALL},
+};
+#define WORDS (sizeof words / sizeof words[0])
+
+static void complain(const char *word, size_t size)
+{
+    char line[160] = "libgreen_patch: GREEN_PATCH: there is no \"";
+    static const char rest[] = "\": wait, io, names, locks, processes or all\n";
+    size_t at = strlen(line), room = sizeof line - at - sizeof rest;
+    if (size > room)
+        size = room;
+    memcpy(line + at, word, size);
+    memcpy(line + at + size, rest, sizeof rest - 1);
+    (void)syscall(SYS_write, STDERR_FILENO, line, at + size + sizeof rest - 1);
+}
+
+static unsigned what_is_said(const char *text)
+{
+    unsigned what = 0;
+    for (;;) {
+        size_t size = strcspn(text, ","), i = 0;
+        while (i < WORDS && (strlen(words[i].word) != size || memcmp(words[i].word, text, size) != 0))
+            i++;
+        if (i < WORDS)
+            what |= words[i].what;
+        else if (size != 0)
+            complain(text, size);
+        if (text[size] == '\0')
+            return what;
+        text += size + 1;
+    }
+}
+
+/* Read once, but not before there is an environment. */
+static unsigned asked_by_environment(void)
+{
+    static unsigned asked = UNKNOWN;
+    unsigned what = __atomic_load_n(&asked, __ATOMIC_RELAXED);
+    if (what != UNKNOWN || environ == NULL)
+        return what;
+    const char *text = secure_getenv("GREEN_PATCH");
+    unsigned said = text != NULL ? what_is_said(text) : 0;
+    (void)__atomic_compare_exchange_n(&asked, &what, said, false, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED);
+    return said;
+}
+
+static unsigned what_is_asked(void)
+{
+    if (green__patch_state == UNKNOWN)
+        green__patch_state = asked_by_environment();
+    return green__patch_state == UNKNOWN ? 0 : green__patch_state;
+}
+
+/* ---- Whether a call is a task's -------------------------------------------------------- */
+
+/* Not NULL in a green that is inside. */
+static green_key_t inside;
+static int inside_made; /* 1: it is */
+
+static bool has_key(void)
+{
+    if (__atomic_load_n(&inside_made, __ATOMIC_ACQUIRE) != 0)
+        return true;
+    green_key_t key;
+    static int making;
+    if (__atomic_exchange_n(&making, 1, __ATOMIC_ACQUIRE) != 0)
+        return false; /* another thread does: this call alone is passed on */
+    if (green_key_create(&key, NULL) == 0) {
+        inside = key;
+        __atomic_store_n(&inside_made, 1, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&making, 0, __ATOMIC_RELEASE);
+    return __atomic_load_n(&inside_made, __ATOMIC_RELAXED) != 0;
+}
+
+bool green__patch_enter_slowly(unsigned what)
+{
+    static const char mark;
+    if (busy || (what_is_asked() & what) == 0)
+        return false;
+    int error = errno;
+    busy = true;
+    /* On the hub's green, and in hooks, no key can be set. */
+    bool entered = green_task_current() != NULL && has_key() &&
+                   green_getspecific(inside) == NULL && green_setspecific(inside, &mark) == 0;
+    busy = false;
+    errno = error;
+    return entered;
+}
+
+void green__patch_leave(void)
+{
+    int error = errno;
+    busy = true;
+    (void)green_setspecific(inside, NULL);
+    busy = false;
+    errno = error;
+}
+
+/* ---- The calls -------------------------------------------------------------------------- */
+
+int green_patch(unsigned what)
+{
+    if ((what & ~GREEN__PATCH_ALL) != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    unsigned before = what_is_asked();
+    green__patch_state = what;
+    return (int)before;
+}
+
+int green_patch_check(const char **missing)
+{
+    static const struct green__patch_hook *const lists[] = {
+        green__patch_hooks_wait, green__patch_hooks_io, green__patch_hooks_names,
+        green__patch_hooks_locks, green__patch_hooks_processes,
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        for (const struct green__patch_hook *hook = lists[i]; hook->name != NULL; hook++)
+            if ((uintptr_t)dlsym(RTLD_DEFAULT, hook->name) != (uintptr_t)hook->hook) {
+                if (missing != NULL)
+                    *missing = hook->name;
+                errno = ENOSYS;
+                return -1;
+            }
+    return 0;
+}
