@@ -116,9 +116,12 @@ bool green__patch_enter_slowly(unsigned what)
         return false;
     int error = errno;
     busy = true;
-    /* On the hub's green, and in hooks, no key can be set. */
-    bool entered = green_task_current() != NULL && has_key() &&
-                   green_getspecific(inside) == NULL && green_setspecific(inside, &mark) == 0;
+    bool entered = false;
+    if (green_task_current() != NULL && has_key() && green_getspecific(inside) == NULL) {
+        green_t *me = green_current();
+        /* Refused on the hub's green, and where greens may only look. */
+        entered = green_set_data(me, green_data(me)) == 0 && green_setspecific(inside, &mark) == 0;
+    }
     busy = false;
     errno = error;
     return entered;
