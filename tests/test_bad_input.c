@@ -14,17 +14,6 @@
 
 #include "testing.h"
 
-#if defined __SANITIZE_ADDRESS__
-#define HAS_ASAN 1
-#elif defined __has_feature
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
-#ifndef HAS_ASAN
-#define HAS_ASAN 0
-#endif
-
 enum { AT_LEAST = 10000 };
 
 /* ---- The greens that there are --------------------------------------------------- */
@@ -919,7 +908,7 @@ static int use_after_free(void *arg)
 
 TEST(what_was_freed_is_found_by_asan)
 {
-    if (!HAS_ASAN) {
+    if (!UNDER_ASAN) {
         print_message("skipped: without AddressSanitizer it is undefined\n");
         skip();
     }

@@ -535,6 +535,7 @@ static void *yield_in_a_task(void *unused)
     note("a");
     must(green_yield(V(5)) == NULL);
     note("b");
+    must(green_yield(GREEN_FAILED) == GREEN_FAILED && errno == EINVAL); /* as in any green */
     must_be_0(green_task_cancel(green_task_current()));
     must(green_yield(V(5)) == GREEN_FAILED && errno == ECANCELED);
     return unused;
@@ -601,6 +602,12 @@ static int count_hubs(green_t *g, void *count)
     return 0;
 }
 
+static void *make_and_leave(void *unused)
+{
+    (void)unused;
+    return green_new(give_back, NULL);
+}
+
 HUB_TEST(what_looks_works_on_the_hubs_green_all_else_is_refused)
 {
     int count = 0;
@@ -621,7 +628,11 @@ HUB_TEST(what_looks_works_on_the_hubs_green_all_else_is_refused)
     assert_refused(green_set_parent(hub, other), EBUSY);
     assert_refused(green_set_parent(other, hub), EBUSY);
     assert_null_errno(green_new(give_back, hub), EBUSY);
+    assert_null_errno(green_new_with(give_back, hub, &(green_options_t){ 0 }), EBUSY);
     assert_refused(green_set_data(hub, V(1)), EBUSY);
+    green_t *foreign = in_thread(make_and_leave, NULL); /* of a thread that has ended */
+    assert_refused(green_set_parent(foreign, hub), EBUSY);
+    assert_int_equal(green_free(foreign), 0);
     assert_int_equal(green_free(other), 0);
     turn();
 }
@@ -646,6 +657,8 @@ static void call_in_hook(green_trace_event_t event, green_t *from, green_t *to, 
     must_fail(green_hub_wait(GREEN_NOWAIT), EBUSY);
     must_fail(green_hub_end(GREEN_NOWAIT), EBUSY);
     must_fail(green_hub_run(GREEN_NOWAIT), EBUSY);
+    must(green_yield(NULL) == GREEN_FAILED &&
+         errno == (green_current() == green_main() ? EINVAL : EBUSY));
     must(green_task_spawn(give_back, NULL) == NULL && errno == EBUSY);
     must(green_queue_new(1, 1) == NULL && errno == EBUSY);
     must(green_group_new(1, 0) == NULL && errno == EBUSY);

@@ -80,6 +80,8 @@ static void *wait_for_cond(void *unused)
 
 TEST(a_cond_wait_that_failed_counts_though_its_mutex_was_waited_for)
 {
+    mutex = (green_mutex_t)GREEN_MUTEX_INIT;
+    cond = (green_cond_t)GREEN_COND_INIT;
     green_task_t *task = green_task_spawn(wait_for_cond, NULL);
     assert_int_equal(green_sleep(0), 0);
     assert_int_equal(green_mutex_lock(&mutex, GREEN_FOREVER), 0);

@@ -485,6 +485,7 @@ TEST(who_frees_a_task_or_a_group_does_not_go_on_in_a_child)
 {
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer knows nothing of fibers in a child");
+    ran_on = false;
     green_event_t event = GREEN_EVENT_INIT;
     green_task_t *task = green_task_spawn(wait_on, &event);
     green_group_t *group = green_group_new(0, 0);
@@ -658,6 +659,7 @@ TEST(what_was_posted_before_a_fork_runs_in_the_parent_alone)
 {
     if (UNDER_TSAN)
         skip_because("ThreadSanitizer knows nothing of fibers in a child");
+    posts_run = 0;
     pthread_t thread;
     green_hub_t *handle = green_hub_open();
     assert_int_equal(pthread_create(&thread, NULL, post_one, handle), 0);
@@ -931,6 +933,104 @@ TEST(what_a_thread_was_freeing_is_still_owed_when_it_has_ended)
     assert_int_equal(green_group_spawn(left.full, do_nothing, NULL), 0);
     assert_int_equal(green_group_free(left.full), 0);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- Connections of tasks that run no more ------------------------------------------------ */
+
+static int served_count;
+static green_group_t *served_group;
+
+static void wait_in_connection(int connection, void *unused)
+{
+    char byte;
+    (void)unused;
+    served_count++;
+    (void)green_read(connection, &byte, 1);
+}
+
+static void *serve_for_ever(void *listener)
+{
+    served_group = green_group_new(0, 0);
+    (void)green_serve(*(int *)listener, served_group, wait_in_connection, NULL);
+    return NULL;
+}
+
+static int listen_locally(struct sockaddr_in *address)
+{
+    socklen_t length = sizeof *address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    must(bind(listener, (struct sockaddr *)address, length) == 0);
+    must(listen(listener, 4) == 0 && getsockname(listener, (struct sockaddr *)address, &length) == 0);
+    return listener;
+}
+
+static int connect_locally(const struct sockaddr_in *address)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    must(connect(fd, (const struct sockaddr *)address, sizeof *address) == 0);
+    return fd;
+}
+
+/* Two connections: one that is waited for, and one whose task has not begun. */
+static void *serve_and_exit(void *arg)
+{
+    int *fds = arg; /* the listener, and its peers */
+    struct sockaddr_in address;
+    fds[0] = listen_locally(&address);
+    served_count = 0;
+    spawn_detached(serve_for_ever, fds);
+    fds[1] = connect_locally(&address);
+    while (served_count == 0)
+        must(green_sleep(GREEN_MS(1)) == 0);
+    fds[2] = connect_locally(&address);
+    pthread_exit(NULL);
+}
+
+TEST(connections_are_closed_when_their_thread_ends_by_pthread_exit)
+{
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
+    int fds[3];
+    char byte;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, serve_and_exit, fds), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(read(fds[1], &byte, 1), 0);
+    assert_int_equal(green_group_free(served_group), 0); /* any thread may now */
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(close(fds[i]), 0);
+}
+
+TEST(connections_of_tasks_that_a_child_has_not_are_closed_there)
+{
+    int listener, fd, status;
+    struct sockaddr_in address;
+    listener = listen_locally(&address);
+    served_count = 0;
+    spawn_detached(serve_for_ever, &listener);
+    fd = connect_locally(&address);
+    while (served_count == 0)
+        assert_int_equal(green_sleep(GREEN_MS(1)), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct sockaddr_in peer;
+        int open = 0;
+        for (int other = 0; other < 64; other++) {
+            socklen_t length = sizeof peer;
+            open += other != fd && getpeername(other, (struct sockaddr *)&peer, &length) == 0 &&
+                    peer.sin_family == AF_INET;
+        }
+        _exit(open);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(green_group_free(served_group), 0);
+    assert_int_equal(green_close(listener), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_int_equal(close(fd), 0);
 }
 
 int main(void)

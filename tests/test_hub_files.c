@@ -63,7 +63,7 @@ static int make_file(void)
 /* One of which the system cannot be asked without blocking. */
 static int open_slow(void)
 {
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     return fd;
 }
@@ -173,7 +173,7 @@ FILE_TEST(the_end_of_a_cached_file_needs_no_thread)
 
 FILE_TEST(errors_are_the_systems)
 {
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC), dir = open("/", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC), dir = open("/", O_RDONLY | O_CLOEXEC);
     assert_refused(green_write(fd, "x", 1), EBADF);
     assert_refused(green_read(dir, got, 1), EISDIR);
     assert_int_equal(green_close(fd), 0);
@@ -275,6 +275,9 @@ FILE_TEST(in_a_forked_child_no_thread_has_a_descriptor)
 {
     if (FEW_FIBERS)
         skip_because("ThreadSanitizer knows no threads after a fork");
+#ifdef GREEN_TEST_EMULATED
+    skip_because("QEMU 7.2 fails an assertion of its own where a process with threads forks");
+#endif
     struct child child = run_child(fork_meanwhile, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);

@@ -265,6 +265,45 @@ FORK_TEST(a_generator_that_forked_returns_to_its_task)
     reap(child_pid);
 }
 
+static green_t *waiting;
+
+static void *wait_and_yield(void *unused)
+{
+    must_fail(green_sleep(GREEN_SEC(5)), ECANCELED);
+    must(green_yield(V(6)) == V(7));
+    return unused;
+}
+
+static void *have_generator_wait(void *unused)
+{
+    waiting = green_new(wait_and_yield, NULL);
+    must(green_switch(waiting, NULL) == V(6));
+    must(green_switch(waiting, V(7)) == NULL);
+    return unused;
+}
+
+/* Its task is no more: nobody keeps it waiting, and it may be entered. */
+FORK_TEST(a_generator_of_another_task_waits_no_more_in_the_child)
+{
+    green_task_t *task = spawn(have_generator_wait, NULL);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must(green_state(waiting) == GREEN_SUSPENDED);
+        must_be_0(green_set_parent(waiting, green_current()));
+        must(green_switch(waiting, NULL) == V(6));
+        must(green_switch(waiting, V(7)) == NULL);
+        must_be_0(green_free(waiting));
+        must_be_0(green_task_free(task));
+        leave_child(0);
+    }
+    reap(pid);
+    assert_refused(green_free(waiting), EBUSY);
+    assert_int_equal(green_task_cancel(task), 0);
+    finish(task);
+    assert_int_equal(green_free(waiting), 0);
+}
+
 static void *fork_and_end(void *unused)
 {
     child_pid = fork_now();

@@ -251,6 +251,43 @@ MUTEX_TEST(a_later_task_is_not_taken_for_an_owner_that_has_ended)
         finish(spawn(unlock_not_owned, NULL));
 }
 
+/* ---- A generator whose task ends ----------------------------------------------------------- */
+
+static void *lock_and_unlock(void *unused)
+{
+    lock();
+    unlock(); /* whosever it is by then */
+    note("unlocked");
+    return unused;
+}
+
+static void *leave_generator_waiting(void *generator)
+{
+    green_t *g = green_new(lock_and_unlock, NULL);
+    must(g != NULL);
+    *(green_t **)generator = g;
+    must(green_switch(g, NULL) == NULL); /* it waits: who comes back is the test */
+    return NULL;
+}
+
+/* The mutex is handed to it, and before its turn its task ends: it is main's then. */
+MUTEX_TEST(one_that_was_handed_to_a_generator_whose_task_ends_is_not_locked_for_ever)
+{
+    green_t *generator = NULL;
+    lock();
+    green_task_t *task = spawn(leave_generator_waiting, &generator);
+    turn();
+    unlock();
+    /* It ends, the generator has its turn, and nobody is left who comes back to main. */
+    assert_fails(green_switch(green_task_green(task), NULL), EDEADLK);
+    assert_null(green_task_green(task));
+    assert_noted("unlocked");
+    lock();
+    unlock();
+    assert_int_equal(green_task_free(task), 0);
+    assert_int_equal(green_free(generator), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

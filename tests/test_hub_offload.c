@@ -596,6 +596,38 @@ OFFLOAD_TEST(without_any_thread_it_is_EAGAIN_with_one_the_calls_wait)
     assert_child_held(run_child(offload_with_one_thread, NULL));
 }
 
+struct looked_at {
+    green_task_t *task;
+    green_group_t *group;
+    green_queue_t *queue;
+};
+
+static void *only_look(void *arg)
+{
+    const struct looked_at *all = arg;
+    green_hub_stats_t stats;
+    must_fail(green_hub_stats(&stats, sizeof stats), EPERM);
+    must_fail(green_hub_dump(1), EPERM);
+    must((errno = 0, green_task_current()) == NULL && errno == EPERM);
+    must((errno = 0, green_task_green(all->task)) == NULL && errno == EPERM);
+    must((errno = 0, green_group_size(all->group)) == 0 && errno == EPERM);
+    must((errno = 0, green_queue_size(all->queue)) == 0 && errno == EPERM);
+    return NULL;
+}
+
+WORLD_TEST(what_only_looks_is_refused_in_a_thread_of_the_pool_too)
+{
+    struct looked_at all = {spawn(give_back, NULL), green_group_new(0, 0),
+                            green_queue_new(1, 1)};
+    char item = 1;
+    assert_int_equal(green_queue_put(all.queue, &item, GREEN_NOWAIT), 0);
+    assert_int_equal(green_group_spawn(all.group, give_back, NULL), 0);
+    assert_int_equal(green_offload(only_look, &all, NULL, NULL), 0);
+    assert_int_equal(green_group_free(all.group), 0);
+    assert_int_equal(green_queue_free(all.queue), 0);
+    finish(all.task);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

@@ -57,6 +57,29 @@ static void *count_turns(void *count)
     return NULL;
 }
 
+static void *end_after(void *turns)
+{
+    for (intptr_t i = (intptr_t)turns; i > 0; i--)
+        turn();
+    return NULL;
+}
+
+/* A death is given a turn by the hub itself: it may be the last before a look. */
+WORLD_TEST(whenever_a_task_ends_timers_are_looked_at_though_others_never_wait)
+{
+    long counts[2] = { 0, 0 };
+    stop = false;
+    green_task_t *busy[] = { spawn(count_turns, &counts[0]), spawn(count_turns, &counts[1]) };
+    for (intptr_t i = 0; i < 64; i++) {
+        green_task_t *task = spawn(end_after, V(i));
+        assert_int_equal(green_sleep(GREEN_US(1)), 0);
+        finish(task);
+    }
+    stop = true;
+    finish(busy[0]);
+    finish(busy[1]);
+}
+
 HUB_TEST(a_thousand_tasks_that_give_turns_have_as_many_each)
 {
     enum { MANY = FEW_FIBERS ? 200 : 1000 };

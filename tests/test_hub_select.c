@@ -414,6 +414,60 @@ HUB_TEST(it_gives_the_thread_away_if_it_need_not_wait_32_times)
     finish(task);
 }
 
+struct gone {
+    int pipes[3][2];
+    green_task_t *task;
+    green_queue_t *queue;
+};
+
+static void *look_at(void *fd)
+{
+    struct pollfd one = {.fd = (int)(intptr_t)fd, .events = POLLIN};
+    must(green_poll(&one, 1, GREEN_FOREVER) == 1);
+    return NULL;
+}
+
+static void *release_both(void *arg)
+{
+    struct gone *gone = arg;
+    look_at(V(gone->pipes[1][0]));
+    must(green_task_green(gone->task) == NULL); /* it has ended: this does not wait */
+    must_be_0(green_task_free(gone->task));
+    must_be_0(green_queue_free(gone->queue));
+    return NULL;
+}
+
+static void *select_of_all(void *arg)
+{
+    struct gone *gone = arg;
+    int item;
+    green_case_t cases[] = {
+        GREEN_CASE_TASK(gone->task),
+        GREEN_CASE_GET(gone->queue, &item),
+        GREEN_CASE_FD(gone->pipes[2][0], POLLIN),
+    };
+    return V(green_select(cases, 3, GREEN_FOREVER));
+}
+
+/* One look at the descriptors wakes the task, who frees it, and who selects, in this order. */
+WORLD_TEST(what_was_not_chosen_may_go_before_the_turn_of_who_was_woken_by_a_descriptor)
+{
+    for (int round = 0; round < 20; round++) {
+        struct gone gone = {.queue = green_queue_new(sizeof(int), 1)};
+        for (int i = 0; i < 3; i++)
+            must_be_0(pipe(gone.pipes[i]));
+        gone.task = spawn(look_at, V(gone.pipes[0][0]));
+        green_task_t *releases = spawn(release_both, &gone), *selects = spawn(select_of_all, &gone);
+        turn();
+        for (int i = 0; i < 3; i++)
+            must(write(gone.pipes[i][1], "x", 1) == 1);
+        assert_ptr_equal(finish(selects), V(2));
+        finish(releases);
+        for (int i = 0; i < 6; i++)
+            must_be_0(green_close(gone.pipes[i / 2][i % 2]));
+    }
+}
+
 int main(void)
 {
     return run_all_tests();

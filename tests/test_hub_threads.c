@@ -40,10 +40,10 @@ static void *spawn_set_event(void *unused)
 }
 
 /*
- * Here before libc's: how often the hub was woken, by a write.  Not for a program with a
- * shared library, nor with ThreadSanitizer.
+ * Here before libc's: how often the hub was woken, by a write.  Not with ThreadSanitizer, nor
+ * with AddressSanitizer, which minds that arguments are read that were not given.
  */
-#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+#if UNDER_TSAN || UNDER_ASAN
 #define COUNTS_WRITES 0
 #else
 #define COUNTS_WRITES 1
@@ -361,6 +361,80 @@ THREAD_TEST(a_hub_that_waits_for_other_threads_does_nothing_meanwhile)
     assert_true(hub_stat(polls) - polls <= 3);
     assert_true(after.ru_nvcsw - before.ru_nvcsw <= 5);
     pthread_join(thread, NULL);
+}
+
+/* ---- The end while others post ----------------------------------------------------------------------------- */
+
+struct poster {
+    sem_t refused;
+    atomic_int posted;
+};
+
+static void *post_until_refused(void *arg)
+{
+    struct poster *poster = arg;
+    for (; green_hub_spawn(handle, give_back, NULL) == 0; usleep(1000))
+        atomic_fetch_add(&poster->posted, 1);
+    must(errno == ESRCH);
+    sem_post(&poster->refused);
+    return NULL;
+}
+
+/* Ends only when the other thread has been refused: so it is, before the hub is no more. */
+static void *wait_until_refused(void *arg)
+{
+    struct poster *poster = arg;
+    green_scope_t shield;
+    must_be_0(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD));
+    while (sem_trywait(&poster->refused) != 0)
+        nap(1);
+    return NULL;
+}
+
+static void *spawn_more(void *unused)
+{
+    must_be_0(green_hub_spawn(handle, note_number, V(7)));
+    return unused;
+}
+
+TEST(what_others_spawn_while_the_hub_ends_is_refused_and_the_end_comes)
+{
+    struct poster poster = {0};
+    pthread_t thread;
+    assert_int_equal(hubs_begin_world(NULL), 0);
+    handle = green_hub_open();
+    assert_int_equal(sem_init(&poster.refused, 0, 0), 0);
+    assert_int_equal(pthread_create(&thread, NULL, post_until_refused, &poster), 0);
+    while (atomic_load(&poster.posted) == 0)
+        turn();
+    assert_int_equal(green_task_detach(spawn(wait_until_refused, &poster)), 0);
+    assert_int_equal(green_task_detach(spawn(spawn_more, NULL)), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_noted("7"); /* the hub's own tasks may */
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(green_hub_close(handle), 0);
+    sem_destroy(&poster.refused);
+    alarm(0);
+}
+
+static void *resist(void *done)
+{
+    green_scope_t shield;
+    must_be_0(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD));
+    must_be_0(green_event_wait(done, GREEN_FOREVER));
+    return NULL;
+}
+
+THREAD_TEST(after_an_end_that_took_too_long_others_may_spawn_again)
+{
+    green_event_t finally = GREEN_EVENT_INIT;
+    green_task_t *task = spawn(resist, &finally);
+    turn();
+    assert_refused(green_hub_end(GREEN_MS(1)), ETIMEDOUT);
+    in_thread(spawn_set_event, NULL);
+    assert_int_equal(green_event_wait(&event, GREEN_FOREVER), 0);
+    assert_int_equal(green_event_set(&finally), 0);
+    finish(task);
 }
 
 int main(void)

@@ -76,14 +76,17 @@ static inline green_t *green__layer_current(void)
 }
 
 /*
- * The current green and the thread's layer, if nothing forbids anything to it: NULL is to
- * be asked of the functions above.
+ * Whether the thread has a layer, and nothing forbids anything to its current green: both
+ * are found then.  False is to be asked of the functions above.
  */
-static inline green_t *green__layer_free_to_act(struct green__layer **layer)
+static inline bool green__layer_free_to_act(struct green__layer **layer, green_t **me)
 {
     struct green__thread *self = green__self;
     *layer = self->layer;
-    return LIKELY(load(self->tag) == load(self->id)) ? load(self->current) : NULL;
+    if (UNLIKELY(*layer == NULL) || UNLIKELY(load(self->tag) != load(self->id)))
+        return false;
+    *me = load(self->current);
+    return true;
 }
 
 static inline bool green__layer_is_main(const green_t *g)

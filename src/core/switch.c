@@ -255,20 +255,31 @@ void *green_throw(green_t *g, int error)
  * A move of a layer's: nobody else may enter me meanwhile.  Who does all the same is a
  * child that has died.
  */
+static __attribute__((noinline)) GREEN__MOVES void *
+layer_switch_slowly(struct green__thread *self, green_t *me, green_t *to, void *value)
+{
+    if (LIKELY(load(self->tag) == load(self->id))) {
+        if (load(to->life) == GREEN__NEW)
+            start(to);
+        store(self->current, to);
+        return enter(self, me, to, value);
+    }
+    green__collect_abandoned(self);
+    return move(self, me, to, (struct parcel){.value = value});
+}
+
 void *green__layer_switch(green_t *to, void *value)
 {
     struct green__thread *self = green__self;
     green_t *me = load(self->current);
     me->kept |= GREEN__KEPT_WAITING;
     store(me->enter, GREEN__TAG_CLOSED);
-    if (LIKELY(load(self->tag) == load(self->id))) {
-        if (load(to->life) == GREEN__NEW)
-            start(to);
+    /* The call tag also shows that there are no exceptions to be looked at. */
+    if (LIKELY(green__call_tag(self) == load(self->id) && load(to->life) == GREEN__STARTED)) {
         store(self->current, to);
-        value = enter(self, me, to, value);
+        value = green__arch_switch(&me->sp, to->sp, value);
     } else {
-        green__collect_abandoned(self);
-        value = move(self, me, to, (struct parcel){.value = value});
+        value = layer_switch_slowly(self, me, to, value);
     }
     if (LIKELY(!(me->kept & GREEN__KEPT_HUB))) {
         me->kept &= (unsigned char)~GREEN__KEPT_WAITING;

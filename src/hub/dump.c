@@ -110,6 +110,8 @@ static bool dump_task(struct green__hub *hub, int fd, const struct green_task *t
 int green_hub_dump(int fd)
 {
     struct green__hub *hub = green__hub_self;
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
     if (hub == NULL)
         return 0;
     int cancelable;

@@ -447,6 +447,16 @@ int green_close(int fd)
     return close_number(fd);
 }
 
+void green__fd_drop(struct green__hub *hub, int fd, bool wakes)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (known != NULL && wakes)
+        wake_all(hub, known, EBADF);
+    if (known != NULL)
+        forget_number(known);
+    (void)close_number(fd);
+}
+
 void green__fd_job_begins(struct green__hub *hub, int fd)
 {
     green__fd_look(hub, fd)->jobs++;

@@ -91,4 +91,10 @@ int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_
 /* Who was woken for a direction has tried, or will not: the next may be. */
 void green__fd_tried(struct green__hub *hub, int fd, unsigned direction);
 
+/*
+ * Closes what a task has left that runs no more.  wakes: those who wait for it stand on
+ * stacks that are still there.
+ */
+void green__fd_drop(struct green__hub *hub, int fd, bool wakes);
+
 #endif

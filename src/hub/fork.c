@@ -51,6 +51,8 @@ static void begin_child(void)
     if (had_epoll && (hub->remote != NULL || had_fd))
         (void)green__loop_need_epoll(hub); /* if it fails, the hub looks again every 10 ms */
     green__remote_fork(hub, true);
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, mine);
     if (hub->fork_fds != NULL)
         hub->fork_fds(hub);
     green__task_end_all(hub, mine, false);

@@ -294,5 +294,7 @@ size_t green_group_size(const green_group_t *group)
 {
     if (group == NULL)
         errno = EINVAL;
-    return group != NULL ? group->size : 0;
+    else if (green__hub_forbidden)
+        errno = EPERM;
+    return group != NULL && !green__hub_forbidden ? group->size : 0;
 }

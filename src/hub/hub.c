@@ -88,6 +88,8 @@ static void unmake(struct green__hub *hub)
     green__hub_bury(hub);
     green__watch_end(hub);
     green__remote_detach(hub);
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     green__loop_end(hub);
@@ -153,6 +155,8 @@ static void on_lost(struct green__layer *layer, green_t *g)
     register_hub(hub);
     forget_waits(hub);
     hub->main.scopes = NULL;
+    if (hub->drop_served != NULL)
+        hub->drop_served(hub, NULL);
     if (hub->end_fds != NULL)
         hub->end_fds(hub);
     hub->renew_at = GREEN_FOREVER;
@@ -302,33 +306,6 @@ int green_hub_init(const green_hub_options_t *options)
     return begin_hub(options) != NULL ? 0 : -1;
 }
 
-/* ---- Time and turns --------------------------------------------------------------------------- */
-
-static __attribute__((noinline)) int sleep_for(struct green__call *call, int64_t time,
-                                               const void *place)
-{
-    struct green__wait wait;
-    green__wait_prepare(&wait, call, "green_sleep", NULL, place);
-    wait.ends_well = true;
-    return green__wait(call->hub, &wait, time);
-}
-
-/* Not in line, as the place of the call would be lost. */
-__attribute__((noinline)) int green_sleep(int64_t time)
-{
-    struct green__call call;
-    if (!green__call_begin(&call, 1))
-        return -1;
-    if (time <= 0) {
-        if (UNLIKELY(call.hub->green == NULL))
-            return green__call_fail(ECANCELED);
-        call.task->failures = 0;
-        green__wait_give_turn(call.hub, call.me);
-        return 0;
-    }
-    return sleep_for(&call, time, PLACE);
-}
-
 /* ---- The hub as a whole ------------------------------------------------------------------------ */
 
 int green_hub_wait(int64_t timeout)
@@ -399,6 +376,7 @@ int green_hub_end(int64_t timeout)
     if (call.me != hub->main.green || hub->main.waits != NULL)
         return green__call_fail(EBUSY);
     hub->ending = true;
+    green__remote_refuse(hub, true);
     struct green_task *next;
     for (struct green_task *task = hub->living.next; task != &hub->living; task = next) {
         next = task->next;
@@ -406,6 +384,7 @@ int green_hub_end(int64_t timeout)
     }
     if (wait_for_tasks(&call, timeout, PLACE) != 0) {
         hub->ending = false;
+        green__remote_refuse(hub, false);
         return -1;
     }
     unmake(hub);
@@ -433,7 +412,8 @@ int green_hub_run(int64_t timeout)
         int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, timeout > 0);
         if (error == 0 && timeout == GREEN_FOREVER)
             error = EDEADLK;
-        green__loop_tell_fd(hub);
+        if (hub->fd_asked)
+            green__loop_tell_fd(hub);
         if (error == ECANCELED || error == ETIMEDOUT)
             call.task->failures = 1;
         return error == 0 ? 0 : green__call_fail(error);
@@ -453,6 +433,8 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
 {
     if (stats == NULL)
         return green__call_fail(EINVAL);
+    if (green__hub_forbidden)
+        return green__call_fail(EPERM);
     green_hub_stats_t all = {0};
     const struct green__hub *hub = green__hub_self;
     if (hub != NULL)

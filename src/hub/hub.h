@@ -53,8 +53,7 @@ struct green__turn {
     struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
     green_t *green;                  /* who has the turn ... */
     void *value;                     /* ... and what it is entered with */
-    bool given;                      /* its turn has come */
-    bool yields;                     /* it only lets others run: green_sleep(0), rule 9 */
+    bool yields;                     /* in virtual time: it only lets others run */
 };
 
 /* ---- Waits ---------------------------------------------------------------- */
@@ -62,7 +61,8 @@ struct green__turn {
 enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
-enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS };
+enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
+                        GREEN__LOCKS };
 
 /*
  * What a green waits with, on its stack, from the beginning of the wait to the return.
@@ -79,9 +79,9 @@ struct green__wait {
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
-    unsigned char role;               /* enum green__wait_role */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
+    unsigned char role;               /* enum green__wait_role */
     struct green__entry *served;      /* the entry that was served, or NULL */
     void *value;                      /* green_task_join(): the result ... */
     int value_error;                  /* ... and what it died of if that is GREEN_FAILED */
@@ -158,9 +158,11 @@ struct green__hub {
     /* The line: round, from turns. */
     struct green__turn line;
     size_t ready;              /* how many are in it ... */
-    size_t yielding;           /* ... and of these, who only let others run */
-    unsigned until_look;       /* turns, rule 6 */
+    size_t yielding;           /* ... and of these, in virtual time, who only let others run */
     unsigned credit;           /* calls that need not wait, rule 6 */
+    uint64_t turns;            /* so far ... */
+    uint64_t look_at;          /* ... and when there have been so many, it looks: rule 6 */
+    int *errno_at;             /* the thread's errno */
 
     /* Time. */
     int64_t time;              /* as looked at last */
@@ -174,8 +176,7 @@ struct green__hub {
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
     uint64_t tasks_made, waits_made;
-    bool ending;               /* inside green_hub_end() */
-    struct green_private_line all_ended;
+    struct green_private_line all_ended; /* green_hub_end() waits there */
 
     /* What may come from elsewhere. */
     size_t world;              /* processes, calls of the pool, open handles (rules 15, 23) */
@@ -187,6 +188,8 @@ struct green__hub {
     void (*fork_pool)(struct green__hub *hub);
     void (*fork_children)(struct green__hub *hub, const struct green_task *mine);
     struct green__child *children; /* processes that are waited for */
+    struct green__served *served;  /* connections of green_serve() ... */
+    void (*drop_served)(struct green__hub *hub, const struct green_task *but); /* ... to be closed */
     void (*end_fds)(struct green__hub *hub);
     void (*fork_fds)(struct green__hub *hub);
     int epoll;                 /* or -1 */
@@ -194,6 +197,8 @@ struct green__hub {
     int timer_fd;              /* for green_hub_fd(), or -1 */
     bool fd_asked;             /* green_hub_fd() has been called */
     bool event_written;        /* for it: readable already */
+    bool pwait2_missing;       /* the system has no epoll_pwait2() */
+    bool ending;               /* inside green_hub_end() */
     int64_t timer_fd_due;      /* what the timerfd is set to */
     struct green_hub *remote;  /* or NULL: no handle was ever opened */
     void (*collect)(struct green__hub *hub); /* what has come by it */
@@ -203,7 +208,6 @@ struct green__hub {
     void (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events);
     void (*on_renew)(struct green__hub *hub); /* ... to be called at this time: */
     int64_t renew_at;
-    bool pwait2_missing;       /* the system has no epoll_pwait2() */
 
     /* Options. */
     size_t stack_size;
@@ -214,7 +218,7 @@ struct green__hub {
     void *data;
     struct green__watch *watch; /* longest_turn was given; or NULL */
 
-    uint64_t turns, polls;     /* so far */
+    uint64_t polls;            /* so far */
     const struct green__hub_layout *layout; /* the only one: so every program with a hub has it */
 };
 
@@ -264,13 +268,11 @@ void green__loop_tell_fd(struct green__hub *hub);
 static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
 {
     struct green__turn *last = hub->line.prev;
-    turn->given = false;
     turn->next = &hub->line;
     turn->prev = last;
     last->next = turn;
     hub->line.prev = turn;
     hub->ready++;
-    hub->yielding += turn->yields;
     if (UNLIKELY(hub->fd_asked))
         green__loop_tell_fd(hub);
 }
@@ -281,9 +283,10 @@ static inline void green__loop_remove(struct green__hub *hub, struct green__turn
     /* It is in the line: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     turn->prev->next = turn->next;
     turn->next->prev = turn->prev;
-    turn->next = turn->prev = NULL;
+    turn->next = NULL;
     hub->ready--;
-    hub->yielding -= turn->yields;
+    if (UNLIKELY(turn->yields))
+        hub->yielding--;
 }
 
 /* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
@@ -295,7 +298,6 @@ static inline struct green__turn *green__loop_pop(struct green__hub *hub)
     if (UNLIKELY(hub->shuffled))
         turn = green__loop_choose(hub);
     green__loop_remove(hub, turn);
-    turn->given = true;
     hub->credit = GREEN__HUB_CREDIT;
     hub->turns++;
     return turn;
@@ -373,32 +375,38 @@ extern _Thread_local bool green__hub_forbidden
  * 9 or 16.  own_over: the call's own time is over, which then comes first.
  */
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
-static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+static inline bool green__call_is_free(struct green__hub **hub, green_t **me,
+                                       struct green_task **task)
 {
     struct green__layer *layer;
-    green_t *me = green__layer_free_to_act(&layer);
-    if (LIKELY(me != NULL && layer != NULL && green__layer_knows(me))) {
-        struct green__hub *hub = (struct green__hub *)layer;
-        struct green_task *task = green__layer_word(me);
-        if (LIKELY(!task->cancelled && task->scopes == NULL && hub->green != NULL)) {
-            *call = (struct green__call){hub, me, task};
-            return true;
-        }
-    }
-    return green__call_begin_slowly(call, timeout <= 0);
+    if (UNLIKELY(!green__layer_free_to_act(&layer, me)) || UNLIKELY(!green__layer_knows(*me)))
+        return false;
+    *hub = (struct green__hub *)layer;
+    *task = green__layer_word(*me);
+    return LIKELY(!(*task)->cancelled) && LIKELY((*task)->scopes == NULL) &&
+           LIKELY((*hub)->green != NULL);
+}
+static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+{
+    if (LIKELY(green__call_is_free(&call->hub, &call->me, &call->task)))
+        return true;
+    struct green__call slow; /* so that call itself can be in registers */
+    bool begun = green__call_begin_slowly(&slow, timeout <= 0);
+    *call = slow;
+    return begun;
 }
 
 /* Whether a call that has waited may wait again, by rules 8, 9 and 16; false with errno. */
 bool green__call_goes_on(struct green__call *call);
 
 /* Ends a call that need not wait: 0. */
-int green__call_give_turn(struct green__call *call);
+int green__call_give_turn(struct green__hub *hub, green_t *me);
 static inline int green__call_done(struct green__call *call, int64_t timeout)
 {
     call->task->failures = 0;
     if (LIKELY(timeout <= 0 || --call->hub->credit != 0))
         return 0;
-    return green__call_give_turn(call);
+    return green__call_give_turn(call->hub, call->me);
 }
 
 /* Fails a call: -1 with errno. */
@@ -415,7 +423,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     struct green__hub *hub = call->hub;
     wait->turn.green = call->me;
     wait->turn.value = NULL;
-    wait->turn.given = wait->turn.yields = false;
+    wait->turn.yields = false;
     wait->task = call->task;
     wait->entries = NULL;
     wait->count = wait->descriptors = 0;
@@ -444,8 +452,16 @@ void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
 int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout);
 
 /* Enlists one entry and waits. */
-int green__wait_in(struct green__call *call, struct green_private_line *line, void *item,
-                   int64_t timeout, const char *name, const void *object, const void *place);
+int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
+                     struct green_private_line *line, void *item, int64_t timeout,
+                     const char *name, const void *object, const void *place);
+static inline int green__wait_in(const struct green__call *call, struct green_private_line *line,
+                                 void *item, int64_t timeout, const char *name,
+                                 const void *object, const void *place)
+{
+    return green__wait_with(call->hub, call->me, call->task, line, item, timeout, name, object,
+                            place);
+}
 
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);
@@ -556,6 +572,9 @@ bool green__remote_post(struct green_hub *remote, struct green__post *post);
 
 /* The hub is no more. */
 void green__remote_detach(struct green__hub *hub);
+
+/* Whether green_hub_spawn() of other threads is refused: while green_hub_end() waits. */
+void green__remote_refuse(struct green__hub *hub, bool refuse);
 
 /* Nobody can post any more, if nothing is posted; else false. */
 bool green__remote_close_if_empty(struct green__hub *hub);

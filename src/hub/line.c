@@ -129,8 +129,14 @@ int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
-    return green__wait_in(&call, &mutex->green_private_line, NULL, timeout, "green_mutex_lock",
-                          mutex, PLACE);
+    struct green__wait wait;
+    struct green__entry entry = {0};
+    green__wait_prepare(&wait, &call, "green_mutex_lock", mutex, PLACE);
+    wait.entries = &entry;
+    wait.count = 1;
+    wait.role = GREEN__LOCKS;
+    green__wait_enlist(&wait, &entry, &mutex->green_private_line);
+    return green__wait(call.hub, &wait, timeout);
 }
 
 int green_mutex_unlock(green_mutex_t *mutex)
@@ -163,6 +169,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
         wait.entries = &entry;
         wait.count = 1;
         wait.shielded = true;
+        wait.role = GREEN__LOCKS;
         green__wait_enlist(&wait, &entry, &mutex->green_private_line);
         if (green__wait(call->hub, &wait, GREEN_FOREVER) != 0)
             return false;

@@ -209,7 +209,7 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
     int64_t until = limit <= 0 || limit == GREEN_FOREVER
                         ? GREEN_FOREVER
                         : green__time_add(green__loop_now(hub), limit);
-    hub->until_look = GREEN__HUB_LOOK_EVERY;
+    hub->look_at = hub->turns + GREEN__HUB_LOOK_EVERY;
     for (;;) {
         if (hub->collect != NULL)
             hub->collect(hub);
@@ -311,7 +311,8 @@ int green__loop_ask_fd(struct green__hub *hub)
 void green__loop_begin(struct green__hub *hub)
 {
     hub->line.next = hub->line.prev = &hub->line;
-    hub->until_look = GREEN__HUB_LOOK_EVERY;
+    hub->look_at = GREEN__HUB_LOOK_EVERY;
+    hub->errno_at = &errno;
     hub->credit = GREEN__HUB_CREDIT;
     hub->epoll = hub->event = hub->timer_fd = -1;
     hub->renew_at = GREEN_FOREVER;

@@ -21,7 +21,7 @@
 enum job_state { JOB_WANTED, JOB_ENDED, JOB_GIVEN_UP };
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t pool_work = PTHREAD_COND_INITIALIZER; /* for idle threads */
+static pthread_cond_t pool_work; /* for idle threads; on CLOCK_MONOTONIC */
 static pthread_cond_t pool_done = PTHREAD_COND_INITIALIZER; /* a job has left its hub's thread */
 static struct green__job *pool_first, **pool_last = &pool_first;
 static unsigned pool_threads, pool_idle, pool_looking_up, pool_queued;
@@ -91,7 +91,7 @@ static void *pool_thread(void *unused)
             continue;
         }
         struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += IDLE_SECONDS;
         pool_idle++;
         int error = pthread_cond_timedwait(&pool_work, &pool_lock, &until);
@@ -122,10 +122,19 @@ static int start_thread(void)
 
 /* ---- In the hubs' threads --------------------------------------------------------------------- */
 
+static void begin_pool_work(void)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes); /* which cannot fail, nor what follows */
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool_work, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 static void reset_pool(void)
 {
     pthread_mutex_init(&pool_lock, NULL);
-    pthread_cond_init(&pool_work, NULL);
+    begin_pool_work();
     pthread_cond_init(&pool_done, NULL);
     pool_first = NULL;
     pool_last = &pool_first;
@@ -134,8 +143,9 @@ static void reset_pool(void)
 
 static bool fork_is_handled;
 
-static void handle_pool_fork(void)
+static void begin_pool(void)
 {
+    begin_pool_work();
     fork_is_handled = pthread_atfork(NULL, NULL, reset_pool) == 0;
 }
 
@@ -144,7 +154,7 @@ static int queue_job(struct green__job *job)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int error = 0;
-    (void)pthread_once(&once, handle_pool_fork);
+    (void)pthread_once(&once, begin_pool);
     if (!fork_is_handled)
         return ENOMEM;
     pthread_mutex_lock(&pool_lock);

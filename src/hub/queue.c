@@ -55,9 +55,9 @@ static char *place_of(green_queue_t *queue, size_t i)
     return queue->items + place * queue->item_size;
 }
 
-int green__queue_put_now(struct green__hub *hub, green_queue_t *queue, const void *item)
+static inline int put_now(struct green__hub *hub, green_queue_t *queue, const void *item)
 {
-    if (queue->closed)
+    if (UNLIKELY(queue->closed))
         return EPIPE;
     struct green__entry *getter = green__line_first(&queue->getters);
     if (getter != NULL) {
@@ -70,7 +70,7 @@ int green__queue_put_now(struct green__hub *hub, green_queue_t *queue, const voi
     return 0;
 }
 
-int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *item)
+static inline int get_now(struct green__hub *hub, green_queue_t *queue, void *item)
 {
     struct green__entry *putter = green__line_first(&queue->putters);
     if (queue->count != 0) {
@@ -91,6 +91,16 @@ int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *ite
     return 0;
 }
 
+int green__queue_put_now(struct green__hub *hub, green_queue_t *queue, const void *item)
+{
+    return put_now(hub, queue, item);
+}
+
+int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *item)
+{
+    return get_now(hub, queue, item);
+}
+
 /* ---- The calls ------------------------------------------------------------------------ */
 
 int green_queue_put(green_queue_t *queue, const void *item, int64_t timeout)
@@ -101,7 +111,7 @@ int green_queue_put(green_queue_t *queue, const void *item, int64_t timeout)
     if (!green__call_begin(&call, timeout) || !green__queue_is_mine(call.hub, queue))
         return -1;
     if (LIKELY(green__queue_can_put(queue))) {
-        int error = green__queue_put_now(call.hub, queue, item);
+        int error = put_now(call.hub, queue, item);
         return LIKELY(error == 0) ? green__call_done(&call, timeout) : green__call_fail(error);
     }
     if (timeout <= 0)
@@ -118,7 +128,7 @@ int green_queue_get(green_queue_t *queue, void *item, int64_t timeout)
     if (!green__call_begin(&call, timeout) || !green__queue_is_mine(call.hub, queue))
         return -1;
     if (LIKELY(green__queue_can_get(queue))) {
-        int error = green__queue_get_now(call.hub, queue, item);
+        int error = get_now(call.hub, queue, item);
         return LIKELY(error == 0) ? green__call_done(&call, timeout) : green__call_fail(error);
     }
     if (timeout <= 0)
@@ -150,7 +160,9 @@ size_t green_queue_size(const green_queue_t *queue)
 {
     if (queue == NULL)
         errno = EINVAL;
-    return queue != NULL ? queue->count : 0;
+    else if (green__hub_forbidden)
+        errno = EPERM;
+    return queue != NULL && !green__hub_forbidden ? queue->count : 0;
 }
 
 int green_queue_free(green_queue_t *queue)

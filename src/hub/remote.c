@@ -22,6 +22,7 @@ struct spawn_post {
 struct green_hub {
     _Atomic(struct green__post *) posts; /* the last first; &no_hub: the hub is no more */
     _Atomic(bool) sleeping;        /* who posts is to write the eventfd */
+    _Atomic(bool) refuses;         /* the hub is being ended: nothing new from other threads */
     _Atomic(unsigned) closed;      /* handles that were given back, for the hub to count */
     _Atomic(unsigned) owners;      /* open handles, and the hub */
     int event;                     /* the hub's eventfd, open as long as this is there */
@@ -113,6 +114,7 @@ int green__remote_need(struct green__hub *hub)
     atomic_init(&remote->owners, 1);
     remote->event = hub->event;
     atomic_init(&remote->sleeping, hub->fd_asked);
+    atomic_init(&remote->refuses, hub->ending);
     hub->remote = remote;
     hub->collect = collect_posts;
     hub->fall_asleep = fall_asleep;
@@ -129,6 +131,12 @@ green_hub_t *green_hub_open(void)
     if (remote->open++ == 0)
         green__loop_add_world(hub);
     return remote;
+}
+
+void green__remote_refuse(struct green__hub *hub, bool refuse)
+{
+    if (hub->remote != NULL)
+        atomic_store(&hub->remote->refuses, refuse);
 }
 
 bool green__remote_close_if_empty(struct green__hub *hub)
@@ -213,6 +221,10 @@ int green_hub_spawn(green_hub_t *remote, green_fn *run, void *arg)
         return green__call_fail(EINVAL);
     if (green__layer_only_looks())
         return green__call_fail(EBUSY);
+    /* What the hub's own tasks spawn while they are ended belongs to that end. */
+    const struct green__hub *mine = green__hub_self;
+    if (atomic_load(&remote->refuses) && (mine == NULL || mine->remote != remote))
+        return green__call_fail(ESRCH);
     struct spawn_post *post = malloc(sizeof *post);
     if (post == NULL)
         return green__call_fail(ENOMEM);

@@ -136,6 +136,16 @@ static int choose_case(struct green__hub *hub, const green_case_t *cases, int n)
     return chosen;
 }
 
+/* One of so many descriptors that are ready. */
+static int choose_descriptor(struct green__hub *hub, const green_case_t *cases, int n, int ready)
+{
+    int skip = ready > 1 ? (int)((green__loop_random(hub) >> 33) % (unsigned)ready) : 0;
+    for (int i = 0; i < n; i++)
+        if (cases[i].kind == GREEN_KIND_FD && cases[i].revents != 0 && skip-- == 0)
+            return i;
+    return -1;
+}
+
 /* Room for the entries of a wait: a descriptor has two, and more beside them. */
 struct select_room {
     struct green__entry *entries;
@@ -203,9 +213,12 @@ static int select_slowly(struct green__call *call, green_case_t *cases, int n, i
         int done = wait_for_case(call, cases, n, left, room, place);
         if (done != -2)
             return done;
-        if (look_at_descriptors(cases, n) < 0)
+        int ready = look_at_descriptors(cases, n);
+        if (ready < 0)
             return -1;
-        done = choose_case(call->hub, cases, n);
+        /* One is ready: the others' objects may be gone, as nobody has waited for them since. */
+        done = ready > 0 ? choose_descriptor(call->hub, cases, n, ready)
+                         : choose_case(call->hub, cases, n);
         if (done >= 0) {
             do_case(call->hub, &cases[done]);
             return done;

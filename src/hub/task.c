@@ -112,6 +112,8 @@ green_task_t *green_task_spawn(green_fn *run, void *arg)
 green_task_t *green_task_current(void)
 {
     struct green__hub *hub = green__hub_self;
+    if (green__hub_forbidden)
+        errno = EPERM;
     return hub != NULL ? green__task_of(hub, green__layer_current()) : NULL;
 }
 
@@ -119,6 +121,10 @@ green_t *green_task_green(const green_task_t *task)
 {
     if (task == NULL) {
         errno = EINVAL;
+        return NULL;
+    }
+    if (green__hub_forbidden) {
+        errno = EPERM;
         return NULL;
     }
     return task->ended && !task->telling ? NULL : task->green;
@@ -186,6 +192,8 @@ static void hand_waits_to_main(struct green__hub *hub, struct green_task *task)
     for (struct green__wait *wait; (wait = task->waits) != NULL;) {
         task->waits = wait->next;
         wait->task = &hub->main;
+        if (wait->role == GREEN__LOCKS && wait->state == GREEN__SERVED)
+            ((green_mutex_t *)wait->object)->green_private_owner = hub->main.number;
         wait->prev = NULL;
         wait->next = hub->main.waits;
         if (wait->next != NULL)

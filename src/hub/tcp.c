@@ -396,7 +396,10 @@ int green_tcp_listen(const char *host, const char *service, unsigned flags)
 
 /* ---- Serving ---------------------------------------------------------------------------------- */
 
-struct served {
+/* Until its task has ended.  Of the hub's list, which closes what is left of it. */
+struct green__served {
+    struct green__served *next, *prev;
+    const struct green_task *task; /* NULL: it has not begun */
     int fd;
     uint32_t closes; /* of the number, to see whether it was closed since */
     void (*handle)(int connection, void *arg);
@@ -410,17 +413,52 @@ static uint32_t closes_of(int fd)
     return known != NULL ? known->closes : 0;
 }
 
+static void link_served(struct green__hub *hub, struct green__served *served)
+{
+    served->prev = NULL;
+    served->next = hub->served;
+    if (served->next != NULL)
+        served->next->prev = served;
+    hub->served = served;
+}
+
+static void unlink_served(struct green__hub *hub, struct green__served *served)
+{
+    if (served->prev != NULL)
+        served->prev->next = served->next;
+    else
+        hub->served = served->next;
+    if (served->next != NULL)
+        served->next->prev = served->prev;
+}
+
 static void close_served(void *arg)
 {
-    struct served *served = arg;
+    struct green__served *served = arg;
+    unlink_served(green__hub_self, served);
     if (closes_of(served->fd) == served->closes)
         (void)green_close(served->fd);
     free(served);
 }
 
+/* Of tasks that have ended without running any more: rules 16 and 20. */
+static void drop_served(struct green__hub *hub, const struct green_task *but)
+{
+    for (struct green__served *served = hub->served, *next; served != NULL; served = next) {
+        next = served->next;
+        if (served->task != NULL && served->task == but)
+            continue;
+        if (closes_of(served->fd) == served->closes)
+            green__fd_drop(hub, served->fd, but != NULL);
+        unlink_served(hub, served);
+        free(served);
+    }
+}
+
 static void *serve_one(void *arg)
 {
-    struct served *served = arg;
+    struct green__served *served = arg;
+    served->task = green_task_current();
     if (green_defer(close_served, served) != 0) {
         close_served(served);
         return GREEN_FAILED;
@@ -454,15 +492,19 @@ static bool is_shortage(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-static int spawn_served(green_group_t *group, const struct served *one)
+static int spawn_served(green_group_t *group, const struct green__served *one)
 {
-    struct served *served = malloc(sizeof *served);
+    struct green__served *served = malloc(sizeof *served);
     if (served == NULL)
         return green__call_fail(ENOMEM);
     *served = *one;
+    struct green__hub *hub = green__hub_self;
+    hub->drop_served = drop_served;
+    link_served(hub, served); /* before, as a spawn gives turns */
     if (green_group_spawn(group, serve_one, served) == 0)
         return 0;
     int error = errno;
+    unlink_served(hub, served);
     free(served);
     return green__call_fail(error);
 }
@@ -496,7 +538,8 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
             if (is_inet((struct sockaddr *)&address))
                 set_nodelay(connection);
             (void)green__fd_need(call.hub, connection); /* so that its end can be told */
-            struct served served = {connection, closes_of(connection), handle, arg};
+            struct green__served served = {
+                .fd = connection, .closes = closes_of(connection), .handle = handle, .arg = arg};
             error = spawn_served(group, &served) == 0 ? 0 : errno;
             if (error != 0)
                 close_keeping_errno(connection);

@@ -6,8 +6,8 @@
  * Who waits switches straight to the next of the line, and to the hub's green only if
  * there is none, or when it is time to look at timers and descriptors.
  *
- * A green that waits can be entered in two ways: by its turn, which is given then, or by
- * a child of it that has died (rule 4).
+ * A green that waits can be entered in two ways: by its turn, which is not in the line
+ * any more then, or by a child of it that has died (rule 4).
  */
 #include "hub.h"
 
@@ -74,9 +74,9 @@ bool green__call_goes_on(struct green__call *call)
     return false;
 }
 
-int green__call_give_turn(struct green__call *call)
+int green__call_give_turn(struct green__hub *hub, green_t *me)
 {
-    green__wait_give_turn(call->hub, call->me);
+    green__wait_give_turn(hub, me);
     return 0;
 }
 
@@ -119,11 +119,12 @@ static void delist_all(struct green__wait *wait)
 
 /* ---- The end: whoever ends a wait takes it out of all that it is in --------------------- */
 
-static void end_wait(struct green__hub *hub, struct green__wait *wait,
-                     enum green__wait_state state, int error)
+/* Which is in no line any more. */
+static inline void end_wait(struct green__hub *hub, struct green__wait *wait,
+                            enum green__wait_state state, int error)
 {
-    delist_all(wait);
-    green__timer_disarm(&hub->timers, wait);
+    if (UNLIKELY(wait->timer != 0))
+        green__timer_disarm(&hub->timers, wait);
     wait->state = (unsigned char)state;
     wait->error = error;
     green__loop_push(hub, &wait->turn);
@@ -131,17 +132,24 @@ static void end_wait(struct green__hub *hub, struct green__wait *wait,
 
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error)
 {
-    entry->wait->served = entry;
-    end_wait(hub, entry->wait, GREEN__SERVED, error);
+    struct green__wait *wait = entry->wait;
+    wait->served = entry;
+    if (LIKELY(wait->count == 1))
+        delist(entry);
+    else
+        delist_all(wait);
+    end_wait(hub, wait, GREEN__SERVED, error);
 }
 
 void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait)
 {
+    delist_all(wait);
     end_wait(hub, wait, GREEN__SERVED, 0);
 }
 
 void green__wait_fail(struct green__hub *hub, struct green__wait *wait, int error)
 {
+    delist_all(wait);
     end_wait(hub, wait, GREEN__FAILS, error);
 }
 
@@ -153,18 +161,50 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 
 /* ---- Switching ------------------------------------------------------------------------ */
 
-/* Leaves the current green until it is entered. */
-static void switch_away(struct green__hub *hub, green_t *me)
+/* The line of a plain hub, which is not empty: its first is taken out. */
+static inline struct green__turn *pop_plainly(struct green__hub *hub)
 {
-    if (LIKELY(hub->ready != 0) && LIKELY(--hub->until_look != 0)) {
+    struct green__turn *turn = hub->line.next, *second = turn->next;
+    hub->line.next = second;
+    second->prev = &hub->line;
+    turn->next = NULL;
+    hub->credit = GREEN__HUB_CREDIT;
+    hub->turns++;
+    return turn;
+}
+
+/* Whether a hub is plain, and neither is its line empty nor has it to look. */
+static inline bool is_plain_turn(const struct green__hub *hub)
+{
+    return LIKELY(hub->is_plain) && LIKELY(hub->line.next != &hub->line) &&
+           LIKELY(hub->turns < hub->look_at);
+}
+
+static __attribute__((noinline)) void switch_away_slowly(struct green__hub *hub, green_t *me)
+{
+    green_t *to = hub->green;
+    void *value = NULL;
+    if (hub->ready != 0 && hub->turns < hub->look_at) {
         struct green__turn *turn = green__loop_pop(hub);
         if (UNLIKELY(hub->watch != NULL))
             green__watch_turn(hub, turn->green);
         if (turn->green == me)
             return;
-        green__layer_switch(turn->green, turn->value);
+        to = turn->green;
+        value = turn->value;
+    }
+    green__layer_switch(to, value);
+}
+
+/* Leaves the current green until it is entered. */
+static inline void switch_away(struct green__hub *hub, green_t *me)
+{
+    if (is_plain_turn(hub)) {
+        struct green__turn *turn = pop_plainly(hub);
+        hub->ready--;
+        green__layer_switch(turn->green, turn->value); /* not me: that is in no line */
     } else {
-        green__layer_switch(hub->green, NULL);
+        switch_away_slowly(hub, me);
     }
 }
 
@@ -174,7 +214,7 @@ void *green__wait_hub_body(void *arg)
     green__layer_switch(arg, NULL); /* back to who has made the hub */
     for (;;) {
         green__hub_bury(hub);
-        if (hub->ready == 0 || hub->until_look == 0) {
+        if (hub->ready == 0 || hub->turns >= hub->look_at) {
             if (UNLIKELY(hub->watch != NULL))
                 green__watch_turn(hub, NULL);
             green__loop_look(hub, GREEN_FOREVER, false);
@@ -184,8 +224,6 @@ void *green__wait_hub_body(void *arg)
             green__wait_break_deadlock(hub);
             continue;
         }
-        if (hub->until_look > 0)
-            hub->until_look--;
         if (UNLIKELY(hub->watch != NULL))
             green__watch_turn(hub, turn->green);
         green__layer_switch(turn->green, turn->value);
@@ -199,9 +237,9 @@ void green__wait_start_hub(struct green__hub *hub)
 }
 
 /* Back in a green: what it does for itself before it goes on. */
-static void come_back(struct green__hub *hub, const green_t *me)
+static inline void come_back(struct green__hub *hub, const green_t *me)
 {
-    if (UNLIKELY(hub->fd_asked) && green__layer_is_main(me))
+    if (UNLIKELY(!hub->is_plain) && hub->fd_asked && green__layer_is_main(me))
         green__loop_tell_fd(hub);
 }
 
@@ -210,121 +248,202 @@ void green__wait_take_back(struct green__wait *wait)
     delist_all(wait);
 }
 
-static void join_task(struct green__wait *wait)
+static inline void join_task(struct green__wait *wait, struct green_task *task)
 {
-    struct green_task *task = wait->task;
+    struct green__wait *others = task->waits;
     wait->prev = NULL;
-    wait->next = task->waits;
-    if (task->waits != NULL)
-        task->waits->prev = wait;
+    wait->next = others;
+    if (UNLIKELY(others != NULL))
+        others->prev = wait;
     task->waits = wait;
 }
 
-static void leave_task(struct green__wait *wait)
+static inline void leave_task(struct green__wait *wait)
 {
-    if (wait->prev != NULL)
+    if (UNLIKELY(wait->prev != NULL))
         wait->prev->next = wait->next;
     else
         wait->task->waits = wait->next;
-    if (wait->next != NULL)
+    if (UNLIKELY(wait->next != NULL))
         wait->next->prev = wait->prev;
 }
 
-int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout)
+/* A wait has failed, or the operation has. */
+static __attribute__((noinline)) int fail_wait(struct green__hub *hub, struct green__wait *wait)
 {
-    int error = errno;
-    green_t *me = wait->turn.green;
-    if (hub->green == NULL) { /* shielded or not: nobody would come back */
-        delist_all(wait);
+    if (UNLIKELY(wait->task == NULL)) /* in a child, and its green is its user's again */
         return green__call_fail(ECANCELED);
+    leave_task(wait);
+    come_back(hub, wait->turn.green);
+    if (wait->counted)
+        wait->task->failures = 1;
+    return green__call_fail(wait->error);
+}
+
+static inline bool is_served_well(const struct green__wait *wait)
+{
+    return wait->state == GREEN__SERVED && wait->error == 0;
+}
+
+/* Whether the wait goes on: it was entered by a death, and that does not end it. */
+static __attribute__((noinline)) bool goes_on(struct green__hub *hub, struct green__wait *wait)
+{
+    if (wait->state == GREEN__WAITS) { /* so its turn was never in the line */
+        if (wait->shielded)
+            return true;
+        green__wait_fail(hub, wait, EINTR);
     }
-    wait->due = GREEN_FOREVER;
+    if (wait->turn.next != NULL)
+        green__loop_remove(hub, &wait->turn);
+    return false;
+}
+
+/* Arms what ends it in time. */
+static __attribute__((noinline)) void arm(struct green__hub *hub, struct green__wait *wait,
+                                          int64_t timeout)
+{
     if (timeout != GREEN_FOREVER)
         wait->due = green__time_add(green__loop_now(hub), timeout);
     int64_t due = wait->due;
-    if (!wait->shielded &&
-        UNLIKELY(wait->task->scopes != NULL || !green__layer_knows(me))) {
-        int64_t scopes_due = green__scope_due(me, wait->number);
+    if (!wait->shielded) {
+        int64_t scopes_due = green__scope_due(wait->turn.green, wait->number);
         if (scopes_due < due)
             due = scopes_due;
     }
     if (due != GREEN_FOREVER)
         green__timer_arm(&hub->timers, wait, due);
-    join_task(wait);
-
-    do {
-        switch_away(hub, me);
-        if (UNLIKELY(!wait->turn.given)) { /* entered by a death */
-            if (wait->state == GREEN__WAITS && !wait->shielded)
-                green__wait_fail(hub, wait, EINTR);
-            if (wait->state != GREEN__WAITS && wait->task != NULL)
-                green__loop_remove(hub, &wait->turn);
-        }
-    } while (wait->state == GREEN__WAITS);
-
-    if (UNLIKELY(wait->task == NULL)) /* in a child, and its green is its user's again */
-        return green__call_fail(ECANCELED);
-    leave_task(wait);
-    come_back(hub, me);
-    if (LIKELY(wait->state == GREEN__SERVED && wait->error == 0)) {
-        wait->task->failures = 0;
-        errno = error;
-        return 0;
-    }
-    if (wait->counted)
-        wait->task->failures = 1;
-    errno = wait->error;
-    return -1;
 }
 
-int green__wait_in(struct green__call *call, struct green_private_line *line, void *item,
-                   int64_t timeout, const char *name, const void *object, const void *place)
+static inline __attribute__((always_inline)) int wait_here(struct green__hub *hub,
+                                                           struct green__wait *wait, green_t *me,
+                                                           struct green_task *task,
+                                                           int64_t timeout)
 {
+    int error = *hub->errno_at;
+    if (UNLIKELY(hub->green == NULL)) { /* shielded or not: nobody would come back */
+        delist_all(wait);
+        return green__call_fail(ECANCELED);
+    }
+    wait->due = GREEN_FOREVER;
+    if (UNLIKELY(timeout != GREEN_FOREVER || task->scopes != NULL || !green__layer_knows(me)))
+        arm(hub, wait, timeout);
+    join_task(wait, task);
+
+    do
+        switch_away(hub, me);
+    while (UNLIKELY(!is_served_well(wait) || wait->turn.next != NULL) &&
+           goes_on(hub, wait));
+
+    if (UNLIKELY(!is_served_well(wait)))
+        return fail_wait(hub, wait);
+    leave_task(wait);
+    come_back(hub, wait->turn.green);
+    wait->task->failures = 0;
+    *hub->errno_at = error;
+    return 0;
+}
+
+int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout)
+{
+    return wait_here(hub, wait, wait->turn.green, wait->task, timeout);
+}
+
+int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
+                     struct green_private_line *line, void *item, int64_t timeout,
+                     const char *name, const void *object, const void *place)
+{
+    const struct green__call call = {hub, me, task};
     struct green__wait wait;
-    struct green__entry entry = {.item = item};
-    green__wait_prepare(&wait, call, name, object, place);
+    struct green__entry entry;
+    green__wait_prepare(&wait, &call, name, object, place);
     wait.entries = &entry;
     wait.count = 1;
+    entry.item = item;
     green__wait_enlist(&wait, &entry, line);
-    return green__wait(call->hub, &wait, timeout);
+    return wait_here(hub, &wait, me, task, timeout);
 }
 
 static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
 {
-    struct green__turn turn = {.green = me, .yields = true};
+    struct green__turn turn = {.green = me, .yields = hub->is_virtual};
     int error = errno;
     if (hub->green == NULL)
         return;
     if (hub->ready == 0 || (hub->is_virtual && hub->ready == hub->yielding))
         green__loop_look(hub, 0, true);
+    hub->yielding += turn.yields;
     green__loop_push(hub, &turn);
-    switch_away(hub, me);
-    if (UNLIKELY(!turn.given) && turn.next != NULL) /* entered by a death: it has had its turn */
+    switch_away_slowly(hub, me);
+    if (UNLIKELY(turn.next != NULL)) /* entered by a death: it has had its turn */
         green__loop_remove(hub, &turn);
     come_back(hub, me);
     errno = error;
 }
 
 /* Mostly there is somebody else, and nothing to be done but to change places. */
-void green__wait_give_turn(struct green__hub *hub, green_t *me)
+static inline void change_places(struct green__hub *hub, green_t *me)
 {
-    if (UNLIKELY(!hub->is_plain || hub->ready == 0 || hub->until_look <= 1)) {
+    if (UNLIKELY(!is_plain_turn(hub))) {
         give_turn_slowly(hub, me);
         return;
     }
     struct green__turn turn;
-    int error = errno;
-    struct green__turn *other = green__loop_pop(hub);
+    int error = *hub->errno_at;
+    struct green__turn *other = pop_plainly(hub), *last = hub->line.prev;
     turn.green = me;
-    turn.yields = true;
-    green__loop_push(hub, &turn);
-    hub->until_look--;
+    turn.yields = false;
+    turn.next = &hub->line;
+    turn.prev = last;
+    last->next = &turn;
+    hub->line.prev = &turn;
     green__layer_switch(other->green, other->value);
-    if (UNLIKELY(!turn.given) && turn.next != NULL)
+    if (UNLIKELY(turn.next != NULL))
         green__loop_remove(hub, &turn);
-    if (UNLIKELY(!hub->is_plain))
-        come_back(hub, me);
-    errno = error;
+    come_back(hub, turn.green);
+    *hub->errno_at = error;
+}
+
+void green__wait_give_turn(struct green__hub *hub, green_t *me)
+{
+    change_places(hub, me);
+}
+
+/* ---- Sleep ------------------------------------------------------------------------------ */
+
+static __attribute__((noinline)) int sleep_for(const struct green__call *call, int64_t time,
+                                               const void *place)
+{
+    struct green__wait wait;
+    green__wait_prepare(&wait, call, "green_sleep", NULL, place);
+    wait.ends_well = true;
+    return green__wait(call->hub, &wait, time);
+}
+
+static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *place)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, 1))
+        return -1;
+    if (time > 0)
+        return sleep_for(&call, time, place);
+    if (UNLIKELY(call.hub->green == NULL))
+        return green__call_fail(ECANCELED);
+    call.task->failures = 0;
+    green__wait_give_turn(call.hub, call.me);
+    return 0;
+}
+
+/* Not in line, as the place of the call would be lost. */
+__attribute__((noinline)) int green_sleep(int64_t time)
+{
+    struct green__hub *hub;
+    green_t *me;
+    struct green_task *task;
+    if (UNLIKELY(time > 0 || !green__call_is_free(&hub, &me, &task)))
+        return sleep_slowly(time, __builtin_return_address(0));
+    task->failures = 0;
+    change_places(hub, me);
+    return 0;
 }
 
 /* ---- What ends waits ---------------------------------------------------------------- */
@@ -372,6 +491,7 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         if (wait->state == GREEN__WAITS)
             green__wait_fail(hub, wait, ECANCELED);
         green__loop_remove(hub, &wait->turn);
+        wait->state = GREEN__FAILS;
         wait->task = NULL;
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);

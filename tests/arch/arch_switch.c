@@ -19,15 +19,6 @@
 #include "registers.h"
 #include "stepping.h"
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-#define UNTOLD 1
-#elif defined __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) \
-    || __has_feature(memory_sanitizer)
-#define UNTOLD 1
-#endif
-#endif
-
 static void skip_under_valgrind(const char *reason)
 {
     if (under_valgrind()) {
@@ -1266,7 +1257,7 @@ TEST(only_modes_that_differ_are_written)
 
 int main(void)
 {
-#if defined UNTOLD
+#if SANITIZED
     print_message("skipped: nobody tells a sanitizer of these switches\n");
     return 77;
 #endif

@@ -31,7 +31,7 @@ blocks()
 serves()
 {
     command -v socat >"$dir/found" || { echo 'skipped: no socat'; return; }
-    timeout 60 $launcher "$1" 2>"$1.errors" &
+    timeout --foreground 60 $launcher "$1" 2>"$1.errors" &
     server=$!
     answer=1
     sed -n "s/^[$] //p" "$1.console" | sed "s/:7777/:$port/" >"$1.client"

@@ -8,7 +8,8 @@
 #     runtimes.sh DIRECTORY SOURCE...
 #
 # The sources are the library's: it is built here, shared and static, in DIRECTORY.
-# CC, CXX and AR come from the environment.
+# CC, CXX and AR come from the environment, and what else the library's objects are to be
+# compiled with, in CFLAGS.
 set -u
 LC_ALL=C
 export LC_ALL
@@ -59,7 +60,8 @@ objects()
     shift
     mkdir "$dir/$kind"
     for source; do
-        $CC -c -O1 -fPIC -fvisibility=hidden "-DGREEN_$kind" -I"$root/include" -I"$root/src" \
+        # shellcheck disable=SC2086
+        $CC -c -O1 ${CFLAGS:-} -fPIC -fvisibility=hidden "-DGREEN_$kind" -I"$root/include" -I"$root/src" \
             "$source" -o "$dir/$kind/$(echo "$source" | tr -c 'A-Za-z0-9\n' _).o" || exit
     done
 }

@@ -136,7 +136,7 @@ served()
     program=$2
     shift 2
     : >"$dir/out"
-    GREEN_TRACE=$dir/trace timeout 60 "$examples/$program" -p 0 "$@" >"$dir/out" 2>"$dir/err" &
+    GREEN_TRACE=$dir/trace timeout --foreground 60 "$examples/$program" -p 0 "$@" >"$dir/out" 2>"$dir/err" &
     until grep -q ' port ' "$dir/out" || ! kill -0 $! 2>"$dir/gone"; do
         sleep 0.02
     done

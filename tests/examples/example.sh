@@ -46,6 +46,13 @@ has_no_room()
     [ "$result" != 0 ] && grep 'No space left on device' "$dir/err"
 }
 
+# ends_well: with 0, and nothing on stderr but what Valgrind has to say of system calls that
+# it does not know.
+ends_well()
+{
+    [ "$result" = 0 ] && ! grep -v '^--[0-9]*-- ' "$dir/err"
+}
+
 # refuses RESULT WORDS: it ended with RESULT and said WORDS on stderr.
 refuses()
 {

@@ -20,7 +20,7 @@ mkdir "$dir/www"
 head -c 200000 /dev/urandom >"$dir/www/bytes"
 echo hello >"$dir/www/index.html"
 : >"$dir/httpd"
-timeout -k 5 120 "$httpd" -p 0 "$dir/www" >"$dir/httpd" 2>"$dir/httpd.err" &
+timeout --foreground -k 5 120 "$httpd" -p 0 "$dir/www" >"$dir/httpd" 2>"$dir/httpd.err" &
 servers=$!
 until port=$(sed -n 's/.*listens on port //p' "$dir/httpd") && [ -n "$port" ]; do
     kill -0 "$servers" || exit

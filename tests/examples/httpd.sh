@@ -155,6 +155,16 @@ check 'and how many clients' grep '^thread 1: 1 clients of at most 30, ' "$dir/b
 seq 300 | timeout 100 xargs -P 40 -n 10 sh -c 'for i; do echo "url = http://127.0.0.1:'"$port"'/bytes"; done |
     curl -sS -m 90 -K -' sh >"$dir/body"
 check 'three hundred by forty at a time' test "$(wc -c <"$dir/body")" = 30000000
+# A page with two hundred pictures, as a browser fetches it: by some connections, which are kept.
+mkdir "$www/pictures" "$dir/got"
+for i in $(seq 200); do
+    head -c $((i * 50)) "$www/bytes" >"$www/pictures/$i.png"
+done
+curl -sS -m 100 --parallel --parallel-max 6 -w '%{http_code} %{num_connects}\n' -o "$dir/got/#1.png" \
+    "http://127.0.0.1:$port/pictures/[1-200].png" >"$dir/codes" 2>"$dir/curl"
+check 'two hundred pictures at once' test "$(grep -c '^200 ' "$dir/codes")" = 200
+check 'each is what it should be' diff -r "$www/pictures" "$dir/got"
+check 'by few connections' test "$(awk '{ n += $2 } END { print n }' "$dir/codes")" -lt 100
 if command -v wrk >"$dir/found"; then
     wrk -t 1 -c 20 -d 1 "http://127.0.0.1:$port/a%20b.txt" >"$dir/wrk"
     check 'wrk has no errors' grep 'requests in' "$dir/wrk"

@@ -9,6 +9,8 @@ case $launcher in
     ;;
 esac
 # They are ended by SIGTERM, which timeout hands on; what it starts would outlive it else.
+# Without --foreground it sends SIGCONT as well, which takes away the SIGSTOP by which
+# LeakSanitizer stops the process that it looks at: it would wait for ever.
 servers=
 trap 'for one in $servers; do kill "$one" 2>"$dir/gone"; done; rm -rf "$dir"' EXIT
 
@@ -26,7 +28,7 @@ start()
     ran="$*"
     port= result=
     : >"$dir/out"
-    timeout -k 5 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
+    timeout --foreground -k 60 120 $launcher "$program" "$@" >"$dir/out" 2>"$dir/err" &
     server=$!
     servers="$servers $server"
     until port=$(sed -n 's/.*listens on port \([0-9]*\)$/\1/p' "$dir/out") && [ -n "$port" ]; do

@@ -159,7 +159,7 @@ def wrong_in(tools, cpu, path):
         if not found or (found.group(1) == '0'):
             return f'{name} is no hidden function with a size'
     for name in public:
-        if not re.search(rf'\s[1-9]\d*\s+FUNC\s+GLOBAL\s+DEFAULT\s+\d+ {name}$', symbols, re.M):
+        if not re.search(rf'\s[1-9]\d*\s+FUNC\s+GLOBAL\s+PROTECTED\s+\d+ {name}$', symbols, re.M):
             return f'{name} is no function with a size that all may call'
     frames = call([tools + 'objdump', '-Wf', path])
     if set(re.findall(r'Augmentation:\s+"(\w+)"', frames)) != {'zR', 'zRS', 'zPRS'}:
@@ -293,7 +293,7 @@ class Bench:
     def try_inlined(self, numbered):
         number, mutant = numbered
         include = f'{self.dir}/i{number}'
-        os.mkdir(include)
+        os.makedirs(include, exist_ok=True)
         with open(f'{include}/green_fast.h', 'w') as f:
             f.write(mutant.lines)
         for level in ('-O2', '-O0'):
@@ -345,9 +345,8 @@ def main():
         first = random.Random(options.seed).randrange(options.every)
         jobs = list(enumerate(jobs))[first::options.every]
         deaths = list(pool.map(lambda job: job[1][0]((job[0], job[1][1])), jobs))
-
-    for (_, (_, mutant)), death in zip(jobs, deaths):
-        report.died(mutant.key, death)
+        for (number, (attempt, mutant)), death in zip(jobs, deaths):
+            report.died(mutant.key, death, lambda: attempt((number, mutant)))
     return report.end(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in '
                       f'{options.every} (seed {options.seed})')
 

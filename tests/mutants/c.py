@@ -221,9 +221,9 @@ def main():
     with Library() as library:
         bench = Bench(library)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            deaths = pool.map(lambda n: bench.attempt(*n), enumerate(mutants))
-            for mutant, death in zip(mutants, deaths):
-                report.died(mutant.key, death)
+            deaths = list(pool.map(lambda n: bench.attempt(*n), enumerate(mutants)))
+        for number, (mutant, death) in enumerate(zip(mutants, deaths)):
+            report.died(mutant.key, death, lambda: bench.attempt(number, mutant))
     return report.end(f'mutants of the C: {len(mutants)} of {total} (seed {options.seed})')
 
 

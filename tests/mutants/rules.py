@@ -81,7 +81,7 @@ HUB = [
      'green__wait_serve(hub, first, 0);',
      'semaphore->green_private_units++;\n        green__wait_serve(hub, first, 0);'),
     ('6: 33 calls', '#define GREEN__HUB_CREDIT', '32u', '33u'),
-    ('6: a waiting putter keeps its item', 'green__queue_get_now',
+    ('6: a waiting putter keeps its item', 'get_now',
      'if (putter != NULL) {\n            copy_item', 'if (0) {\n            copy_item'),
     ('7: timers that are due together, in any order', 'is_before',
      'wait->number < other->number', 'wait->number > other->number'),
@@ -102,7 +102,7 @@ HUB = [
      'green__wait_give_turn(hub, call->me);', ';'),
     ('9: the first failure gives a turn', 'green__call_begin_slowly',
      'if (call->task->failures != 0)', 'if (1)'),
-    ('9: one that failed while it waited does not count', 'green__wait', 'if (wait->counted)',
+    ('9: one that failed while it waited does not count', 'fail_wait', 'if (wait->counted)',
      'if (0)'),
     ('10: a shield hides its own time', 'next_scope', 'walk->shielded = true;\n        return NULL;',
      'walk->shielded = true;\n        return NULL;\n    }\n    if (walk->scope == NULL && '

@@ -99,16 +99,7 @@ static inline struct child run_child(int (*fn)(void *), void *arg)
 #define E2 ERANGE
 
 /* gcc's ThreadSanitizer dies of 8,128 greens at a time. */
-#if defined __SANITIZE_THREAD__
-#define FEW_FIBERS 1
-#elif defined __has_feature
-#if __has_feature(thread_sanitizer)
-#define FEW_FIBERS 1
-#endif
-#endif
-#ifndef FEW_FIBERS
-#define FEW_FIBERS 0
-#endif
+#define FEW_FIBERS UNDER_TSAN
 
 /*
  * What the greens of a test noted, in order, a space between: note() in a

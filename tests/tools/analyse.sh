@@ -30,8 +30,8 @@ cat > "$known" <<- 'END'
 	green__layer_knows null-dereference: as above
 	green__layer_is_started null-dereference: as above
 	green__layer_word null-dereference: as above
-	switch_away null-dereference: the line is not empty
-	green__wait_give_turn null-dereference: as above
+	green__layer_is_main null-dereference: as above
+	switch_away_slowly null-dereference: the line is not empty
 	green__fiber_leave null-dereference: a thread whose tag fits has a current green
 	green__fiber_arrive null-dereference: as above
 	green__put_exceptions_away null-dereference: as above

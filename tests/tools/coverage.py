@@ -23,7 +23,7 @@ LEAST_OF_HUB = 90 # per cent of its lines
 
 # Those that are known and neither tested nor excepted yet, and what a run adds by chance: it
 # may only become less.
-MOST_TO_MEND = 100
+MOST_TO_MEND = 12
 
 
 def main():
