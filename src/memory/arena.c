@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tools/own.h"
 #include "tools/sanitize.h"
 #include "memory/stack.h"
 
@@ -76,7 +77,7 @@ static size_t idle_bytes;         /* and the idle arenas */
 
 void green__arena_lock(void)
 {
-    pthread_mutex_lock(&arenas_lock);
+    green__own_lock(&arenas_lock);
 }
 
 void green__arena_unlock(void)
