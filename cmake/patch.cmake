@@ -54,6 +54,10 @@ function(green_patch_library name kind green)
         target_compile_definitions(${name} PRIVATE GREEN_SHARED) # see src/visible.h
         # The program's calls are bound to it for ever.
         target_link_options(${name} PRIVATE LINKER:-z,nodelete)
+        # It finds libgreen beside it, whoever loads it; in /usr that is done by the system.
+        if(NOT CMAKE_INSTALL_PREFIX STREQUAL "/usr")
+            set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN")
+        endif()
     else()
         target_compile_definitions(${name} PRIVATE GREEN_STATIC)
         # patch.c names all hooks: who takes it takes all.
@@ -66,12 +70,14 @@ function(green_patch_library name kind green)
             $<BUILD_INTERFACE:LINKER:--dynamic-list=${green_patch_list}>
             $<INSTALL_INTERFACE:LINKER:--dynamic-list=${installed}/green_patch.list>)
     endif()
-    if(NOT top)
+    if(NOT top AND NOT GREEN_INSTALL)
         set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
     endif()
 endfunction()
 
-include(GNUInstallDirs)
+if(GREEN_INSTALL)
+    include(GNUInstallDirs)
+endif()
 green_patch_library(green_patch STATIC green)
 add_library(green::patch ALIAS green_patch)
 set(green_patch_static green_patch) # with a static libgreen ...
