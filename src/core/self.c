@@ -12,9 +12,14 @@ _Thread_local struct green__thread *green__self = &green__unused_thread;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+void green__own_lock(pthread_mutex_t *mutex)
+{
+    (void)GREEN__OWN(pthread_mutex_lock(mutex));
+}
+
 void green__lock(void)
 {
-    pthread_mutex_lock(&lock);
+    green__own_lock(&lock);
 }
 
 void green__unlock(void)

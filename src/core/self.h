@@ -6,6 +6,7 @@
  * the lock of the process.
  */
 #include "core/state.h"
+#include "tools/own.h"
 
 /*
  * The calling thread's state; never NULL.  Before the first use and after the
@@ -33,6 +34,26 @@ extern struct green__thread *green__threads __attribute__((visibility("hidden"))
 
 /* Sets tag from what is traced and looked at, and from what waits to be released. */
 void green__thread_set_tag(struct green__thread *self);
+
+/*
+ * What the library itself asks of libc, in a call that may block: within it the greens of the
+ * thread may only look.  So whoever stands before libc, as src/patch does, passes the call on,
+ * and nobody is entered in the middle of what the library does.
+ */
+static inline void green__own_call(int more)
+{
+    struct green__thread *self = green__self;
+    if (load(self->id) != 0) /* else it is all threads' */
+        self->look_only += (unsigned)more;
+}
+
+#define GREEN__OWN(call)                     \
+    __extension__({                          \
+        green__own_call(1);                  \
+        __typeof__(call) result_ = (call);   \
+        green__own_call(-1);                 \
+        result_;                             \
+    })
 
 /* The one lock of the process: ended threads' greens, take-overs, keys. */
 void green__lock(void);

@@ -101,7 +101,7 @@ int green_getaddrinfo(const char *node, const char *service, const struct addrin
     if (!green__call_begin(&call, GREEN_FOREVER))
         return EAI_SYSTEM;
     if (is_address(node, hints)) {
-        int result = getaddrinfo(node, service, hints, list);
+        int result = GREEN__OWN(getaddrinfo(node, service, hints, list));
         int error = errno;
         (void)green__call_done(&call, GREEN_FOREVER);
         return result == EAI_SYSTEM ? system_error(error) : result;

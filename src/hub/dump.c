@@ -80,7 +80,7 @@ static void add_state(struct green__hub *hub, struct dump_line *line,
 static bool write_line(int fd, const char *text, size_t size)
 {
     while (size > 0) {
-        ssize_t n = write(fd, text, size);
+        ssize_t n = GREEN__OWN(write(fd, text, size));
         if (n < 0 && errno != EINTR)
             return false;
         if (n > 0) {

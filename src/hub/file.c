@@ -67,8 +67,8 @@ static ssize_t move_blocking(const struct file_move *move, const struct next_par
     if (move->offset >= 0)
         return move->out ? pwritev(move->fd, next->parts, next->n, move->offset)
                          : preadv(move->fd, next->parts, next->n, move->offset);
-    return move->out ? writev(move->fd, next->parts, next->n)
-                     : readv(move->fd, next->parts, next->n);
+    return GREEN__OWN(move->out ? writev(move->fd, next->parts, next->n)
+                                : readv(move->fd, next->parts, next->n));
 }
 
 static ssize_t move_cached(const struct file_move *move, const struct next_parts *next)

@@ -21,7 +21,7 @@ static uint64_t last_hub_id;
 
 bool green__hub_is_alive(uint64_t id)
 {
-    pthread_mutex_lock(&hubs_lock);
+    green__own_lock(&hubs_lock);
     const struct green__hub *hub = hubs;
     while (hub != NULL && hub->id != id)
         hub = hub->next_hub;
@@ -31,7 +31,7 @@ bool green__hub_is_alive(uint64_t id)
 
 static void register_hub(struct green__hub *hub)
 {
-    pthread_mutex_lock(&hubs_lock);
+    green__own_lock(&hubs_lock);
     hub->id = ++last_hub_id;
     hub->next_hub = hubs;
     hubs = hub;
@@ -40,7 +40,7 @@ static void register_hub(struct green__hub *hub)
 
 static void unregister_hub(struct green__hub *hub)
 {
-    pthread_mutex_lock(&hubs_lock);
+    green__own_lock(&hubs_lock);
     struct green__hub **at = &hubs;
     while (*at != hub)
         at = &(*at)->next_hub;
@@ -50,7 +50,7 @@ static void unregister_hub(struct green__hub *hub)
 
 void green__hub_lock(void)
 {
-    pthread_mutex_lock(&hubs_lock);
+    green__own_lock(&hubs_lock);
 }
 
 void green__hub_unlock(void)

@@ -56,13 +56,12 @@ static size_t size_of_parts(const struct iovec *parts, int n)
 static ssize_t try_socket(const struct transfer *t)
 {
     int flags = t->flags | MSG_DONTWAIT | (t->out ? MSG_NOSIGNAL : 0);
-    if (t->message != NULL)
-        return t->out ? sendmsg(t->fd, t->message, flags) : recvmsg(t->fd, t->message, flags);
-    if (t->n == 1)
-        return t->out ? send(t->fd, t->parts->iov_base, t->parts->iov_len, flags)
-                      : recv(t->fd, t->parts->iov_base, t->parts->iov_len, flags);
-    struct msghdr message = {.msg_iov = t->parts, .msg_iovlen = (size_t)t->n};
-    return t->out ? sendmsg(t->fd, &message, flags) : recvmsg(t->fd, &message, flags);
+    if (t->message == NULL && t->n == 1)
+        return GREEN__OWN(t->out ? send(t->fd, t->parts->iov_base, t->parts->iov_len, flags)
+                                 : recv(t->fd, t->parts->iov_base, t->parts->iov_len, flags));
+    struct msghdr parts = {.msg_iov = t->parts, .msg_iovlen = (size_t)t->n};
+    struct msghdr *message = t->message != NULL ? t->message : &parts;
+    return GREEN__OWN(t->out ? sendmsg(t->fd, message, flags) : recvmsg(t->fd, message, flags));
 }
 
 static ssize_t move_plainly(const struct transfer *t)
@@ -70,7 +69,7 @@ static ssize_t move_plainly(const struct transfer *t)
     if (t->offset >= 0)
         return t->out ? pwritev(t->fd, t->parts, t->n, t->offset)
                       : preadv(t->fd, t->parts, t->n, t->offset);
-    return t->out ? writev(t->fd, t->parts, t->n) : readv(t->fd, t->parts, t->n);
+    return GREEN__OWN(t->out ? writev(t->fd, t->parts, t->n) : readv(t->fd, t->parts, t->n));
 }
 
 /* By RWF_NOWAIT: libc's are cancellation points, and some have none. */
@@ -100,7 +99,7 @@ static ssize_t move_when_ready(const struct transfer *t)
         part++;
     size_t size = part->iov_len < PIPE_BUF ? part->iov_len : PIPE_BUF;
     return t->offset >= 0 ? pwrite(t->fd, part->iov_base, size, t->offset)
-                          : write(t->fd, part->iov_base, size);
+                          : GREEN__OWN(write(t->fd, part->iov_base, size));
 }
 
 /* Tries what is no socket.  EAGAIN also if it must be ready first, which it is with `ready`. */
@@ -119,7 +118,7 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
     if (is_nonblocking(t->fd))
         return move_plainly(t);
     struct pollfd poll_one = {.fd = t->fd, .events = t->out ? POLLOUT : POLLIN};
-    if (poll(&poll_one, 1, 0) > 0)
+    if (GREEN__OWN(poll(&poll_one, 1, 0)) > 0)
         return move_when_ready(t);
     errno = EAGAIN;
     return -1;

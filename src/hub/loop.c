@@ -146,8 +146,8 @@ static int wait_for_events(struct green__hub *hub, struct epoll_event *events, i
         hub->pwait2_missing = true; /* an old kernel, or a filter */
     }
 #endif
-    return epoll_wait(hub->epoll, events, most,
-                      limit == GREEN_FOREVER ? -1 : milliseconds(limit));
+    return GREEN__OWN(epoll_wait(hub->epoll, events, most,
+                                 limit == GREEN_FOREVER ? -1 : milliseconds(limit)));
 }
 
 static void drain(int fd)
@@ -193,7 +193,7 @@ static void sleep_or_look(struct green__hub *hub, int64_t limit)
         look_at_events(hub, limit);
     } else {
         struct timespec time = timespec_of(limit);
-        (void)ppoll(NULL, 0, limit != GREEN_FOREVER ? &time : NULL, NULL);
+        (void)GREEN__OWN(ppoll(NULL, 0, limit != GREEN_FOREVER ? &time : NULL, NULL));
     }
     if (hub->fall_asleep != NULL)
         (void)hub->fall_asleep(hub, false);

@@ -20,7 +20,7 @@ int green__poll_now(struct pollfd *fds, nfds_t n)
     int cancelable, result;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     do
-        result = poll(fds, n, 0);
+        result = GREEN__OWN(poll(fds, n, 0));
     while (result < 0 && errno == EINTR);
     pthread_setcancelstate(cancelable, NULL);
     return result;

@@ -71,7 +71,7 @@ static void do_job(struct green__job *job)
             job = NULL;
         }
     }
-    pthread_mutex_lock(&pool_lock);
+    green__own_lock(&pool_lock);
     pool_looking_up -= looks_up;
     if (job != NULL) {
         job->ended = true;
@@ -83,7 +83,7 @@ static void do_job(struct green__job *job)
 static void *pool_thread(void *unused)
 {
     green__hub_forbidden = true;
-    pthread_mutex_lock(&pool_lock);
+    green__own_lock(&pool_lock);
     for (;;) {
         struct green__job *job = take_job();
         if (job != NULL) {
@@ -157,7 +157,7 @@ static int queue_job(struct green__job *job)
     (void)pthread_once(&once, begin_pool);
     if (!fork_is_handled)
         return ENOMEM;
-    pthread_mutex_lock(&pool_lock);
+    green__own_lock(&pool_lock);
     if (pool_queued >= pool_idle && pool_threads < most_threads() && start_thread() != 0 &&
         pool_threads == 0)
         error = EAGAIN;
@@ -215,7 +215,7 @@ static bool job_arrives(struct green__hub *hub, struct green__post *post)
 static void leave_pool(struct green__hub *hub)
 {
     struct green__job *ended = NULL;
-    pthread_mutex_lock(&pool_lock);
+    green__own_lock(&pool_lock);
     for (struct green__job *job = hub->jobs, *next; job != NULL; job = next) {
         int wanted = JOB_WANTED;
         next = job->hub_next;
@@ -233,7 +233,7 @@ static void leave_pool(struct green__hub *hub)
             continue;
         }
         while (!job->ended)
-            pthread_cond_wait(&pool_done, &pool_lock);
+            (void)GREEN__OWN(pthread_cond_wait(&pool_done, &pool_lock));
         if (job->drop != NULL) {
             job->hub_next = ended;
             ended = job;

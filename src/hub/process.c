@@ -27,7 +27,7 @@ static pid_t ask_child(pid_t pid, int *status)
     int cancelable;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     do
-        result = waitpid(pid, status, WNOHANG);
+        result = GREEN__OWN(waitpid(pid, status, WNOHANG));
     while (result < 0 && errno == EINTR);
     pthread_setcancelstate(cancelable, NULL);
     return result;

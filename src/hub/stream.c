@@ -35,14 +35,15 @@ static void notice_exit(void)
 static ssize_t read_stream(void *cookie, char *buffer, size_t size)
 {
     struct stream *stream = cookie;
-    return exiting ? read(stream->fd, buffer, size) : green_read(stream->fd, buffer, size);
+    return exiting ? GREEN__OWN(read(stream->fd, buffer, size))
+                   : green_read(stream->fd, buffer, size);
 }
 
 /* As write(), but that it raises no SIGPIPE from a socket. */
 static ssize_t write_at_exit(int fd, const char *buffer, size_t size)
 {
-    ssize_t n = send(fd, buffer, size, MSG_NOSIGNAL);
-    return n < 0 && errno == ENOTSOCK ? write(fd, buffer, size) : n;
+    ssize_t n = GREEN__OWN(send(fd, buffer, size, MSG_NOSIGNAL));
+    return n < 0 && errno == ENOTSOCK ? GREEN__OWN(write(fd, buffer, size)) : n;
 }
 
 /* That it failed, glibc wants to hear by a number that is too small, musl by -1. */
@@ -74,7 +75,7 @@ static int close_stream(void *cookie)
     struct stream *stream = cookie;
     int fd = stream->fd;
     free(stream);
-    return exiting ? close(fd) : green_close(fd);
+    return exiting ? GREEN__OWN(close(fd)) : green_close(fd);
 }
 
 static bool mode_is_valid(const char *mode)

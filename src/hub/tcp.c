@@ -74,7 +74,7 @@ static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *
         return errno;
     int cancelable; /* none of this is a cancellation point */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
-    int error = connect(fd, address, length) == 0 ? 0 : errno;
+    int error = GREEN__OWN(connect(fd, address, length)) == 0 ? 0 : errno;
     pthread_setcancelstate(cancelable, NULL);
     const struct green__fd *known = green__fd_look(hub, fd);
     bool waited_for = known != NULL && (known->in.first != NULL || known->out.first != NULL);
@@ -139,7 +139,7 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
         do {
             *length = sizeof *address;
-            connection = accept4(fd, (struct sockaddr *)address, length, flags);
+            connection = GREEN__OWN(accept4(fd, (struct sockaddr *)address, length, flags));
         } while (connection < 0 && errno == EINTR);
         int error = errno;
         pthread_setcancelstate(cancelable, NULL);

@@ -64,7 +64,7 @@ static int64_t watch_look(struct green__watch *watch, int64_t now)
 
 static void *watch_all(void *unused)
 {
-    pthread_mutex_lock(&watch_lock);
+    green__own_lock(&watch_lock);
     while (watches != NULL) {
         int64_t now = watch_clock(), next = INT64_MAX;
         for (struct green__watch *watch = watches; watch != NULL; watch = watch->next) {
@@ -111,7 +111,7 @@ int green__watch_begin(struct green__hub *hub, int64_t longest,
     watch->longest = longest;
     watch->hogged = hogged;
     watch->data = data;
-    pthread_mutex_lock(&watch_lock);
+    green__own_lock(&watch_lock);
     watch->next = watches;
     watches = watch;
     int error = 0;
@@ -136,7 +136,7 @@ void green__watch_end(struct green__hub *hub)
     if (watch == NULL)
         return;
     hub->watch = NULL;
-    pthread_mutex_lock(&watch_lock);
+    green__own_lock(&watch_lock);
     struct green__watch **at = &watches;
     while (*at != NULL && *at != watch)
         at = &(*at)->next;

@@ -24,6 +24,7 @@
 #include "memory/stack.h"
 #include "tools/asan.h"
 #include "tools/helgrind.h"
+#include "tools/own.h"
 #include "tools/valgrind.h"
 
 #ifndef MAP_STACK
@@ -78,7 +79,7 @@ static size_t idle_bytes;         /* and the idle arenas */
 
 void green__arena_lock(void)
 {
-    pthread_mutex_lock(&arenas_lock);
+    green__own_lock(&arenas_lock);
 }
 
 void green__arena_unlock(void)

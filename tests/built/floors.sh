@@ -75,7 +75,7 @@ upwards "$sources" /dev/null | grep -q "names green__page_size" ||
 # looks_up FOLDER HEADER: the folder's floor is below that of what it includes.
 looks_up()
 {
-    awk -v folders="arch tools memory core look hub" -v from="$1" -v to="$2" '
+    awk -v folders="arch tools memory core look hub patch" -v from="$1" -v to="$2" '
         BEGIN {
             n = split(folders, folder, " ")
             for (i = 1; i <= n; i++)

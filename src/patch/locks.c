@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "patch/patch.h"
+
+HOOKS(locks) = {HOOKS_END};

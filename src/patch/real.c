@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Finds the next function of a name. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "patch/real.h"
+
+static long no_such_call(void)
+{
+    errno = ENOSYS;
+    return -1;
+}
+
+/*
+ * dlsym() sees by its return address whose next one is meant: so this must be a call, and
+ * no jump, from here.
+ */
+__attribute__((noinline)) green__real_fn *green__real_find(green__real_fn **slot, const char *name)
+{
+    int error = errno;
+    green__real_fn *real = (green__real_fn *)(uintptr_t)dlsym(RTLD_NEXT, name);
+    if (real == NULL)
+        real = (green__real_fn *)no_such_call;
+    __atomic_store_n(slot, real, __ATOMIC_RELAXED);
+    errno = error;
+    return real;
+}
