@@ -6,7 +6,7 @@
  * the lock of the process.
  */
 #include "core/state.h"
-#include "tools/own.h"
+#include "own.h"
 
 /*
  * The calling thread's state; never NULL.  Before the first use and after the

@@ -22,9 +22,9 @@
 #include <unistd.h>
 
 #include "memory/stack.h"
+#include "own.h"
 #include "tools/asan.h"
 #include "tools/helgrind.h"
-#include "tools/own.h"
 #include "tools/valgrind.h"
 
 #ifndef MAP_STACK
