@@ -171,7 +171,7 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
  */
 static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
-    green_t *g = self->spare;
+    green_t *g = self->blocks.spare;
     if (LIKELY(g != NULL && green__is_plainly_mine(self, parent) &&
                green__stack_get_warm(&self->stacks, green__stack_shape(0, true), &g->stack))) {
         green__take_spare(self);
@@ -315,7 +315,7 @@ int green_free(green_t *g)
     if (g == NULL)
         return 0;
     if (UNLIKELY(load(g->life) != GREEN__DEAD || !green__is_plainly_mine(self, g) ||
-                 g->name != NULL || g->children != 0 || self->spare_room == 0))
+                 g->name != NULL || g->children != 0 || self->blocks.room == 0))
         return free_slowly(g);
     green_t *parent = g->parent;
     green__count_out(self);

@@ -210,7 +210,7 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
     struct green__thread *self = green__caller();
     green_t *me = load(self->current);
     if (me == NULL || me->is_main) {
-        errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
+        errno = self->end.ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
     if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->look_only == 0)
@@ -322,13 +322,13 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
 static inline void give_up(struct green__thread *self, green_t *me)
 {
     if (UNLIKELY(self->stacks.watched) && !self->sanitized && me->stack.slot == NULL) {
-        self->lent = me->stack;
-        self->lent_valgrind = me->valgrind;
+        self->tools.lent = me->stack;
+        self->tools.lent_valgrind = me->valgrind;
         me->stack = (struct green__stack){0};
     } else {
         green__stack_put(&self->stacks, &me->stack, me->valgrind);
     }
-    self->dead = me->fiber;
+    self->tools.dead = me->fiber;
 }
 
 /* Where on a suspended stack another frame can be put. */
@@ -341,7 +341,7 @@ static void *below(const void *sp)
 static _Noreturn GREEN__NO_ASAN void give_back(void *value)
 {
     struct green__thread *self = green__self;
-    green__stack_put(&self->stacks, &self->lent, self->lent_valgrind);
+    green__stack_put(&self->stacks, &self->tools.lent, self->tools.lent_valgrind);
     green__arch_jump(load(self->current)->sp, value);
 }
 
@@ -380,7 +380,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     if (UNLIKELY(self->has_cxx))
         green__fetch_exceptions(self, to);
     void *target = to->sp;
-    if (UNLIKELY(self->lent.low != NULL))
+    if (UNLIKELY(self->tools.lent.low != NULL))
         target = green__arch_first(below(target), give_back, NULL);
     if (first != NULL)
         green__arch_end(first, target, unpack(parcel));
