@@ -134,9 +134,12 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 /* ---- The calls ------------------------------------------------------------------ */
 
-/* Whether a user may enter g, or who it stands for. */
-static bool may_enter(green_t *g)
+/* Whether a user may enter g, or who it stands for: false with errno. */
+static bool may_enter(struct green__thread *self, green_t *g)
 {
+    if (!green__may_change(self, g))
+        return false;
+    green__collect_abandoned(self);
     while (load(g->life) == GREEN__DEAD)
         g = green__parent(g);
     bool is_new = load(g->life) == GREEN__NEW;
@@ -151,10 +154,7 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t 
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
-        return GREEN_FAILED;
-    green__collect_abandoned(self);
-    if (!may_enter(g))
+    if (!may_enter(self, g))
         return GREEN_FAILED;
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
@@ -240,10 +240,7 @@ void *green_throw(green_t *g, int error)
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
-        return GREEN_FAILED;
-    green__collect_abandoned(self);
-    if (!may_enter(g))
+    if (!may_enter(self, g))
         return GREEN_FAILED;
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)

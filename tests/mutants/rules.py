@@ -163,7 +163,7 @@ REFUSALS = [
     ('green_thread_end() inside itself', 'green_thread_end',
      'load(self->current) != main || self->end.in_thread_end', 'load(self->current) != main'),
     ('no function is deferred', 'green_defer', 'if (fn == NULL)\n', 'if (0)\n'),
-    ('a refused green_free() that frees the name', 'free_slowly',
+    ('a refused green_free() that frees the name', 'end_slowly',
      '    if (!is_free_to_go(self, g))\n        return -1;',
      '    if (!is_free_to_go(self, g)) {\n        g->name = NULL;\n        return -1;\n    }'),
 ]
