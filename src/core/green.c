@@ -169,7 +169,8 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
  * Most have what they want waiting for them.  make() does and refuses the rest.  NULL: that
  * is to be asked.  run is not NULL.
  */
-static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
+static inline __attribute__((always_inline)) green_t *
+make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
     green_t *g = self->blocks.spare;
     if (LIKELY(g != NULL && green__is_plainly_mine(self, parent) &&

@@ -76,7 +76,11 @@ struct green {
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else a GREEN__TAG_... */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
-    green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
+    /*
+     * Who is freeing it, instead of the parent; NULL if released.  These make no circle:
+     * whoever begins to free one that frees others ends that first, see green__cancel().
+     */
+    green_t *stand_in;
 
     _Atomic(unsigned char) life; /* enum green__life; written by green__change_life() alone */
     unsigned char kept;       /* GREEN__KEPT_... below, by layer.h; 0: no layer has a say in it */
