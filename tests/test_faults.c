@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <link.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -185,6 +186,17 @@ int pthread_setspecific(pthread_key_t key, const void *value)
     if (real == NULL)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_setspecific");
     return refused(SETSPECIFIC) ? ENOMEM : real(key, value);
+}
+
+static atomic_int lists; /* how often that of what is loaded was read */
+
+int dl_iterate_phdr(int (*look)(struct dl_phdr_info *, size_t, void *), void *arg)
+{
+    static __typeof__(dl_iterate_phdr) *real;
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "dl_iterate_phdr");
+    atomic_fetch_add(&lists, 1);
+    return real(look, arg);
 }
 
 /* ---- The operations ---------------------------------------------------------------- */
@@ -598,6 +610,34 @@ TEST(whatever_fails_nothing_is_half_done_and_nothing_leaks)
     }
     print_message("faults: %ld calls refused in %ld plays of %d operations, %ld of which failed\n",
                   faults, plays, OPERATIONS, failed);
+}
+
+static void *first_use(void *unused)
+{
+    (void)unused;
+    return V(green_main() == NULL);
+}
+
+static int use_in_three_threads(void *looks)
+{
+    for (int i = 0; i < 3; i++) {
+        int before = atomic_load(&lists);
+        must(in_thread(first_use, NULL) == NULL);
+        ((atomic_int *)looks)[i] = atomic_load(&lists) - before;
+    }
+    return 0;
+}
+
+/* Only where one comes by here: once to see whether anything has come, again to look at it. */
+TEST(a_runtime_that_was_not_there_is_not_looked_for_until_something_is_loaded)
+{
+    atomic_int *looks = told->calls;
+    struct child child = run_child(use_in_three_threads, looks);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+    assert_true(looks[0] >= 1);
+    assert_int_equal(looks[1], 1);
+    assert_int_equal(looks[2], 1);
 }
 
 int main(void)

@@ -729,6 +729,31 @@ KEY_TEST(the_initial_thread_may_end_before_the_process)
     assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGKILL);
 }
 
+/* Uses the library; whether the thread has an alternate signal stack then. */
+static void *has_signal_stack(void *unused)
+{
+    stack_t stack;
+    (void)unused;
+    must(green_main() != NULL && sigaltstack(NULL, &stack) == 0);
+    return V(!(stack.ss_flags & SS_DISABLE));
+}
+
+static int report_in_two_threads(void *unused)
+{
+    (void)unused;
+    must(green_report_overflow() == 0);
+    must(in_thread(has_signal_stack, NULL) == V(1));
+    must(in_thread(has_signal_stack, NULL) == V(1)); /* with what the library had of the first */
+    return 0;
+}
+
+TEST(a_later_thread_has_a_signal_stack_of_its_own)
+{
+    struct child child = run_child(report_in_two_threads, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
 int main(void)
 {
     return run_all_tests();

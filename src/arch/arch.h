@@ -74,8 +74,8 @@
  * What a port provides
  * --------------------
  * src/arch/<cpu>/frame.h, for C and for the assembler: a drawing of the frame a
- * switch leaves, its offsets, a struct with static asserts that the two agree, and
- * the inline functions declared at the end of this file.
+ * switch leaves, its offsets, structs with static asserts that the two agree, where the
+ * kernel tells a signal's handler of registers, and the inline functions declared below.
  * src/arch/<cpu>/switch.S: the routines declared below, each with its register
  * map, the section of the ABI that says what is callee-saved, CFI on every
  * instruction, and nothing that asm.h can do for it; also its landing pads, and the
@@ -220,22 +220,35 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value), con
  */
 static inline _Noreturn void green__arch_end(void *first, void *target, void *value);
 
-/* Has unwinding end at the entry from now on, as the owner is about to go. */
-static inline void green__arch_disown(void *top);
-
 /*
  * A client request to Valgrind: its code and two arguments.  Returns Valgrind's
  * answer, 0 when not running under it.
  */
 static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintptr_t b);
+#endif
+
+#include GREEN__ARCH_FRAME
+
+#ifndef __ASSEMBLER__
+
+/* Has unwinding end at the entry from now on, as the owner is about to go. */
+static inline void green__arch_disown(void *top)
+{
+    ((struct green__first_frame *)top - 1)->owner = NULL;
+}
 
 /*
  * Where the code was that a signal interrupted, and its stack pointer: from the
  * third argument of the signal's handler.
  */
-static inline uintptr_t green__arch_signal_pc(const void *context);
-static inline uintptr_t green__arch_signal_sp(const void *context);
-#endif
+static inline uintptr_t green__arch_signal_pc(const void *context)
+{
+    return *(const uintptr_t *)((const char *)context + GREEN__UCONTEXT_PC);
+}
 
-#include GREEN__ARCH_FRAME
+static inline uintptr_t green__arch_signal_sp(const void *context)
+{
+    return *(const uintptr_t *)((const char *)context + GREEN__UCONTEXT_SP);
+}
+#endif
 #endif

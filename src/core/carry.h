@@ -34,23 +34,28 @@ static inline void green__fetch_exceptions(struct green__thread *self, green_t *
 
 /* ---- Sanitizers: told before and after every switch ------------------------------- */
 
+/* Where a green's frames are, as sanitizers see it. */
+static GREEN__ALWAYS_INLINE const void *green__frames_of(const struct green__thread *self,
+                                                         const green_t *g, size_t *size)
+{
+    *size = g->is_main ? self->tools.main_size : g->stack.size;
+    return g->is_main ? self->tools.main_low : g->stack.low;
+}
+
 /* from is NULL if that green ends. */
 static GREEN__ALWAYS_INLINE void green__leave(struct green__thread *self, green_t *from, green_t *to)
 {
     if (LIKELY(!self->sanitized))
         return;
-    self->left_main = from != NULL && from->is_main;
-    if (to->is_main)
-        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, self->main_low,
-                           self->main_size);
-    else
-        green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, to->stack.low,
-                           to->stack.size);
+    self->tools.left_main = from != NULL && from->is_main;
+    size_t size;
+    const void *low = green__frames_of(self, to, &size);
+    green__fiber_leave(from != NULL ? &from->fiber : NULL, &to->fiber, low, size);
 }
 
 static inline size_t green__size_of_mains_frames(const struct green__thread *self)
 {
-    return (size_t)((const char *)self->main_low + self->main_size - self->main_waits);
+    return (size_t)((const char *)self->tools.main_low + self->tools.main_size - self->tools.main_waits);
 }
 
 /*
@@ -65,17 +70,17 @@ static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thre
     const void *low = NULL;
     size_t size = 0;
     green__fiber_arrive(&me->fiber, &low, &size);
-    if (self->left_main && low != NULL) {
-        self->main_low = low;
-        self->main_size = size;
+    if (self->tools.left_main && low != NULL) {
+        self->tools.main_low = low;
+        self->tools.main_size = size;
         bool on_own = (uintptr_t)self->main.sp - (uintptr_t)low < size;
-        self->main_waits = on_own ? self->main.sp : low; /* else any of it may be used */
-        green__roots_begin(self->main_waits, green__size_of_mains_frames(self));
-    } else if (me->is_main && self->main_waits != NULL) {
-        green__roots_end(self->main_waits, green__size_of_mains_frames(self));
-        self->main_waits = NULL;
+        self->tools.main_waits = on_own ? self->main.sp : low; /* else any of it may be used */
+        green__roots_begin(self->tools.main_waits, green__size_of_mains_frames(self));
+    } else if (me->is_main && self->tools.main_waits != NULL) {
+        green__roots_end(self->tools.main_waits, green__size_of_mains_frames(self));
+        self->tools.main_waits = NULL;
     }
-    green__fiber_end(&self->dead);
+    green__fiber_end(&self->tools.dead);
     errno = error;
 }
 
@@ -83,9 +88,9 @@ static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thre
 static inline void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
 {
     /* No thread means no green that has started: NOLINTBEGIN(clang-analyzer-core.NullDereference) */
-    green_t *me = load(self->current);
-    green__fiber_drop(fiber, me->is_main ? self->main_low : me->stack.low,
-                      me->is_main ? self->main_size : me->stack.size);
+    size_t size;
+    const void *low = green__frames_of(self, load(self->current), &size);
+    green__fiber_drop(fiber, low, size);
     /* NOLINTEND(clang-analyzer-core.NullDereference) */
 }
 

@@ -8,7 +8,7 @@
 
 green_t *green__take_block(struct green__thread *self)
 {
-    if (self->spare != NULL)
+    if (self->blocks.spare != NULL)
         return green__take_spare(self);
     green_t *g = malloc(sizeof *g);
     if (g == NULL) { /* cached stacks may be what fills the address space */
@@ -25,7 +25,7 @@ green_t *green__take_block(struct green__thread *self)
 
 void green__put_block(struct green__thread *self, green_t *g)
 {
-    if (self->spare_room != 0)
+    if (self->blocks.room != 0)
         green__put_spare(self, g);
     else
         free(g);
@@ -33,7 +33,7 @@ void green__put_block(struct green__thread *self, green_t *g)
 
 void green__drop_blocks(struct green__thread *self)
 {
-    while (self->spare != NULL)
+    while (self->blocks.spare != NULL)
         free(green__take_spare(self));
 }
 

@@ -15,17 +15,17 @@
  */
 static inline green_t *green__take_spare(struct green__thread *self)
 {
-    green_t *g = self->spare;
-    self->spare = g->parent;
-    self->spare_room++;
+    green_t *g = self->blocks.spare;
+    self->blocks.spare = g->parent;
+    self->blocks.room++;
     return g;
 }
 
 static inline void green__put_spare(struct green__thread *self, green_t *g)
 {
-    g->parent = self->spare;
-    self->spare = g;
-    self->spare_room--;
+    g->parent = self->blocks.spare;
+    self->blocks.spare = g;
+    self->blocks.room--;
 }
 
 /* A block with anything in it, or NULL.  It is put back into its thread, or freed. */

@@ -169,9 +169,10 @@ static __attribute__((noinline)) green_t *make(green_fn *run, green_t *parent,
  * Most have what they want waiting for them.  make() does and refuses the rest.  NULL: that
  * is to be asked.  run is not NULL.
  */
-static inline __attribute__((always_inline)) green_t *make_warm(struct green__thread *self, green_fn *run, green_t *parent)
+static inline __attribute__((always_inline)) green_t *
+make_warm(struct green__thread *self, green_fn *run, green_t *parent)
 {
-    green_t *g = self->spare;
+    green_t *g = self->blocks.spare;
     if (LIKELY(g != NULL && green__is_plainly_mine(self, parent) &&
                green__stack_get_warm(&self->stacks, green__stack_shape(0, true), &g->stack))) {
         green__take_spare(self);
@@ -274,38 +275,27 @@ static int end_foreign(struct green__thread *self, green_t *g, bool abandon)
     return error == 0 ? 0 : green__refuse(error);
 }
 
-int green_abandon(green_t *g)
+/* Releases g, which is not NULL; if it is started and not to be abandoned, it is cancelled before. */
+static __attribute__((noinline)) GREEN__MOVES int end_slowly(green_t *g, bool abandon)
 {
     struct green__thread *self = green__caller();
-    if (g == NULL)
-        return green__refuse(EINVAL);
     if (!may_release(self, g))
         return -1;
     green__collect_abandoned(self);
     if (!green__is_mine(self, g))
-        return end_foreign(self, g, true);
+        return end_foreign(self, g, abandon);
     if (!is_free_to_go(self, g))
         return -1;
+    if (!abandon && load(g->life) == GREEN__STARTED)
+        return green__cancel(self, g, true);
     green__collect_taken_if_any(self);
     green__dispose(self, g);
     return 0;
 }
 
-static __attribute__((noinline)) GREEN__MOVES int free_slowly(green_t *g)
+int green_abandon(green_t *g)
 {
-    struct green__thread *self = green__caller();
-    if (!may_release(self, g))
-        return -1;
-    green__collect_abandoned(self);
-    if (!green__is_mine(self, g))
-        return end_foreign(self, g, false);
-    if (!is_free_to_go(self, g))
-        return -1;
-    if (load(g->life) == GREEN__STARTED)
-        return green__cancel(self, g, true);
-    green__collect_taken_if_any(self);
-    green__dispose(self, g);
-    return 0;
+    return g != NULL ? end_slowly(g, true) : green__refuse(EINVAL);
 }
 
 /* Most are dead and have nothing left.  Nobody is freeing a dead one. */
@@ -315,8 +305,8 @@ int green_free(green_t *g)
     if (g == NULL)
         return 0;
     if (UNLIKELY(load(g->life) != GREEN__DEAD || !green__is_plainly_mine(self, g) ||
-                 g->name != NULL || g->children != 0 || self->spare_room == 0))
-        return free_slowly(g);
+                 g->name != NULL || g->children != 0 || self->blocks.room == 0))
+        return end_slowly(g, false);
     green_t *parent = g->parent;
     green__count_out(self);
     green__put_spare(self, g);

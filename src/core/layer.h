@@ -36,7 +36,7 @@ static inline struct green__layer *green__layer(void)
 static inline bool green__layer_thread_is_ending(void)
 {
     const struct green__thread *self = green__caller();
-    return self->ended || self->destructor_ran;
+    return self->end.ended || self->end.destructor_ran;
 }
 
 /* What a raw system call has written to parts: size bytes. */

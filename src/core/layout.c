@@ -59,7 +59,7 @@ __attribute__((used)) RETAIN const struct green__debug green__debug = {
     THREAD(current),
     THREAD(runs),
     THREAD(main),
-    THREAD(mark),
+    .thread_mark = offsetof(struct green__thread, end.mark),
     .green_size = sizeof(struct green),
     GREEN(sp),
     GREEN(parent),

@@ -4,7 +4,7 @@
 
 #include "core/self.h"
 
-struct green__thread green__ended_thread = {.ended = true};
+struct green__thread green__ended_thread = {.end.ended = true};
 struct green__thread green__unused_thread = {.next_made = &green__ended_thread};
 struct green__thread *green__threads = &green__unused_thread;
 

@@ -107,7 +107,7 @@ static inline bool green__may_look(const struct green__thread *self, const green
 /* The check of a call that concerns no green. */
 static inline bool green__may_act(const struct green__thread *self)
 {
-    if (LIKELY(self->look_only == 0 && !self->ended))
+    if (LIKELY(self->look_only == 0 && !self->end.ended))
         return true;
     errno = self->look_only != 0 ? EBUSY : EPERM;
     return false;

@@ -76,7 +76,11 @@ struct green {
     void *sp;                 /* saved stack pointer; valid while SUSPENDED */
     _Atomic(uint64_t) enter;  /* owner's id if a fast path may enter it, else a GREEN__TAG_... */
     green_t *parent;          /* may be a released green; green__parent() is who counts */
-    green_t *stand_in;        /* who is freeing it, instead of the parent; NULL if released */
+    /*
+     * Who is freeing it, instead of the parent; NULL if released.  These make no circle:
+     * whoever begins to free one that frees others ends that first, see green__cancel().
+     */
+    green_t *stand_in;
 
     _Atomic(unsigned char) life; /* enum green__life; written by green__change_life() alone */
     unsigned char kept;       /* GREEN__KEPT_... below, by layer.h; 0: no layer has a say in it */
@@ -153,6 +157,32 @@ static inline void green__tell_atomics(green_t *g)
     green__atomics(&g->owner, sizeof g->owner + sizeof g->thread);
 }
 
+/* Freed blocks that wait for the thread's next greens: see family.c. */
+struct green__blocks {
+    green_t *spare; /* by their parent field */
+    unsigned room;  /* how many more may wait; none where a tool looks for their use */
+};
+
+/* What tools that check programs have of the thread: see carry.h. */
+struct green__tools {
+    const void *main_low;     /* where main's stack is, as ASan says when it is left */
+    size_t main_size;
+    bool left_main;           /* main is what was left last */
+    const char *main_waits;   /* where LSan looks at main's frames from while main waits, or NULL */
+    struct green__fiber dead; /* of a green that has died and was not left behind yet */
+    struct green__fiber unwound; /* of one that forced unwinding has left, or none */
+    struct green__stack lent; /* of a green that has died: to be given back ... */
+    unsigned lent_valgrind;   /* ... and its number there */
+};
+
+/* How far a thread's end has come: see thread.c. */
+struct green__end {
+    bool ended;          /* this is what a thread has past its end */
+    bool destructor_ran; /* its thread-specific destructor has run once */
+    bool in_thread_end;  /* inside green_thread_end() ... */
+    green_t mark;        /* ... then a place in the list of STARTED greens, and no green */
+};
+
 /* What a thread has to do before its next call. */
 #define GREEN__UNSETTLED_LEFT 1 /* the current green is left, see green__settle_thread() */
 #define GREEN__UNSETTLED_CXX 2  /* a C++ runtime has come; set by any thread, see runtime.c */
@@ -168,17 +198,9 @@ struct green__thread {
     _Atomic(uint64_t) id;     /* 0 once ended; written under the lock */
     green_t main;
     struct green__stack_cache stacks;
-    green_t *spare;           /* freed blocks for the next greens, by their parent field */
-    unsigned spare_room;      /* how many more may wait; none where a tool looks for their use */
-    struct green__stack lent; /* of a green that has died, under a tool: to be given back ... */
-    unsigned lent_valgrind;   /* ... and its number there */
-    bool sanitized;           /* under ASan or TSan, which are told of every switch: */
-    const void *main_low;     /* where main's stack is, as ASan says when it is left */
-    size_t main_size;
-    bool left_main;           /* main is what was left last */
-    const char *main_waits;   /* where LSan looks at main's frames from while main waits, or NULL */
-    struct green__fiber dead; /* of a green that has died and was not left behind yet */
-    struct green__fiber unwound; /* of one that forced unwinding has left, or none */
+    struct green__blocks blocks;
+    bool sanitized;           /* under ASan or TSan, which are told of every switch */
+    struct green__tools tools;
     _Atomic(size_t) greens;   /* made less released by it: only the sum of all threads counts */
 
     struct green__layer *layer; /* what stands on this thread's greens, or NULL */
@@ -192,10 +214,7 @@ struct green__thread {
     _Atomic(unsigned char) unsettled; /* GREEN__UNSETTLED_...; tags are SLOW as long as it is not 0 */
     bool has_cxx;             /* a C++ runtime is known to the thread */
     green__word no_exceptions[2]; /* always zero */
-    bool ended;               /* what a thread has past its end */
-    bool destructor_ran;      /* its thread-specific destructor has run once */
-    bool in_thread_end;       /* inside green_thread_end() ... */
-    green_t mark;             /* ... then a place in the list of STARTED greens, and no green */
+    struct green__end end;
 
     _Atomic(green_t *) with_taken; /* greens with taken != 0; written under the lock */
     _Atomic(green_t *) abandoned; /* by other threads, to be released; written under the lock */

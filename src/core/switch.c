@@ -134,9 +134,12 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
 
 /* ---- The calls ------------------------------------------------------------------ */
 
-/* Whether a user may enter g, or who it stands for. */
-static bool may_enter(green_t *g)
+/* Whether a user may enter g, or who it stands for: false with errno. */
+static bool may_enter(struct green__thread *self, green_t *g)
 {
+    if (!green__may_change(self, g))
+        return false;
+    green__collect_abandoned(self);
     while (load(g->life) == GREEN__DEAD)
         g = green__parent(g);
     bool is_new = load(g->life) == GREEN__NEW;
@@ -151,10 +154,7 @@ static __attribute__((noinline)) GREEN__MOVES void *switch_by_all_rules(green_t 
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
-        return GREEN_FAILED;
-    green__collect_abandoned(self);
-    if (!may_enter(g))
+    if (!may_enter(self, g))
         return GREEN_FAILED;
     return move(self, load(self->current), g, (struct parcel){.value = value});
 }
@@ -210,7 +210,7 @@ static __attribute__((noinline)) GREEN__MOVES void *yield_slowly(void *value)
     struct green__thread *self = green__caller();
     green_t *me = load(self->current);
     if (me == NULL || me->is_main) {
-        errno = self->ended && value != GREEN_FAILED ? EPERM : EINVAL;
+        errno = self->end.ended && value != GREEN_FAILED ? EPERM : EINVAL;
         return GREEN_FAILED;
     }
     if (me->kept & GREEN__KEPT_OWNED && value != GREEN_FAILED && self->look_only == 0)
@@ -240,10 +240,7 @@ void *green_throw(green_t *g, int error)
         errno = EINVAL;
         return GREEN_FAILED;
     }
-    if (!green__may_change(self, g))
-        return GREEN_FAILED;
-    green__collect_abandoned(self);
-    if (!may_enter(g))
+    if (!may_enter(self, g))
         return GREEN_FAILED;
     struct parcel parcel = {.error = error != 0 ? error : ECANCELED};
     if (parcel.error == ECANCELED && load(g->life) == GREEN__DEAD)
@@ -322,13 +319,13 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
 static inline void give_up(struct green__thread *self, green_t *me)
 {
     if (UNLIKELY(self->stacks.watched) && !self->sanitized && me->stack.slot == NULL) {
-        self->lent = me->stack;
-        self->lent_valgrind = me->valgrind;
+        self->tools.lent = me->stack;
+        self->tools.lent_valgrind = me->valgrind;
         me->stack = (struct green__stack){0};
     } else {
         green__stack_put(&self->stacks, &me->stack, me->valgrind);
     }
-    self->dead = me->fiber;
+    self->tools.dead = me->fiber;
 }
 
 /* Where on a suspended stack another frame can be put. */
@@ -341,7 +338,7 @@ static void *below(const void *sp)
 static _Noreturn GREEN__NO_ASAN void give_back(void *value)
 {
     struct green__thread *self = green__self;
-    green__stack_put(&self->stacks, &self->lent, self->lent_valgrind);
+    green__stack_put(&self->stacks, &self->tools.lent, self->tools.lent_valgrind);
     green__arch_jump(load(self->current)->sp, value);
 }
 
@@ -380,7 +377,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     if (UNLIKELY(self->has_cxx))
         green__fetch_exceptions(self, to);
     void *target = to->sp;
-    if (UNLIKELY(self->lent.low != NULL))
+    if (UNLIKELY(self->tools.lent.low != NULL))
         target = green__arch_first(below(target), give_back, NULL);
     if (first != NULL)
         green__arch_end(first, target, unpack(parcel));

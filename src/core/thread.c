@@ -85,7 +85,7 @@ static void signal_stack_end(struct green__thread *self)
 static void drop_greens(struct green__thread *self)
 {
     green_t *main = &self->main;
-    if (self->mark.next != NULL)
+    if (self->end.mark.next != NULL)
         green__thread_end_is_left(self); /* it has ended inside green_thread_end() */
 
     /* Calls of green_free() that wait, on stacks that are going or gone. */
@@ -119,9 +119,9 @@ static GREEN__NO_ASAN void end_thread(void *value)
     green__settle_thread(self);
     if (self->layer != NULL)
         green__layer_thread_ends(self);
-    if (load(self->current) == &self->main && !self->destructor_ran &&
+    if (load(self->current) == &self->main && !self->end.destructor_ran &&
         pthread_setspecific(end_key, self) == 0) {
-        self->destructor_ran = true;
+        self->end.destructor_ran = true;
         return;
     }
 
@@ -145,8 +145,7 @@ static GREEN__NO_ASAN void end_thread(void *value)
     self->look_only = 0;
     self->runs = NULL;
     store(self->unsettled, 0);
-    self->destructor_ran = false;
-    self->in_thread_end = false;
+    self->end = (struct green__end){0};
     self->next = spare;
     spare = self;
     green__unlock();
@@ -225,7 +224,7 @@ static void init_main(green_t *main, struct green__thread *thread)
 struct green__thread *green__thread_begin(void)
 {
     struct green__thread *self = green__self;
-    if (self->ended) {
+    if (self->end.ended) {
         errno = EPERM;
         return NULL;
     }
@@ -245,7 +244,7 @@ struct green__thread *green__thread_begin(void)
         if (self != NULL && pthread_setspecific(end_key, self) == 0) {
             spare = self->next;
             self->stacks.watched = GREEN__STRESS || green__is_watched();
-            self->spare_room = self->stacks.watched ? 0 : GREEN__SPARES;
+            self->blocks.room = self->stacks.watched ? 0 : GREEN__SPARES;
             self->sanitized = green__is_sanitized();
             atomic_store_explicit(&self->id, ++last_id, memory_order_release);
             made = true;
@@ -304,7 +303,7 @@ static void move_before(green_t *g, green_t *before)
  */
 static GREEN__MOVES bool end_greens(struct green__thread *self)
 {
-    green_t *mark = &self->mark;
+    green_t *mark = &self->end.mark;
     bool all_died = true;
 
     while (green__collect_abandoned(self), mark->next != &self->main) {
@@ -327,13 +326,13 @@ int green_thread_end(void)
     if (self == &green__unused_thread)
         return 0;
     green_t *main = &self->main;
-    if (load(self->current) != main || self->in_thread_end)
+    if (load(self->current) != main || self->end.in_thread_end)
         return green__refuse(EBUSY);
     if (!green__layer_may_end(self))
         return -1;
-    self->in_thread_end = true;
-    self->mark.next = self->mark.prev = &self->mark;
-    move_before(&self->mark, main->next);
+    self->end.in_thread_end = true;
+    self->end.mark.next = self->end.mark.prev = &self->end.mark;
+    move_before(&self->end.mark, main->next);
     bool all_died = true;
     struct green__due due;
     for (;;) {

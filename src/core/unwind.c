@@ -30,7 +30,7 @@ green_t *green__current_when_settled(const struct green__thread *self)
 /* The mark of end_greens(), taken out of the list. */
 static void unlink_mark(struct green__thread *self)
 {
-    green_t *mark = &self->mark;
+    green_t *mark = &self->end.mark;
     mark->prev->next = mark->next;
     mark->next->prev = mark->prev;
     mark->next = mark->prev = NULL;
@@ -41,7 +41,7 @@ void green__thread_end_is_left(struct green__thread *self)
     unlink_mark(self);
     for (green_t *g = self->main.next; g != &self->main; g = g->next)
         g->asked_to_end = false;
-    self->in_thread_end = false;
+    self->end.in_thread_end = false;
 }
 
 void green__return_to_main(struct green__thread *self)
@@ -51,9 +51,9 @@ void green__return_to_main(struct green__thread *self)
         green__leave(self, me, &self->main);
         store(self->current, &self->main);
         green__arrive(self, &self->main);
-        green__memory_clean(self->main_low, self->main_size);
+        green__memory_clean(self->tools.main_low, self->tools.main_size);
     }
-    green__drop_fiber(self, &self->unwound);
+    green__drop_fiber(self, &self->tools.unwound);
 }
 
 /* The calls that a green waits in will not come back. */
@@ -61,7 +61,7 @@ static void end_calls(struct green__thread *self, green_t *g)
 {
     green__stop_freeing(g);
     g->freeing = NULL;
-    if (g->is_main && self->in_thread_end)
+    if (g->is_main && self->end.in_thread_end)
         green__thread_end_is_left(self);
 }
 
@@ -87,8 +87,9 @@ static void leave_by_unwinding(struct green__thread *self)
     if (self->has_cxx)
         green__fetch_exceptions(self, to); /* what is cleaned up there ends its handlers */
     if (self->sanitized) { /* nobody else tells it that the ancestor's frames are being left */
-        green__memory_clean(to->is_main ? self->main_low : to->stack.low,
-                            to->is_main ? self->main_size : to->stack.size);
+        size_t size;
+        const void *low = green__frames_of(self, to, &size);
+        green__memory_clean(low, size);
     }
 }
 
@@ -107,8 +108,8 @@ GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
     green__leave(self, g, to);
     store(self->current, to);
     green__arrive(self, to);
-    green__drop_fiber(self, &self->unwound);
-    self->unwound = g->fiber;
+    green__drop_fiber(self, &self->tools.unwound);
+    self->tools.unwound = g->fiber;
     g->fiber = (struct green__fiber){0};
     while (g != to) {
         green_t *next = unwinding_target(g);

@@ -18,7 +18,7 @@ size_t green_trim(size_t keep)
         errno = EBUSY;
         return 0;
     }
-    if (self->ended) {
+    if (self->end.ended) {
         errno = EPERM;
         return 0;
     }

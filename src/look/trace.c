@@ -42,7 +42,7 @@ int green_each(int (*fn)(green_t *g, void *arg), void *arg)
     green__thread_set_tag(self);
     int result = show(&self->main, fn, arg);
     for (green_t *g = self->main.next; result == 0 && g != &self->main; g = g->next)
-        if (g != &self->mark && !green__is_abandoned(g))
+        if (g != &self->end.mark && !green__is_abandoned(g))
             result = show(g, fn, arg);
     self->look_only--;
     green__thread_set_tag(self);

@@ -904,6 +904,12 @@ static void end_at_once(void *value)
 {
     if (CAN_STEP)
         jumps = 0; /* that to here: all is gone through at once */
+    /* What was in a register that calls may lose is lost. */
+#if defined __x86_64__
+    __asm__ volatile("xorl %%ecx, %%ecx\n\txorl %%r9d, %%r9d" : : : "rcx", "r9", "cc");
+#else
+    __asm__ volatile("mov x11, xzr\n\tmov x13, xzr" : : : "x11", "x13");
+#endif
     begin_stops();
     green__arch_end(sides[1].sp, sides[0].sp, V((intptr_t)value + 1));
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program in C that loads plugins in C++ which use libgreen.  Compiled with
- * USES_GREEN it uses the library itself, in two threads, before they are loaded.
+ * USES_GREEN it uses the library itself, in two threads before they are loaded, and in
+ * one when they have been closed.
  *
  *     runtime_host PLUGIN...
  */
@@ -14,10 +15,11 @@
 #include <unistd.h>
 
 static int (*check_runtime)(void);
+static void *plugin;
 
 static void load_plugin(const char *path)
 {
-    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     void *function = plugin != NULL ? dlsym(plugin, "check_runtime") : NULL;
     if (function == NULL) {
         printf("%s\n", dlerror());
@@ -61,6 +63,12 @@ static void *begin_and_check(void *arg)
     return check_runtime() != 0 ? arg : NULL;
 }
 
+static void *use_in_thread(void *unused)
+{
+    use();
+    return unused;
+}
+
 /* Loads it, and waits inside its handlers: no green has been made since. */
 static void *load_and_wait(void *path)
 {
@@ -95,5 +103,11 @@ int main(int argc, char **argv)
         load_plugin(argv[i]);
         failed |= check_runtime();
     }
+#ifdef USES_GREEN
+    for (int i = 0; i < 2; i++) /* it was opened twice */
+        failed |= dlclose(plugin);
+    pthread_create(&thread, NULL, use_in_thread, NULL); /* the runtime is still there */
+    pthread_join(thread, NULL);
+#endif
     return failed;
 }

@@ -113,6 +113,14 @@ for host in host host_linked host_using; do
     done
 done
 
+# One of C that names what it has not, before one that has it.
+# shellcheck disable=SC2086
+$CC -O1 -shared -fPIC "$built/runtime_named.c" -o "$dir/named.so" || exit
+for host in host host_linked; do
+    "$dir/$host" "$dir/named.so" "$dir/untold.so" > "$dir/out" 2>&1
+    result $? "$host loads a plugin that names a runtime, then one that has it"
+done
+
 # ---- Several copies -----------------------------------------------------------
 
 # copy FILE COMPILER...: a plugin in C that counts its greens.

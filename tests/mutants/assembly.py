@@ -3,15 +3,15 @@
 """
 Mutants of the switch: each instruction of the CPU's switch.S and of the switch
 that green_fast.h inlines is left out once, and swapped with the next one; each
-directive of switch.S is left out.  The tests arch_* and test_fast_path (test_fast
+directive of switch.S is left out, with landing pads and without.  The tests arch_* and test_fast_path (test_fast
 for the inlined one) must fail for every one of them, or what objdump and readelf
 show must be wrong.
 
-    tests/mutants/assembly.py [--every N] [--seed S] [--keep] [CPU]
+    tests/mutants/assembly.py [--every N] [--seed S] [--keep] [--only PATTERN] [CPU]
 
 CPU: x86_64 or aarch64, by default this machine's; the other one is run by
 qemu-user.  --every N: of the mutants one in N, begun at random, or by S.
---keep: says of each one what killed it.
+--keep: says of each one what killed it.  --only: those whose name has the pattern.
 
 Those that change nothing that anybody could see stand in equivalent_CPU.txt
 with their reasons; one that stands there and is no more, or is killed, is a
@@ -35,11 +35,11 @@ from source import files
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 CPUS = {
-    # Compiler; what its tools begin with; options for landing pads of all kinds; what runs a
-    # program; seconds.
-    'x86_64': ('gcc', '', ['-fcf-protection=full'], [], 5),
-    'aarch64': ('aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-', ['-mbranch-protection=standard'],
-                ['qemu-aarch64', '-cpu', 'max'], 20),
+    # Compiler; what its tools begin with; options for landing pads of all kinds, and for none;
+    # what runs a program; seconds.
+    'x86_64': ('gcc', '', '-fcf-protection=full', '-fcf-protection=none', [], 5),
+    'aarch64': ('aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-', '-mbranch-protection=standard',
+                '-mbranch-protection=none', ['qemu-aarch64', '-cpu', 'max'], 20),
 }
 
 # ---- The text of switch.S ----------------------------------------------------------
@@ -126,8 +126,8 @@ def mutants_of(lines):
 # ---- What an object must look like ---------------------------------------------------
 
 
-def wrong_in(tools, cpu, path):
-    """A sentence if something is."""
+def wrong_in(tools, cpu, pads, path):
+    """A sentence if something is; pads: it has landing pads."""
     code = call([tools + 'objdump', '-d', '--no-show-raw-insn', path])
     functions = {}
     for line in code.splitlines():
@@ -144,13 +144,13 @@ def wrong_in(tools, cpu, path):
         ends = name == 'green__arch_call_as' and re.match(r'ret\b', line)
         if leaves and not calls and not ends and not re.match(r'ud2|brk\s', following):
             return f'no trap behind {line}'
-        if re.match(r'jmp\s+\*', line):
+        if pads and re.match(r'jmp\s+\*', line):
             return 'a jump without notrack'
     public = ['green_switch'] if cpu == 'x86_64' else []
     for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_call_as', *public):
         first = functions.get(name, [''])[0]
-        if not re.match(r'endbr64|bti\s+c|paciasp|pacibsp', first):
-            return f'{name} is no place to land'
+        if bool(re.match(r'endbr64|bti\s+c|paciasp|pacibsp', first)) != pads:
+            return f'{name} is no place to land, or is one for nothing'
     symbols = call([tools + 'readelf', '-sW', path])
     inner = ['green__arch_suspend'] if cpu == 'x86_64' else []
     for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry',
@@ -171,7 +171,7 @@ def wrong_in(tools, cpu, path):
     if not re.search(r'\.note\.GNU-stack\s+PROGBITS\s+\S+ \S+ 0+ 00\s+0', sections):
         return 'it asks for an executable stack'
     wanted = r'x86 feature: IBT$' if cpu == 'x86_64' else r'AArch64 feature: BTI, PAC$'
-    if not re.search(wanted, sections, re.M):
+    if bool(re.search(wanted, sections, re.M)) != pads:
         return 'the property note is not as it should be'
     return None
 
@@ -231,11 +231,12 @@ def inlined_mutants(header, cpu):
 
 
 class Bench:
-    def __init__(self, cpu, dir):
-        self.cpu, self.dir = cpu, dir
-        cc, self.tools, self.pads, self.runner, self.seconds = CPUS[cpu]
+    def __init__(self, cpu, pads, dir):
+        self.cpu, self.pads, self.dir = cpu, pads, dir
+        os.mkdir(dir)
+        cc, self.tools, with_pads, without, self.runner, self.seconds = CPUS[cpu]
         self.cc = os.environ.get('CC', cc).split() if cpu == os.uname().machine else [cc]
-        self.options = ['-std=gnu11', '-O2', *self.pads, '-pthread',
+        self.options = ['-std=gnu11', '-O2', with_pads if pads else without, '-pthread',
                         f'-I{ROOT}/include', f'-I{ROOT}/src', f'-I{SUPPORT}']
         self.environment = {'GREEN_TEST_SLOW': '1'}
 
@@ -251,7 +252,7 @@ class Bench:
         for name in [*names, 'test_fast_path']:
             self.tests[name] = [self.compiled(test_source(name)), registers]
         self.more = ['-lcmocka', '-lm']
-        if cpu == 'aarch64':  # landing pads count there
+        if cpu == 'aarch64' and pads:  # they count there
             self.more += [self.compiled(SUPPORT + '/enforce_bti.c'), '-Wl,--wrap=main', '-Wl,-z,now']
         call(['ar', 'rc', f'{dir}/libgreen.a', *self.library])
 
@@ -275,7 +276,7 @@ class Bench:
         for test, objects in self.tests.items():
             if not self.runs([*objects, switch], f'{self.dir}/{name}.{test}'):
                 return test
-        return wrong_in(self.tools, self.cpu, switch)
+        return wrong_in(self.tools, self.cpu, self.pads, switch)
 
     def try_switch(self, numbered):
         number, mutant = numbered
@@ -329,24 +330,37 @@ def main():
     parser.add_argument('--every', type=int, default=1)
     parser.add_argument('--seed', type=int, default=random.randrange(1 << 16))
     parser.add_argument('--keep', action='store_true')
+    parser.add_argument('--only', default='')
     parser.add_argument('cpu', nargs='?', choices=CPUS, default=os.uname().machine)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='green-mutants.') as dir, \
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        bench = Bench(options.cpu, dir)
-        lines = bench.lines()
-        bench.check_unchanged(lines)
-        with open(ROOT + '/include/green_fast.h') as f:
-            header = f.read()
-        jobs = [(bench.try_switch, m) for m in mutants_of(lines)]
-        jobs += [(bench.try_inlined, m) for m in inlined_mutants(header, options.cpu)]
-        report = Mutants(f'{HERE}/equivalent_{options.cpu}.txt', {m.key for _, m in jobs},
-                         options.keep)
+        tries = collections.defaultdict(list)  # of each mutant, by its key: what may kill it
+        for pads in True, False:
+            bench = Bench(options.cpu, pads, f'{dir}/{pads}')
+            lines = bench.lines()
+            bench.check_unchanged(lines)
+            for mutant in mutants_of(lines):
+                tries[mutant.key].append((bench.try_switch, mutant))
+            if pads:
+                with open(ROOT + '/include/green_fast.h') as f:
+                    for mutant in inlined_mutants(f.read(), options.cpu):
+                        tries[mutant.key].append((bench.try_inlined, mutant))
+
+        def attempt(job):
+            number, key = job
+            for put_to_the_test, mutant in tries[key]:
+                death = put_to_the_test((number, mutant))
+                if death:
+                    return death
+            return None
+
+        report = Mutants(f'{HERE}/equivalent_{options.cpu}.txt', tries, options.keep)
         first = random.Random(options.seed).randrange(options.every)
-        jobs = list(enumerate(jobs))[first::options.every]
-        deaths = list(pool.map(lambda job: job[1][0]((job[0], job[1][1])), jobs))
-        for (number, (attempt, mutant)), death in zip(jobs, deaths):
-            report.died(mutant.key, death, lambda: attempt((number, mutant)))
+        jobs = list(enumerate(key for key in tries if re.search(options.only, key)))
+        jobs = jobs[first::options.every]
+        for job, death in zip(jobs, pool.map(attempt, jobs)):
+            report.died(job[1], death, lambda: attempt(job))
     return report.end(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in '
                       f'{options.every} (seed {options.seed})')
 

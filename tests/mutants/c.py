@@ -26,7 +26,7 @@ import shutil
 import sys
 import time
 
-from build import Library, TESTS, call, compiles, run
+from build import Library, ROOT, TESTS, call, compiles, run
 from report import Mutants
 from source import Source, without_comments
 
@@ -42,6 +42,23 @@ FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 
          'test_cascade', 'test_faults', 'test_arena', 'test_stats']
 # These once more, each test repeated until nothing grows: see testing.h.
 LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_local']
+# Programs in which a runtime lies in another scope, see built/runtimes.sh: for runtime.c alone.
+RUNTIMES = {
+    'runtime_cxx': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp'],
+    'runtime_cxx_static': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp', '-static-libstdc++',
+                           '-static-libgcc'],
+    'runtime_cxx_hidden': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp', '-static-libstdc++',
+                           '-static-libgcc', '-Wl,--exclude-libs,ALL'],
+    'runtime_c': ['cc', '-O1', '-fexceptions', 'runtime.c'],
+    'runtime_c_static': ['cc', '-O1', '-fexceptions', 'runtime.c', '-static-libgcc'],
+    'runtime_host': ['cc', 'runtime_host.c', '-ldl'],
+    'runtime_host_linked': ['cc', 'runtime_host.c', '-Wl,--no-as-needed', '-ldl'],
+}
+PLUGINS = {
+    'shared.so': [],
+    'hidden.so': ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'],
+    'untold.so': ['-DGREEN_PRIVATE_LIBRARY'],
+}
 CPLUSPLUS = ['test_exceptions', 'test_fast_cplusplus', 'test_unwinding_cplusplus']
 # Slow, or about something else.
 NOT = {'test_backtrace', 'test_fast', 'test_overflow', 'test_overflow_probed', 'test_signals',
@@ -141,13 +158,14 @@ class Bench:
             list(pool.map(library.program, self.names))
             library.link_shared()
             list(pool.map(self.link, self.names))
+        self.runtimes = list(self.link_runtimes())
         # What was not initialized is not zero by chance.
         self.environment = {'GREEN_TEST_SLOW': '1', 'MALLOC_PERTURB_': '165'}
         self.times = {}
         for name in LEAKS:
             if not self.runs(name, library.dir, {'GREEN_TEST_LEAKS': '12'}):
                 sys.exit(f'without any mutation {name} has a leak')
-        for name in self.names:
+        for name in self.names + self.runtimes:
             begun = time.monotonic()
             if not self.runs(name, library.dir):
                 sys.exit(f'without any mutation {name} does not pass')
@@ -159,8 +177,30 @@ class Bench:
               '-lm', '-ldl',
               '-o', os.path.join(lib.dir, name)])
 
+    def link_runtimes(self):
+        """Their commands, one for each plugin where they want one."""
+        lib = self.library
+        built = os.path.join(TESTS, 'built')
+
+        def link(output, command):
+            end = [] if output == 'runtime_host' else ['-L' + lib.dir, '-lgreen']
+            call([command[0], '-I' + os.path.join(ROOT, 'include'), *command[1:], *end, '-pthread',
+                  '-o', os.path.join(lib.dir, output)], cwd=built)
+
+        for plugin, options in PLUGINS.items():
+            link(plugin, ['c++', '-O2', '-shared', '-fPIC', 'runtime.cpp', *options])
+        for name, command in RUNTIMES.items():
+            link(name, command)
+            for plugin in PLUGINS if 'host' in name else [None]:
+                yield name if plugin is None else f'{name} {lib.dir}/{plugin}'
+        link('named.so', ['cc', '-shared', '-fPIC', 'runtime_named.c'])
+        yield f'runtime_host_linked {lib.dir}/named.so {lib.dir}/untold.so'
+        link('runtime_host_using', ['cc', '-DUSES_GREEN', 'runtime_host.c', '-ldl'])
+        yield f'runtime_host_using {lib.dir}/hidden.so'
+
     def runs(self, name, where, more=None):
-        return run([os.path.join(self.library.dir, name)],
+        program, *arguments = name.split()
+        return run([os.path.join(self.library.dir, program), *arguments],
                    {**self.environment, **(more or {}), 'LD_LIBRARY_PATH': where},
                    10 + 10 * self.times.get(name, 1))
 
@@ -180,6 +220,9 @@ class Bench:
             except SystemExit:
                 return 'the linker'
             for name in self.names:
+                if not self.runs(name, where):
+                    return name
+            for name in self.runtimes if mutant.file == 'core/runtime.c' else []:
                 if not self.runs(name, where):
                     return name
             for name in LEAKS:

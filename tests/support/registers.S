@@ -138,6 +138,21 @@ registers_base:
 
 /* x19 to x28, x29, d8 to d15, FPCR */
 
+/* each_x, each_d OP, BASE, AT: loads or stores x19 to x28, d8 to d15 there. */
+        .macro  each_x op, base, at
+        \op     x19, x20, [\base, #\at]
+        \op     x21, x22, [\base, #\at + 16]
+        \op     x23, x24, [\base, #\at + 32]
+        \op     x25, x26, [\base, #\at + 48]
+        \op     x27, x28, [\base, #\at + 64]
+        .endm
+        .macro  each_d op, base, at
+        \op     d8, d9, [\base, #\at]
+        \op     d10, d11, [\base, #\at + 16]
+        \op     d12, d13, [\base, #\at + 32]
+        \op     d14, d15, [\base, #\at + 48]
+        .endm
+
 /* keep A, B, AT: there in the frame of 192 bytes, and known to an unwinder. */
         .macro  keep a, b, at
         stp     \a, \b, [sp, #\at]
@@ -161,23 +176,13 @@ registers_call:
         keep    x23, x24, 48
         keep    x25, x26, 64
         keep    x27, x28, 80
-        stp     d8, d9, [sp, #96]
-        stp     d10, d11, [sp, #112]
-        stp     d12, d13, [sp, #128]
-        stp     d14, d15, [sp, #144]
+        each_d  stp, sp, 96
         mrs     x9, fpcr
         stp     x4, x9, [sp, #160]
 
-        ldp     x19, x20, [x3]
-        ldp     x21, x22, [x3, #16]
-        ldp     x23, x24, [x3, #32]
-        ldp     x25, x26, [x3, #48]
-        ldp     x27, x28, [x3, #64]
+        each_x  ldp, x3, 0
         ldr     x29, [x3, #80]
-        ldp     d8, d9, [x3, #88]
-        ldp     d10, d11, [x3, #104]
-        ldp     d12, d13, [x3, #120]
-        ldp     d14, d15, [x3, #136]
+        each_d  ldp, x3, 88
         ldr     x9, [x3, #152]
         msr     fpcr, x9
         mov     x9, x0
@@ -186,29 +191,15 @@ registers_call:
         blr     x9
 
         ldp     x9, x10, [sp, #160]
-        stp     x19, x20, [x9]
-        stp     x21, x22, [x9, #16]
-        stp     x23, x24, [x9, #32]
-        stp     x25, x26, [x9, #48]
-        stp     x27, x28, [x9, #64]
+        each_x  stp, x9, 0
         str     x29, [x9, #80]
-        stp     d8, d9, [x9, #88]
-        stp     d10, d11, [x9, #104]
-        stp     d12, d13, [x9, #120]
-        stp     d14, d15, [x9, #136]
+        each_d  stp, x9, 88
         mrs     x11, fpcr
         str     x11, [x9, #152]
         msr     fpcr, x10
 
-        ldp     d14, d15, [sp, #144]
-        ldp     d12, d13, [sp, #128]
-        ldp     d10, d11, [sp, #112]
-        ldp     d8, d9, [sp, #96]
-        ldp     x27, x28, [sp, #80]
-        ldp     x25, x26, [sp, #64]
-        ldp     x23, x24, [sp, #48]
-        ldp     x21, x22, [sp, #32]
-        ldp     x19, x20, [sp, #16]
+        each_d  ldp, sp, 96
+        each_x  ldp, sp, 16
         ldp     x29, x30, [sp], #192
         .cfi_def_cfa_offset 0
         ret

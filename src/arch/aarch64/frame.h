@@ -84,11 +84,6 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value), con
     return frame;
 }
 
-static inline void green__arch_disown(void *top)
-{
-    ((struct green__first_frame *)top - 1)->owner = NULL;
-}
-
 static inline _Noreturn void green__arch_end(void *first, void *target, void *value)
 {
     register void *x0 __asm__("x0") = value;
@@ -118,14 +113,4 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
  */
 #define GREEN__UCONTEXT_SP 432
 #define GREEN__UCONTEXT_PC 440
-
-static inline uintptr_t green__arch_signal_pc(const void *context)
-{
-    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_PC);
-}
-
-static inline uintptr_t green__arch_signal_sp(const void *context)
-{
-    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_SP);
-}
 #endif

@@ -90,11 +90,6 @@ static inline void *green__arch_first(void *top, void (*entry)(void *value), con
     return frame;
 }
 
-static inline void green__arch_disown(void *top)
-{
-    ((struct green__first_frame *)top - 1)->owner = NULL;
-}
-
 static inline _Noreturn void green__arch_end(void *first, void *target, void *value)
 {
     __asm__ volatile("jmp green__arch_ended" : : "D"(first), "S"(target), "a"(value) : "memory");
@@ -120,14 +115,4 @@ static inline uintptr_t green__arch_valgrind(uintptr_t code, uintptr_t a, uintpt
  */
 #define GREEN__UCONTEXT_SP 160
 #define GREEN__UCONTEXT_PC 168
-
-static inline uintptr_t green__arch_signal_pc(const void *context)
-{
-    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_PC);
-}
-
-static inline uintptr_t green__arch_signal_sp(const void *context)
-{
-    return *(const uint64_t *)((const char *)context + GREEN__UCONTEXT_SP);
-}
 #endif
