@@ -20,15 +20,11 @@
 #define _GNU_SOURCE
 
 #include <errno.h>
-#include <green_hub.h>
-#include <netinet/in.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
+
+#include "server.h"
 
 enum { LONGEST_NAME = 24, LONGEST_LINE = 512, QUEUE = 64 };
 
@@ -43,7 +39,6 @@ struct client {
 };
 
 static struct client *first;
-static int listener, stopped;
 static long patience = 600;
 
 /* ---- What is said ------------------------------------------------------------------ */
@@ -250,42 +245,10 @@ static void serve(int fd, void *unused)
 
 /* ---- The start ---------------------------------------------------------------------- */
 
-static void *wait_for_signal(void *set)
-{
-    if (green_sigwait(set, GREEN_FOREVER) < 0)
-        return GREEN_FAILED;
-    stopped = 1;
-    green_close(listener);
-    return NULL;
-}
-
-/* sin6_port is where sin_port is. */
-static unsigned port_of(int socket)
-{
-    struct sockaddr_in6 address;
-    socklen_t length = sizeof address;
-
-    if (getsockname(socket, (struct sockaddr *)&address, &length) != 0)
-        return 0;
-    return ntohs(address.sin6_port);
-}
-
-/* A whole number from 1 to most; 0 is none. */
-static long number(const char *text, long most)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-
-    return *end == '\0' && value > 0 && value <= most ? value : 0;
-}
-
 int main(int argc, char **argv)
 {
     const char *address = "127.0.0.1", *port = "7878";
     long most = 1000;
-    green_group_t *clients;
-    green_task_t *waiter;
-    sigset_t set;
 
     for (int option; (option = getopt(argc, argv, "a:p:n:t:")) != -1;) {
         switch (option) {
@@ -299,20 +262,5 @@ int main(int argc, char **argv)
     if (most == 0 || patience == 0 || optind != argc)
         return fprintf(stderr, "usage: chat [-a ADDRESS] [-p PORT] [-n CLIENTS] [-t SECONDS]\n"), 2;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, NULL); /* before there are threads: they inherit it */
-    if ((listener = green_tcp_listen(address, port, 0)) < 0
-        || (clients = green_group_new((size_t)most, 0)) == NULL
-        || (waiter = green_task_spawn_with(wait_for_signal, &set,
-                                           &(green_options_t){ .name = "signals" })) == NULL)
-        return perror("chat"), 1;
-    printf("chat: listens on port %u\n", port_of(listener));
-    fflush(stdout);
-
-    green_serve(listener, clients, serve, NULL);
-    if (!stopped)
-        return perror("chat"), 1;
-    return green_group_free(clients) || green_task_free(waiter) ? 1 : 0;
+    return serve_until_signal("chat", address, port, most, serve);
 }

@@ -20,19 +20,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <green_hub.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "server.h"
 
 /* A thread that serves. */
 struct worker {
@@ -505,7 +502,7 @@ struct crew {
     sigset_t signals;
 };
 
-static void *wait_for_signal(void *arg)
+static void *await_signal(void *arg)
 {
     struct crew *crew = arg;
 
@@ -518,26 +515,6 @@ static void *wait_for_signal(void *arg)
 }
 
 /* ---- The start -------------------------------------------------------------- */
-
-/* sin6_port is where sin_port is. */
-static unsigned port_of(int socket)
-{
-    struct sockaddr_in6 address;
-    socklen_t length = sizeof address;
-
-    if (getsockname(socket, (struct sockaddr *)&address, &length) != 0)
-        return 0;
-    return ntohs(address.sin6_port);
-}
-
-/* A whole number from 1 to most; 0 is none. */
-static long number(const char *text, long most)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-
-    return *end == '\0' && value > 0 && value <= most ? value : 0;
-}
 
 /* A socket for each thread, all at the port that the first is given. */
 static int listen_all(struct crew *crew, const char *address, const char *port)
@@ -584,10 +561,7 @@ int main(int argc, char **argv)
     if (strcmp(root_path, "/") == 0)
         root_path[0] = '\0';
 
-    sigemptyset(&crew.signals);
-    sigaddset(&crew.signals, SIGINT);
-    sigaddset(&crew.signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &crew.signals, NULL); /* in all threads: they inherit it */
+    block_signals(&crew.signals);
     crew.workers = calloc((size_t)crew.n, sizeof *crew.workers);
     if (crew.workers == NULL || listen_all(&crew, address, port) != 0 || prepare(crew.workers) != 0
         || (errno = pthread_barrier_init(&all_there, NULL, (unsigned)crew.n)) != 0)
@@ -596,12 +570,11 @@ int main(int argc, char **argv)
         if ((errno = pthread_create(&crew.workers[i].thread, NULL, run_thread, &crew.workers[i])) != 0)
             return perror("httpd"), 1;
     pthread_barrier_wait(&all_there);
-    if (green_task_spawn_with(wait_for_signal, &crew,
+    if (green_task_spawn_with(await_signal, &crew,
                               &(green_options_t){ .name = "signals", .flags = GREEN_DETACHED })
         == NULL)
         return perror("httpd"), 1;
-    printf("httpd: listens on port %u\n", port_of(crew.workers[0].listener));
-    fflush(stdout);
+    say_port("httpd", crew.workers[0].listener);
 
     serve(&crew.workers[0]);
     for (long i = 0; i < crew.n && stopped; i++) {

@@ -129,6 +129,50 @@ DUMP_TEST(a_line_a_task_says_what_it_waits_in_for_what_and_how_long)
     assert_int_equal(dump(), 1);
 }
 
+static void *read_one(void *fd)
+{
+    char byte;
+    (void)green_read((int)(intptr_t)fd, &byte, 1);
+    return NULL;
+}
+
+static void *poll_both_ways(void *fds)
+{
+    (void)green_poll(fds, 1, GREEN_FOREVER);
+    return NULL;
+}
+
+static void *select_one(void *cases)
+{
+    (void)green_select(cases, 1, GREEN_FOREVER);
+    return NULL;
+}
+
+DUMP_TEST(a_descriptor_is_a_number_and_several_are_an_address)
+{
+    int input = dup(STDIN_FILENO), ends[2];
+    must_be_0(pipe(ends));
+    must(dup2(ends[0], STDIN_FILENO) == STDIN_FILENO);
+    struct pollfd both = { .fd = ends[0], .events = POLLIN | POLLOUT };
+    green_case_t cases[] = { GREEN_CASE_FD(ends[0], POLLIN) };
+    green_task_t *tasks[] = { spawn(read_one, V(STDIN_FILENO)), spawn(poll_both_ways, &both),
+                              spawn(select_one, cases) };
+    char wanted[64];
+    turn();
+    assert_int_equal(dump(), 4);
+    assert_in_line(tasks[0], "in green_read(0) for ");
+    snprintf(wanted, sizeof wanted, "in green_poll(%d) for ", ends[0]);
+    assert_in_line(tasks[1], wanted);
+    snprintf(wanted, sizeof wanted, "in green_select(%p) for ", (void *)cases);
+    assert_in_line(tasks[2], wanted);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(green_task_free(tasks[i]), 0);
+    must(dup2(input, STDIN_FILENO) == STDIN_FILENO);
+    close(input);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void *wait_in_generator(void *unused)
 {
     green_t *generator = green_new(wait_for_event, NULL);

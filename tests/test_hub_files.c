@@ -275,9 +275,7 @@ FILE_TEST(in_a_forked_child_no_thread_has_a_descriptor)
 {
     if (FEW_FIBERS)
         skip_because("ThreadSanitizer knows no threads after a fork");
-#ifdef GREEN_TEST_EMULATED
-    skip_because("QEMU 7.2 fails an assertion of its own where a process with threads forks");
-#endif
+    has_threads_in_child();
     struct child child = run_child(fork_meanwhile, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);

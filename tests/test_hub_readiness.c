@@ -759,6 +759,9 @@ TEST_WITH(every_kind_of_waiter_on_every_kind_of_descriptor_hears_of_what_happens
 {
     if (SANITIZED || STRESSED || under_valgrind() || getenv("GREEN_TEST_LEAKS") != NULL)
         skip_because("TCP's buffers grow while it is slow to fill them");
+#ifdef GREEN_TEST_EMULATED
+    skip_because("TCP's buffers grow while QEMU is slow to fill them");
+#endif
     int count = 0, possible = 0;
     have_epoll_made();
     for (int i = 0; i < KINDS; i++) {
@@ -884,9 +887,5 @@ TEST_WITH(any_kind_of_descriptor_may_have_the_number_of_any_other, begin_world, 
 
 int main(void)
 {
-#ifdef GREEN_TEST_EMULATED
-    puts("skipped: QEMU is too slow to fill a TCP socket before its buffers grow");
-    return 77;
-#endif
     return run_all_tests();
 }

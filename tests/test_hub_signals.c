@@ -127,6 +127,10 @@ WORLD_TEST(a_full_set_that_is_blocked_may_be_waited_for)
 {
     sigset_t all, before;
     sigfillset(&all); /* SIGKILL is among them, and nobody can block it */
+#ifdef GREEN_TEST_EMULATED
+    sigdelset(&all, SIGRTMAX - 1); /* these are QEMU's own: they are never blocked */
+    sigdelset(&all, SIGRTMAX);
+#endif
     pthread_sigmask(SIG_BLOCK, &all, &before);
     assert_int_equal(raise(SIGUSR1), 0);
     assert_int_equal(green_sigwait(&all, GREEN_FOREVER), SIGUSR1);
@@ -314,6 +318,9 @@ static int use_it_all(void *unused)
 
 TEST(masks_and_handlers_are_as_they_were)
 {
+#ifdef GREEN_TEST_EMULATED
+    skip_because("what QEMU shows in /proc/self/status is its own");
+#endif
     struct child child = run_child(use_it_all, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);
@@ -377,9 +384,5 @@ WORLD_TEST(a_thread_may_end_while_a_task_of_it_waits)
 
 int main(void)
 {
-#ifdef GREEN_TEST_EMULATED
-    puts("skipped: QEMU does not hold back signals that the program has blocked");
-    return 77;
-#endif
     return run_all_tests();
 }

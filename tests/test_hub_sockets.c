@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <termios.h>
 
 #include "hubs.h"
 
@@ -985,6 +986,52 @@ WORLD_TEST(a_full_terminal_does_not_keep_the_hub_awake)
     assert_int_equal(green_read(pty.a, &byte, 1), 1);
     must_be_0(green_task_free(task));
     close_pair(pty);
+}
+
+static void *read_until_y(void *fd)
+{
+    char bytes[1024];
+    size_t count = 0;
+    for (ssize_t n; count < 8192 && (n = green_read((int)(intptr_t)fd, bytes, sizeof bytes)) > 0;)
+        for (ssize_t i = 0; i < n; i++)
+            count += bytes[i] == 'y';
+    return V(count);
+}
+
+/* What is written to one end of a terminal that has room for a little. */
+static void write_to_nearly_full(int writer, int reader)
+{
+    static char much[8192], some[2048];
+    struct pollfd room = {.fd = writer, .events = POLLOUT};
+    memset(much, 'y', sizeof much);
+    fill(writer);
+    do
+        must(read(reader, some, sizeof some) > 0);
+    while (poll(&room, 1, 100) == 0);
+    struct transfer t = {.fd = writer, .buffer = much, .size = sizeof much};
+    green_task_t *writes = spawn(write_all, &t), *reads = spawn(read_until_y, V(reader));
+    assert_ptr_equal(finish(reads), V(sizeof much));
+    finish(writes);
+    assert_int_equal(t.result, sizeof much);
+    assert_false(is_nonblocking(writer));
+}
+
+/* It says that there is room, but would block the thread until there is enough. */
+WORLD_TEST(a_terminal_that_is_nearly_full_does_not_stop_the_thread)
+{
+    struct pair pty;
+    struct termios modes;
+    for (int i = 0; i < 2; i++) {
+        must(openpty(&pty.a, &pty.b, NULL, NULL, NULL) == 0);
+        must(tcgetattr(pty.b, &modes) == 0);
+        cfmakeraw(&modes);
+        must(tcsetattr(pty.b, TCSANOW, &modes) == 0);
+        if (i == 0)
+            write_to_nearly_full(pty.b, pty.a);
+        else
+            write_to_nearly_full(pty.a, pty.b);
+        close_pair(pty);
+    }
 }
 
 int main(void)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -304,6 +305,75 @@ THREAD_TEST(spawns_that_race_with_the_end_run_or_are_refused)
         handle = green_hub_open();
         assert_non_null(handle);
     }
+}
+
+static void *close_own_handle(void *own)
+{
+    must_be_0(green_hub_close(own));
+    return NULL;
+}
+
+struct last_spawn {
+    pthread_barrier_t ready;
+    green_hub_t *handle;
+};
+
+static void *run_last_spawn(void *arg)
+{
+    struct last_spawn *one = arg;
+    one->handle = green_hub_open();
+    pthread_barrier_wait(&one->ready);
+    must_fail(green_sleep(GREEN_FOREVER), EDEADLK); /* nothing can come: it is closed */
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    return NULL;
+}
+
+/* The hub may be no more, and its handle closed, before the call that has done it returns. */
+TEST(what_a_handle_spawns_may_close_it)
+{
+    for (int i = 0; i < times(200, 20); i++) {
+        struct last_spawn one;
+        pthread_t thread;
+        must_be_0(pthread_barrier_init(&one.ready, NULL, 2));
+        must_be_0(pthread_create(&thread, NULL, run_last_spawn, &one));
+        pthread_barrier_wait(&one.ready);
+        must_be_0(green_hub_spawn(one.handle, close_own_handle, one.handle));
+        must_be_0(pthread_join(thread, NULL));
+        must_be_0(pthread_barrier_destroy(&one.ready));
+    }
+}
+
+static atomic_int hub_is_gone;
+
+static void *use_numbers(void *unused)
+{
+    int fds[16];
+    while (!atomic_load_explicit(&hub_is_gone, memory_order_relaxed)) /* no more is known */
+        usleep(100);
+    for (int i = 0; i < 16; i++)
+        must((fds[i] = eventfd(1, EFD_CLOEXEC)) >= 0);
+    for (int i = 0; i < 16; i++)
+        must_be_0(close(fds[i]));
+    return unused;
+}
+
+/* To ThreadSanitizer it would be a race if it did not see what the hub closes. */
+TEST(the_numbers_of_a_hub_that_has_ended_may_be_anothers)
+{
+    pthread_t thread;
+    int pair[2];
+    char byte;
+    hub_is_gone = 0;
+    must_be_0(pthread_create(&thread, NULL, use_numbers, NULL));
+    must_be_0(green_hub_close(green_hub_open()));
+    must(green_hub_fd() >= 0);
+    must_be_0(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+    must(green_write(pair[0], "x", 1) == 1 && green_read(pair[1], &byte, 1) == 1);
+    must_be_0(green_close(pair[0]));
+    must_be_0(green_close(pair[1]));
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    atomic_store_explicit(&hub_is_gone, 1, memory_order_relaxed);
+    must_be_0(pthread_join(thread, NULL));
 }
 
 /* ---- What others may not ------------------------------------------------------------------------------ */

@@ -37,14 +37,14 @@ FIELDS = (
     "green_next", "green_stack_low", "green_stack_size", "green_name", "name_max",
 )
 
-HUB_TABLE = "green_private_hub_1"
+HUB_TABLE = "green_private_hub_2"
 
 # The numbers in that, as src/hub/layout.c has them.
 HUB_FIELDS = (
     "thread_layer", "hub_size", "hub_green", "hub_time", "hub_is_virtual", "hub_main", "hub_living",
     "task_size", "task_next", "task_green", "task_waits", "task_cancelled",
     "wait_size", "wait_next", "wait_green", "wait_state", "wait_since", "wait_call", "wait_object",
-    "wait_place",
+    "wait_place", "wait_descriptors",
 )
 
 # The registers of the top words of a suspended stack; the first is where it goes on.
@@ -606,10 +606,11 @@ class Wait:
         self.call = string(table.pointer(data, hub_table.wait_call), 32)
         self.object = table.pointer(data, hub_table.wait_object)
         self.place = table.pointer(data, hub_table.wait_place)
+        self.descriptors, = struct.unpack_from("<I", data, hub_table.wait_descriptors)
 
     def describe(self):
         text = self.call
-        if self.object != 0:  # an address, or a number: of a descriptor, of a process
+        if self.object != 0 or self.descriptors != 0:  # a number: of a descriptor, of a process
             text += (" (%d)" if self.object < LOWEST_ADDRESS else " (%#x)") % self.object
         if self.place != 0:
             text += " from " + describe_place(self.place)

@@ -35,12 +35,20 @@ static const struct green__wait *wait_of(const struct green_task *task)
     return wait != NULL ? wait : task->waits;
 }
 
+/* A descriptor's or a process's: there is nothing at addresses so low. */
+static bool is_number(const struct green__wait *wait)
+{
+    const uintptr_t lowest_address = (uintptr_t)1 << 22;
+    return (uintptr_t)wait->object < lowest_address &&
+           (wait->object != NULL || wait->descriptors != 0);
+}
+
 static void add_wait(struct green__hub *hub, struct dump_line *line,
                      const struct green__wait *wait)
 {
     int64_t time = green__loop_now(hub) - wait->since;
     add_to_line(line, " in %s(", wait->call);
-    if (wait->descriptors == 1)
+    if (is_number(wait))
         add_to_line(line, "%d", (int)(intptr_t)wait->object);
     else if (wait->object != NULL)
         add_to_line(line, "%p", wait->object);

@@ -418,7 +418,7 @@ int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_
 
 static int close_number(int fd)
 {
-    int result = (int)syscall(SYS_close, fd);
+    int result = green__close(fd);
     return result != 0 && errno == EINTR ? 0 : result; /* Linux has closed it all the same */
 }
 

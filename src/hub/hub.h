@@ -75,7 +75,7 @@ struct green__wait {
     struct green__wait *next, *prev;  /* among those of the task */
     struct green__entry *entries;     /* what it waits in: count of them ... */
     unsigned count;
-    unsigned descriptors;             /* how many it waits for; then object is one's number */
+    unsigned descriptors;             /* how many it waits for */
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
@@ -92,7 +92,7 @@ struct green__wait {
     uint64_t number;                  /* in the order of beginnings */
     int64_t since;                    /* when it began, about */
     const char *call;                 /* for reports: the function, ... */
-    const void *object;               /* ... what for, or NULL, ... */
+    const void *object;               /* ... what for, or a number or NULL, ... */
     const void *place;                /* ... and where it was called */
 };
 
@@ -565,7 +565,7 @@ void green__line_lose(struct green__hub *hub, const struct green__wait *wait);
 void green__group_lose(struct green__hub *hub, const struct green__wait *wait);
 
 /* layout.c: what debuggers find tasks by. */
-extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_1")
+extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_2")
     __attribute__((visibility("default")));
 
 /* What another thread posts to a hub. */

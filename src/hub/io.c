@@ -13,9 +13,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -89,17 +91,48 @@ static bool is_nonblocking(int fd)
     return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
-/* Writes at most PIPE_BUF bytes, for which there is room when a pipe is ready. */
-static ssize_t move_when_ready(const struct transfer *t)
+/* The next part of some size, and at most so much of it. */
+static ssize_t write_some(const struct transfer *t, size_t most)
 {
-    if (!t->out || size_of_parts(t->parts, t->n) <= PIPE_BUF)
-        return move_plainly(t);
     const struct iovec *part = t->parts;
     while (part->iov_len == 0)
         part++;
-    size_t size = part->iov_len < PIPE_BUF ? part->iov_len : PIPE_BUF;
+    size_t size = part->iov_len < most ? part->iov_len : most;
     return t->offset >= 0 ? pwrite(t->fd, part->iov_base, size, t->offset)
                           : GREEN__OWN(write(t->fd, part->iov_base, size));
+}
+
+/*
+ * A terminal is ready if it has room for a byte, and then blocks until it has taken all.
+ * Opened once more it can be asked not to; but the end that a program has of one that it
+ * has made cannot be opened again, and is given a byte at a time.
+ */
+static ssize_t write_to_terminal(const struct transfer *t)
+{
+    char path[32];
+    unsigned number;
+    int fd = -1;
+    if (ioctl(t->fd, TIOCGPTN, &number) != 0) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", t->fd);
+        fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    }
+    if (fd < 0)
+        return write_some(t, 1);
+    ssize_t n = writev(fd, t->parts, t->n);
+    int error = errno;
+    (void)green__close(fd);
+    errno = error;
+    return n;
+}
+
+/* Writes at most PIPE_BUF bytes, for which there is room when a pipe is ready. */
+static ssize_t move_when_ready(const struct transfer *t)
+{
+    if (t->out && size_of_parts(t->parts, t->n) > 1 && isatty(t->fd) && !is_nonblocking(t->fd))
+        return write_to_terminal(t);
+    if (!t->out || size_of_parts(t->parts, t->n) <= PIPE_BUF)
+        return move_plainly(t);
+    return write_some(t, PIPE_BUF);
 }
 
 /* Tries what is no socket.  EAGAIN also if it must be ready first, which it is with `ready`. */

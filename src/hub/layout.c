@@ -14,7 +14,7 @@ struct green__hub_layout {
     uint16_t hub_size, hub_green, hub_time, hub_is_virtual, hub_main, hub_living;
     uint16_t task_size, task_next, task_green, task_waits, task_cancelled;
     uint16_t wait_size, wait_next, wait_green, wait_state, wait_since, wait_call, wait_object,
-        wait_place;
+        wait_place, wait_descriptors;
 };
 
 #define HUB(field) .hub_##field = offsetof(struct green__hub, field)
@@ -42,4 +42,5 @@ const struct green__hub_layout green__hub_layout = {
     WAIT(call),
     WAIT(object),
     WAIT(place),
+    WAIT(descriptors),
 };

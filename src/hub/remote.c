@@ -24,7 +24,7 @@ struct green_hub {
     _Atomic(bool) sleeping;        /* who posts is to write the eventfd */
     _Atomic(bool) refuses;         /* the hub is being ended: nothing new from other threads */
     _Atomic(unsigned) closed;      /* handles that were given back, for the hub to count */
-    _Atomic(unsigned) owners;      /* open handles, and the hub */
+    _Atomic(unsigned) owners;      /* open handles, the hub, and calls that post */
     int event;                     /* the hub's eventfd, open as long as this is there */
     unsigned open;                 /* handles, as the hub knows; the hub's */
     struct green__post *undelivered; /* for which there was no memory, the first first; the hub's */
@@ -229,7 +229,11 @@ int green_hub_spawn(green_hub_t *remote, green_fn *run, void *arg)
     if (post == NULL)
         return green__call_fail(ENOMEM);
     *post = (struct spawn_post){.post = {.arrive = spawn_arrives}, .run = run, .arg = arg};
-    if (green__remote_post(remote, &post->post))
+    /* The task may close the handle, and the hub end, before the call returns. */
+    atomic_fetch_add(&remote->owners, 1);
+    bool posted = green__remote_post(remote, &post->post);
+    disown(remote);
+    if (posted)
         return 0;
     free(post);
     return green__call_fail(ESRCH);

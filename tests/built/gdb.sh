@@ -191,6 +191,7 @@ getter WAITING no 1.750 green_queue_get from get
 shielded WAITING yes 1.750 green_event_wait from wait_shielded
 parent WAITING no 1.750 green_mutex_lock from lock
 woken READY no 1.750 green_event_wait from be_woken
+reader WAITING no 1.750 green_read from read_input
 runs RUNNING no - -
 new NEW no - -"
 greens=$program
@@ -242,6 +243,7 @@ program=$greens
 same "live: info tasks, twice" "$expected_task_rows
 $expected_task_rows" "$(task_rows "$dir/live_tasks")"
 has "live: info greens says who called the hub" '^  4 +1 +getter .* get \(\)' "$dir/live_tasks"
+has "live: descriptor 0 is one, too" ' green_read \(0\) from read_input' "$dir/live_tasks"
 has "live: a program with tasks goes on" 'ended as it should' "$dir/live_tasks"
 same "live: nothing went wrong with tasks" "" \
     "$(grep -E 'Traceback|Python Exception' "$dir/live_tasks")"

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <green_hub.h>
 
@@ -98,6 +99,15 @@ FRAME static void *be_woken(void *unused)
     return unused;
 }
 
+/* Its descriptor is 0. */
+FRAME static void *read_input(void *unused)
+{
+    char byte;
+    ssize_t n = green_read(STDIN_FILENO, &byte, 1);
+    STAY();
+    return n == 1 ? unused : GREEN_FAILED;
+}
+
 static void *be_new(void *unused)
 {
     return unused;
@@ -116,7 +126,8 @@ FRAME static void *come_to_stop(void *unused)
 int main(int argc, char **argv)
 {
     green_hub_options_t options = {.flags = GREEN_HUB_VIRTUAL_TIME};
-    green_task_t *tasks[5], *runs;
+    green_task_t *tasks[6], *runs;
+    int input[2];
 
     with_core = argc > 1 && strcmp(argv[1], "core") == 0;
     check(green_hub_init(&options) == 0, "green_hub_init");
@@ -128,13 +139,15 @@ int main(int argc, char **argv)
     tasks[2] = spawn("shielded", wait_shielded);
     tasks[3] = spawn("parent", lock_in_child);
     tasks[4] = spawn("woken", be_woken);
+    check(pipe(input) == 0 && dup2(input[0], STDIN_FILENO) == STDIN_FILENO, "pipe");
+    tasks[5] = spawn("reader", read_input);
     check(green_sleep(GREEN_MS(250)) == 0, "green_sleep");
     runs = spawn("runs", come_to_stop);
     check(green_task_cancel(tasks[2]) == 0, "green_task_cancel");
     check(green_task_join(runs, NULL, GREEN_FOREVER) == 0, "green_task_join");
     STAY();
     check(green_event_set(&event) == 0 && green_mutex_unlock(&mutex) == 0, "green_event_set");
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         check(green_task_free(tasks[i]) == 0, "green_task_free");
     check(green_task_free(runs) == 0 && green_queue_free(queue) == 0, "green_task_free");
     puts("ended as it should");

@@ -13,7 +13,7 @@ port_in()
     sed -n 's/.*listens on port //p; s/.*listening on .*:\([0-9]*\)$/\1/p' "$1" | head -n 1
 }
 
-timeout --foreground -k 5 120 "$echo_server" -p 0 >"$dir/echo" 2>"$dir/echo.err" &
+timeout --foreground -k 5 120 $launcher "$echo_server" -p 0 >"$dir/echo" 2>"$dir/echo.err" &
 servers=$!
 target=$(port_in "$dir/echo")
 

@@ -2,12 +2,6 @@
 #
 # What the tests of the servers share; each reads this file after example.sh.  A test
 # that its peers are missing for is skipped.
-case $launcher in
-*qemu*)
-    echo 'skipped: QEMU keeps to itself the signals that a program waits for'
-    exit 77
-    ;;
-esac
 # They are ended by SIGTERM, which timeout hands on; what it starts would outlive it else.
 # Without --foreground it sends SIGCONT as well, which takes away the SIGSTOP by which
 # LeakSanitizer stops the process that it looks at: it would wait for ever.

@@ -77,7 +77,7 @@ HUB = [
      'entry->prev = last;', 'entry->prev = last;\n    if (last != NULL && last->prev == NULL) {\n'
      '        entry->next = last;\n        entry->prev = NULL;\n        last->prev = entry;\n'
      '        line->first = entry;\n        return;\n    }'),
-    ('6: the unit of who waits may be taken', 'green_semaphore_release',
+    ('6: the unit of who waits may be taken', 'green__line_give_unit',
      'green__wait_serve(hub, first, 0);',
      'semaphore->green_private_units++;\n        green__wait_serve(hub, first, 0);'),
     ('6: 33 calls', '#define GREEN__HUB_CREDIT', '32u', '33u'),

@@ -36,6 +36,14 @@ const char *__tsan_default_options(void)
     return "die_after_fork=0";
 }
 
+/* A test whose child begins a thread, of the pool for instance. */
+#ifdef GREEN_TEST_EMULATED
+#define has_threads_in_child()                                                                    \
+    skip_because("QEMU fails an assertion of its own where the child of threads begins one")
+#else
+#define has_threads_in_child() ((void)0)
+#endif
+
 /* Ends a child; Valgrind does not see the end, as it would miss what the parent frees. */
 _Noreturn static inline void leave_child(int status)
 {
