@@ -163,7 +163,15 @@ static pid_t ssh_server(void *connection)
     return atoi(said);
 }
 
+static const char *ssh_version(void)
+{
+    return libssh2_version(0);
+}
+
 static const struct client client = {
+    .name = "libssh2",
+    .version = ssh_version,
+    .think = 1000, /* a shell for each */
     .port = "GREEN_SSHD_PORT",
     .connect = ssh_connect,
     .ask = ssh_ask,
