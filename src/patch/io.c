@@ -34,11 +34,16 @@ _Noreturn void __chk_fail(void);
 
 enum kind { NOT_OURS, SOCKET, TERMINAL, OTHER };
 
-/* In blocking mode, and what can make its caller wait. */
+/*
+ * In blocking mode, and what can make its caller wait.  It is asked before libgreen is: so a
+ * signal handler may write to what is not, whatever it has interrupted.
+ */
 static enum kind kind_of(int fd)
 {
     struct stat about;
     int error = errno;
+    if (!green__patch_may_enter(GREEN_PATCH_IO))
+        return NOT_OURS;
     long flags = syscall(SYS_fcntl, fd, F_GETFL);
     enum kind kind = NOT_OURS;
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
@@ -268,13 +273,11 @@ static bool move_as_task(struct move *m, ssize_t *result)
 /* read() and the like; of nothing they do not wait. */
 static bool move_parts(int fd, bool out, const struct iovec *parts, int n, ssize_t *result)
 {
-    if (n <= 0 || n > IOV_MAX || parts == NULL || !green__patch_enter(GREEN_PATCH_IO))
+    if (n <= 0 || n > IOV_MAX || parts == NULL)
         return false;
     enum kind kind = size_of_parts(parts, (size_t)n) != 0 ? kind_of(fd) : NOT_OURS;
-    if (kind == NOT_OURS) {
-        green__patch_leave();
+    if (kind == NOT_OURS || !green__patch_enter(GREEN_PATCH_IO))
         return false;
-    }
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)n};
     struct move move = {.fd = fd, .out = out, .kind = kind, .message = &message};
     return move_as_task(&move, result);
@@ -286,13 +289,9 @@ static bool move_parts(int fd, bool out, const struct iovec *parts, int n, ssize
 static bool move_by_socket(int fd, bool out, struct msghdr *message, int flags, ssize_t *result)
 {
     if ((flags & NEVER_WAITS) != 0 || message == NULL || message->msg_iovlen > IOV_MAX ||
-        (message->msg_iov == NULL && message->msg_iovlen != 0) ||
+        (message->msg_iov == NULL && message->msg_iovlen != 0) || kind_of(fd) != SOCKET ||
         !green__patch_enter(GREEN_PATCH_IO))
         return false;
-    if (kind_of(fd) != SOCKET) {
-        green__patch_leave();
-        return false;
-    }
     struct move move = {.fd = fd, .out = out, .kind = SOCKET, .flags = flags, .message = message};
     return move_as_task(&move, result);
 }
@@ -519,14 +518,12 @@ static int connect_as_task(int fd, const struct sockaddr *address, socklen_t len
 
 HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t length)
 {
-    if (!green__patch_enter(GREEN_PATCH_IO))
+    if (kind_of(fd) != SOCKET || !green__patch_enter(GREEN_PATCH_IO))
         return NEXT(connect)(fd, address, length);
-    int before = errno, error = -1;
-    if (kind_of(fd) == SOCKET)
-        error = connect_as_task(fd, address, length);
+    int before = errno, error = connect_as_task(fd, address, length);
     errno = before;
     green__patch_leave();
-    if (error == -1 || error == EDEADLK)
+    if (error == EDEADLK)
         return NEXT(connect)(fd, address, length);
     if (error != 0)
         errno = error;
@@ -567,12 +564,12 @@ static int accept_as_task(int fd, struct sockaddr *address, socklen_t *length, i
 static bool accept_entered(int fd, struct sockaddr *address, socklen_t *length, int flags,
                            int *connection)
 {
-    if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0 || !green__patch_enter(GREEN_PATCH_IO))
+    if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0 || kind_of(fd) != SOCKET ||
+        !green__patch_enter(GREEN_PATCH_IO))
         return false;
     int before = errno, listens = 0;
     socklen_t size = sizeof listens;
-    bool ours = kind_of(fd) == SOCKET &&
-                getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0;
+    bool ours = getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0;
     if (ours)
         *connection = accept_as_task(fd, address, length, flags);
     if (!ours || *connection >= 0)

@@ -77,10 +77,13 @@ extern _Thread_local unsigned green__patch_state
  * it.  Keeps errno.
  */
 __attribute__((visibility("hidden"))) bool green__patch_enter_slowly(unsigned what);
+static inline bool green__patch_may_enter(unsigned what)
+{
+    return __builtin_expect((green__patch_state & what) != 0, 0);
+}
 static inline bool green__patch_enter(unsigned what)
 {
-    return __builtin_expect((green__patch_state & what) != 0, 0) &&
-           green__patch_enter_slowly(what);
+    return green__patch_may_enter(what) && green__patch_enter_slowly(what);
 }
 __attribute__((visibility("hidden"))) void green__patch_leave(void);
 
