@@ -36,7 +36,7 @@ set(changelog "libgreen (${version}) unstable; urgency=medium
  -- ${CPACK_PACKAGE_CONTACT}  ${date}
 ")
 
-foreach(component runtime dev)
+foreach(component runtime patch dev)
     string(TOUPPER ${component} upper)
     set(usr ${CPACK_TEMPORARY_DIRECTORY}/${component}/usr)
     set(doc ${usr}/share/doc/${CPACK_DEBIAN_${upper}_PACKAGE_NAME})

@@ -5,7 +5,7 @@
 # prefix may be moved or be chosen late, by cmake --install --prefix.
 #
 # Components: runtime is what a program that is linked with the shared library
-# needs, dev is all else.
+# needs, patch what it needs beside if it is patched, dev is all else.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -31,8 +31,22 @@ foreach(target green green_other)
     endif()
 endforeach()
 
+# The same for libgreen_patch, which is not for every C library.
+set(not_here PATTERN green_patch.h EXCLUDE)
+if(green_patch_static)
+    set(not_here)
+    install(TARGETS ${green_patch_static} EXPORT green-static
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
+    install(FILES ${green_patch_list} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
+endif()
+if(green_patch_shared)
+    set(not_here)
+    install(TARGETS ${green_patch_shared} EXPORT green-shared
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT patch NAMELINK_COMPONENT dev)
+endif()
+
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/
-    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev)
+    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev ${not_here})
 
 # ---- gdb ----------------------------------------------------------------------
 
@@ -88,6 +102,15 @@ if(installs_shared)
 else()
     set(pc_public " -pthread") # there is only the static library to link with
 endif()
-configure_file(${PROJECT_SOURCE_DIR}/cmake/green.pc.in ${PROJECT_BINARY_DIR}/green.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/green.pc
-    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
+set(pc_names green)
+if(green_patch_shared OR green_patch_static)
+    list(APPEND pc_names green_patch)
+endif()
+if(NOT green_patch_shared)
+    set(pc_whole "-Wl,-u,green_patch -Wl,--dynamic-list=\${libdir}/green_patch.list ")
+endif()
+foreach(name IN LISTS pc_names)
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
+endforeach()

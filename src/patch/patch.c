@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -149,6 +150,56 @@ int green_patch(unsigned what)
     return (int)before;
 }
 
+/*
+ * A program at a fixed place that takes a function's address has a stub of that name, which
+ * has no place of its own in the order: calls go to the first library that defines it.
+ */
+static bool is_stub(void *found)
+{
+    Dl_info about;
+    const ElfW(Sym) *symbol = NULL;
+    return dladdr1(found, &about, (void **)(uintptr_t)&symbol, RTLD_DL_SYMENT) != 0 &&
+           symbol != NULL && symbol->st_shndx == SHN_UNDEF;
+}
+
+static bool defines(const struct link_map *library, const char *name)
+{
+    Dl_info about;
+    const struct link_map *whose = NULL;
+    void *handle = dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD);
+    if (handle == NULL)
+        return false; /* what the kernel has put there */
+    void *found = dlsym(handle, name); /* also of a library that this one needs */
+    if (found != NULL)
+        (void)dladdr1(found, &about, (void **)(uintptr_t)&whose, RTLD_DL_LINKMAP);
+    dlclose(handle);
+    return whose == library;
+}
+
+/* Whether of the libraries, in the order in which they are asked, none is before this one. */
+static bool comes_first(const struct green__patch_hook *hook)
+{
+    Dl_info about;
+    const struct link_map *own = NULL;
+    void *self = (void *)(uintptr_t)hook->hook;
+    if (dladdr1(self, &about, (void **)(uintptr_t)&own, RTLD_DL_LINKMAP) == 0 || own == NULL)
+        return false;
+    const struct link_map *library = own;
+    while (library->l_prev != NULL)
+        library = library->l_prev;
+    while ((library = library->l_next) != NULL && library != own) /* the first is the program */
+        if (defines(library, hook->name))
+            return false;
+    return library == own;
+}
+
+static bool comes_here(const struct green__patch_hook *hook)
+{
+    void *found = dlsym(RTLD_DEFAULT, hook->name);
+    return (uintptr_t)found == (uintptr_t)hook->hook ||
+           (found != NULL && is_stub(found) && comes_first(hook));
+}
+
 int green_patch_check(const char **missing)
 {
     static const struct green__patch_hook *const lists[] = {
@@ -157,7 +208,7 @@ int green_patch_check(const char **missing)
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         for (const struct green__patch_hook *hook = lists[i]; hook->name != NULL; hook++)
-            if ((uintptr_t)dlsym(RTLD_DEFAULT, hook->name) != (uintptr_t)hook->hook) {
+            if (!comes_here(hook)) {
                 if (missing != NULL)
                     *missing = hook->name;
                 errno = ENOSYS;

@@ -27,8 +27,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "visible.h"
+
 #include <green_hub.h>
+GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 #include <green_patch.h>
+#pragma GCC visibility pop
 
 #include "patch/real.h"
 

@@ -130,10 +130,13 @@ static void unlock_shells(void)
 /* Reaps whatever comes. */
 static void reap(pid_t pid, int *status)
 {
-    GREEN_SCOPE(shield, GREEN_FOREVER, GREEN_SHIELD);
+    green_scope_t shield;
+    bool shielded = green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD) == 0;
     if (green_waitpid(pid, status, 0) < 0 && errno != ECHILD)
         while (NEXT(waitpid)(pid, status, 0) < 0 && errno == EINTR)
             continue;
+    if (shielded)
+        (void)green_scope_end(&shield);
 }
 
 /*

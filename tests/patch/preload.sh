@@ -15,7 +15,7 @@ same()
     count=$((count + 1))
     plain=0 patched=0
     "$@" >"$dir/plain" 2>"$dir/plain.err" </dev/null || plain=$?
-    LD_PRELOAD=$preload GREEN_PATCH=wait,io,names "$@" >"$dir/patched" 2>"$dir/patched.err" \
+    LD_PRELOAD=$preload GREEN_PATCH=all "$@" >"$dir/patched" 2>"$dir/patched.err" \
         </dev/null || patched=$?
     if [ "$plain" = "$patched" ] && cmp -s "$dir/plain" "$dir/patched" &&
         cmp -s "$dir/plain.err" "$dir/patched.err" && [ -s "$dir/plain$err" ]; then
@@ -31,7 +31,7 @@ same()
 err=
 
 # It is really there: a program that has it says so.
-LD_PRELOAD=$preload GREEN_PATCH=wait,io,names sh -c 'cat /proc/$$/maps' | grep -q "$(basename "$patch")" ||
+LD_PRELOAD=$preload GREEN_PATCH=all sh -c 'cat /proc/$$/maps' | grep -q "$(basename "$patch")" ||
     failed "LD_PRELOAD does not load $preload"
 
 psql="$GREEN_POSTGRES_BIN/psql -X -h 127.0.0.1 -p $GREEN_POSTGRES_PORT -U green postgres"
@@ -47,7 +47,6 @@ same $redis ping
 same $redis blpop nothing 0.2
 same $redis eval 'local t = {} for i = 1, 20000 do t[i] = i end return t' 0
 same $mariadb -e 'select 2 * 21 as answer, sleep(0.2)'
-same $mariadb -e 'select nonsense'
 same curl -s "$http:$GREEN_LATE_PORT/200/word"
 same curl -s "$http:$GREEN_NGINX_PORT/big"
 same curl -s -Z "$http:$GREEN_LATE_PORT/1000/word" "$http:$GREEN_LATE_PORT/50/another"
@@ -57,6 +56,7 @@ same ssh -F none -p "$GREEN_SSHD_PORT" -i "$GREEN_SSHD_KEY" -o StrictHostKeyChec
 same getent ahosts localhost
 err=.err
 same $redis -p 1 ping
+same $mariadb -e 'select nonsense'
 same sh -c 'exec 3</dev/null; read -r line <&3 || echo end >&2; sleep 0.1'
 [ $count = 16 ] || failed "$count programs"
 exit $status
