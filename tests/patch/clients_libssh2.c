@@ -11,15 +11,20 @@ struct ssh {
     LIBSSH2_SFTP *sftp;
 };
 
+/*
+ * What waits for the server to agree, as libssh2_session_free() does, frees nothing if the wait
+ * fails, in a cancelled task, say.  On a socket that is shut down it does not wait.
+ */
 static void ssh_disconnect(void *connection)
 {
     struct ssh *ssh = connection;
+    if (ssh->session != NULL)
+        libssh2_session_disconnect(ssh->session, "goodbye");
+    shutdown(ssh->fd, SHUT_RDWR);
     if (ssh->sftp != NULL)
         libssh2_sftp_shutdown(ssh->sftp);
-    if (ssh->session != NULL) {
-        libssh2_session_disconnect(ssh->session, "goodbye");
-        libssh2_session_free(ssh->session);
-    }
+    if (ssh->session != NULL)
+        must_be_0(libssh2_session_free(ssh->session));
     close(ssh->fd);
     free(ssh);
 }
