@@ -15,9 +15,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -31,9 +32,12 @@ _Noreturn void __chk_fail(void);
 
 /* ---- What a descriptor is ----------------------------------------------------------------- */
 
-enum kind { NOT_OURS, SOCKET, OTHER };
+enum kind { NOT_OURS, SOCKET, TERMINAL, OTHER };
 
-/* In blocking mode, and what can make its caller wait. */
+/*
+ * In blocking mode, and what can make its caller wait.  It is asked before libgreen is: so a
+ * signal handler may write to what is not, whatever it has interrupted.
+ */
 static enum kind kind_of(int fd)
 {
     struct stat about;
@@ -43,9 +47,10 @@ static enum kind kind_of(int fd)
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
         if (S_ISSOCK(about.st_mode))
             kind = SOCKET;
-        else if (S_ISFIFO(about.st_mode) || (about.st_mode & S_IFMT) == 0 ||
-                 (S_ISCHR(about.st_mode) && isatty(fd)))
+        else if (S_ISFIFO(about.st_mode) || (about.st_mode & S_IFMT) == 0)
             kind = OTHER;
+        else if (S_ISCHR(about.st_mode) && isatty(fd))
+            kind = TERMINAL;
     }
     errno = error;
     return kind;
@@ -97,9 +102,73 @@ static size_t size_of_parts(const struct iovec *parts, size_t n)
     return size;
 }
 
+/* For one call that shall not block: what is to be restored, or -1. */
+static long begin_nonblocking(int fd)
+{
+    long flags = syscall(SYS_fcntl, fd, F_GETFL);
+    return flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0 ? flags : -1;
+}
+
+static void end_nonblocking(int fd, long flags)
+{
+    int error = errno;
+    (void)syscall(SYS_fcntl, fd, F_SETFL, flags);
+    errno = error;
+}
+
+/*
+ * A terminal that is ready may have room for less than is written, and blocks then.  It is
+ * shared with other processes: so it is opened once more for a mode of its own, but for
+ * the master's side, of which that would make another.
+ */
+static ssize_t write_terminal(int fd, const struct iovec *parts, int n)
+{
+    char path[32];
+    struct pollfd one = {.fd = fd, .events = POLLOUT};
+    ssize_t written = -1;
+    unsigned number;
+    bool master = syscall(SYS_ioctl, fd, TIOCGPTN, &number) == 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int own = master ? fd : open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (own < 0)
+        return green_writev(fd, parts, n);
+    while (green_poll(&one, 1, GREEN_FOREVER) >= 0) {
+        errno = EBADF;
+        if ((one.revents & POLLNVAL) != 0)
+            break;
+        long flags = master ? begin_nonblocking(fd) : 0;
+        written = syscall(SYS_writev, own, parts, n);
+        if (master)
+            end_nonblocking(fd, flags);
+        if (written >= 0 || (errno != EAGAIN && errno != EINTR) || green_sleep(GREEN_MS(1)) != 0)
+            break;
+    }
+    int error = errno;
+    if (!master)
+        (void)syscall(SYS_close, own);
+    errno = error;
+    return written;
+}
+
+/* One that is asked for whatever there is, within its own time: 0 if that is over. */
+static ssize_t read_terminal(int fd, const struct iovec *parts, int n)
+{
+    struct termios mode;
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    if (tcgetattr(fd, &mode) == 0 && (mode.c_lflag & ICANON) == 0 && mode.c_cc[VMIN] == 0) {
+        int ready = green_poll(&one, 1, GREEN_MS(100) * mode.c_cc[VTIME]);
+        if (ready <= 0)
+            return ready;
+    }
+    return green_readv(fd, parts, n);
+}
+
 /* Some of a message. */
 static ssize_t move_some(struct move *m, struct msghdr *message)
 {
+    if (m->kind == TERMINAL)
+        return m->out ? write_terminal(m->fd, message->msg_iov, (int)message->msg_iovlen)
+                      : read_terminal(m->fd, message->msg_iov, (int)message->msg_iovlen);
     if (m->kind == OTHER)
         return m->out ? green_writev(m->fd, message->msg_iov, (int)message->msg_iovlen)
                       : green_readv(m->fd, message->msg_iov, (int)message->msg_iovlen);
@@ -146,6 +215,26 @@ static ssize_t move_message(struct move *m)
     return moved;
 }
 
+/*
+ * Looks until all is there, or the stream, the limit or the wait ends.  That there is
+ * something is no news, so it is asked again and again.
+ */
+static ssize_t peek_all(struct move *m)
+{
+    size_t whole = size_of_parts(m->message->msg_iov, m->message->msg_iovlen);
+    struct pollfd end = {.fd = m->fd, .events = POLLRDHUP};
+    const struct msghdr asked = *m->message;
+    for (int64_t pause = GREEN_MS(1);; pause = pause < GREEN_MS(32) ? 2 * pause : pause) {
+        *m->message = asked;
+        ssize_t n = move_some(m, m->message);
+        if (n <= 0 || (size_t)n >= whole)
+            return n;
+        begin_limit(&m->limit, m->fd, SO_RCVTIMEO);
+        if (green_poll(&end, 1, pause) != 0)
+            return n;
+    }
+}
+
 static bool is_stream(int fd)
 {
     int type = 0;
@@ -158,11 +247,11 @@ static bool move_as_task(struct move *m, ssize_t *result)
 {
     int error = errno;
     if (m->kind == SOCKET && (m->out || (m->flags & MSG_WAITALL) != 0))
-        m->all = (m->flags & MSG_PEEK) == 0 && is_stream(m->fd);
+        m->all = is_stream(m->fd);
     else
         m->all = m->out;
     m->flags &= ~MSG_WAITALL; /* of datagrams it means nothing */
-    *result = move_message(m);
+    *result = m->all && !m->out && (m->flags & MSG_PEEK) != 0 ? peek_all(m) : move_message(m);
     if (*result >= 0)
         errno = error;
     if (end_limit(&m->limit) && *result < 0)
@@ -182,13 +271,11 @@ static bool move_as_task(struct move *m, ssize_t *result)
 /* read() and the like; of nothing they do not wait. */
 static bool move_parts(int fd, bool out, const struct iovec *parts, int n, ssize_t *result)
 {
-    if (n <= 0 || n > IOV_MAX || parts == NULL || !green__patch_enter(GREEN_PATCH_IO))
+    if (n <= 0 || n > IOV_MAX || parts == NULL)
         return false;
     enum kind kind = size_of_parts(parts, (size_t)n) != 0 ? kind_of(fd) : NOT_OURS;
-    if (kind == NOT_OURS) {
-        green__patch_leave();
+    if (kind == NOT_OURS || !green__patch_enter(GREEN_PATCH_IO))
         return false;
-    }
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)n};
     struct move move = {.fd = fd, .out = out, .kind = kind, .message = &message};
     return move_as_task(&move, result);
@@ -200,13 +287,9 @@ static bool move_parts(int fd, bool out, const struct iovec *parts, int n, ssize
 static bool move_by_socket(int fd, bool out, struct msghdr *message, int flags, ssize_t *result)
 {
     if ((flags & NEVER_WAITS) != 0 || message == NULL || message->msg_iovlen > IOV_MAX ||
-        (message->msg_iov == NULL && message->msg_iovlen != 0) ||
+        (message->msg_iov == NULL && message->msg_iovlen != 0) || kind_of(fd) != SOCKET ||
         !green__patch_enter(GREEN_PATCH_IO))
         return false;
-    if (kind_of(fd) != SOCKET) {
-        green__patch_leave();
-        return false;
-    }
     struct move move = {.fd = fd, .out = out, .kind = SOCKET, .flags = flags, .message = message};
     return move_as_task(&move, result);
 }
@@ -408,20 +491,6 @@ HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags)
 
 /* ---- connect and accept -------------------------------------------------------------------- */
 
-/* For one call that shall not block: what is to be restored, or -1. */
-static long begin_nonblocking(int fd)
-{
-    long flags = syscall(SYS_fcntl, fd, F_GETFL);
-    return flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0 ? flags : -1;
-}
-
-static void end_nonblocking(int fd, long flags)
-{
-    int error = errno;
-    (void)syscall(SYS_fcntl, fd, F_SETFL, flags);
-    errno = error;
-}
-
 /* Waits until the socket is ready: 0, or an errno; `late` if its own limit is over. */
 static int wait_for_socket(struct limit *limit, int fd, short events, int option, int late)
 {
@@ -440,7 +509,7 @@ static int begin_connect(int fd, const struct sockaddr *address, socklen_t lengt
 static int connect_as_task(int fd, const struct sockaddr *address, socklen_t length)
 {
     struct limit limit = {.begun = false};
-    int error = begin_connect(fd, address, length);
+    int error = green_task_check() != 0 ? errno : begin_connect(fd, address, length);
     /* A full AF_UNIX listener tells nobody when it has room. */
     for (int64_t pause = GREEN_MS(1); error == EAGAIN; error = begin_connect(fd, address, length)) {
         begin_limit(&limit, fd, SO_SNDTIMEO);
@@ -463,14 +532,12 @@ static int connect_as_task(int fd, const struct sockaddr *address, socklen_t len
 HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t length)
 {
     PASS_ON(GREEN_PATCH_IO, connect, fd, address, length);
-    if (!green__patch_enter(GREEN_PATCH_IO))
+    if (kind_of(fd) != SOCKET || !green__patch_enter(GREEN_PATCH_IO))
         return NEXT(connect)(fd, address, length);
-    int before = errno, error = -1;
-    if (kind_of(fd) == SOCKET)
-        error = connect_as_task(fd, address, length);
+    int before = errno, error = connect_as_task(fd, address, length);
     errno = before;
     green__patch_leave();
-    if (error == -1 || error == EDEADLK)
+    if (error == EDEADLK)
         return NEXT(connect)(fd, address, length);
     if (error != 0)
         errno = error;
@@ -511,12 +578,12 @@ static int accept_as_task(int fd, struct sockaddr *address, socklen_t *length, i
 static bool accept_entered(int fd, struct sockaddr *address, socklen_t *length, int flags,
                            int *connection)
 {
-    if (!green__patch_enter(GREEN_PATCH_IO))
+    if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0 || kind_of(fd) != SOCKET ||
+        !green__patch_enter(GREEN_PATCH_IO))
         return false;
     int before = errno, listens = 0;
     socklen_t size = sizeof listens;
-    bool ours = kind_of(fd) == SOCKET &&
-                getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0;
+    bool ours = getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0;
     if (ours)
         *connection = accept_as_task(fd, address, length, flags);
     if (!ours || *connection >= 0)

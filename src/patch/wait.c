@@ -333,6 +333,7 @@ struct epolled {
 };
 
 static int ask_epoll(void *call);
+static int ask_epoll_unmasked(const struct epolled *e);
 
 static bool epoll_as_task(struct epolled *e, int64_t time, int *result)
 {
@@ -340,7 +341,14 @@ static bool epoll_as_task(struct epolled *e, int64_t time, int *result)
         return false;
     struct pollfd fds[2] = {{.fd = e->epoll, .events = POLLIN}};
     struct asked asked = {fds, 1, e->mask, time, ask_epoll, e};
-    *result = wait_and_ask(&asked);
+    /* What is no epoll never gets ready: that is said before. */
+    *result = green_poll(fds, 1, 0);
+    if (*result == 0)
+        *result = ask_epoll_unmasked(e);
+    else if (*result > 0)
+        *result = 0;
+    if (*result == 0)
+        *result = wait_and_ask(&asked);
     green__patch_leave();
     return *result >= 0 || errno != EDEADLK;
 }
@@ -374,10 +382,18 @@ HOOK(int, epoll_pwait2, int epoll, struct epoll_event *events, int most,
                ? result : NEXT(epoll_pwait2)(epoll, events, most, time, mask);
 }
 
+static int ask_epoll_unmasked(const struct epolled *e)
+{
+    return NEXT(epoll_pwait)(e->epoll, e->events, e->most, 0, NULL);
+}
+
 static int ask_epoll(void *call)
 {
     const struct epolled *e = call;
-    return NEXT(epoll_pwait)(e->epoll, e->events, e->most, 0, e->mask);
+    const struct timespec none = {0, 0};
+    int n = ask_epoll_unmasked(e);
+    /* With no time it delivers no signals. */
+    return n != 0 || e->mask == NULL ? n : NEXT(ppoll)(NULL, 0, &none, e->mask);
 }
 
 /* ---- Sleep ------------------------------------------------------------------------------- */
@@ -416,7 +432,7 @@ HOOK(int, nanosleep, const struct timespec *time, struct timespec *rest)
 {
     PASS_ON(GREEN_PATCH_WAIT, nanosleep, time, rest);
     int64_t left;
-    int result = is_no_time(time) ? 1 : sleep_as_task(of_timespec(time), &left);
+    int result = time == NULL || is_no_time(time) ? 1 : sleep_as_task(of_timespec(time), &left);
     if (result == 1)
         return NEXT(nanosleep)(time, rest);
     if (result != 0 && rest != NULL)
