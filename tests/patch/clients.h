@@ -19,6 +19,8 @@
 #include "sum.h"
 
 struct client {
+    const char *name;
+    const char *(*version)(void); /* of the library that is loaded */
     const char *port; /* the variable of the environment that has it */
 
     /* A connection to 127.0.0.1; NULL if it failed, then why() says why. */
@@ -29,6 +31,8 @@ struct client {
      * 0 if it did, -1 if the call failed.  A wrong answer is must()'s.
      */
     int (*ask)(void *connection, int n, int ms);
+
+    int think; /* milliseconds that are long beside the work for a query; 0: 200 */
 
     /* Moves the bytes to the server and back, and checks them: 0 or -1. */
     int (*move)(void *connection, const char *bytes, size_t size);

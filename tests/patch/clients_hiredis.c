@@ -85,7 +85,17 @@ static void redis_disconnect(void *connection)
     redisFree(connection);
 }
 
+/* It has no call for that: of the header. */
+static const char *redis_version(void)
+{
+    static char text[32];
+    snprintf(text, sizeof text, "%d.%d.%d", HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
+    return text;
+}
+
 static const struct client client = {
+    .name = "hiredis",
+    .version = redis_version,
     .port = "GREEN_REDIS_PORT",
     .connect = redis_connect,
     .ask = redis_ask,

@@ -134,7 +134,14 @@ static pid_t http_server(void *connection)
     return pid;
 }
 
+static const char *http_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
+}
+
 static const struct client client = {
+    .name = "libcurl",
+    .version = http_version,
     .port = "GREEN_LATE_PORT",
     .connect = http_connect,
     .ask = http_ask,

@@ -83,7 +83,14 @@ static void maria_disconnect(void *connection)
     mysql_close(connection);
 }
 
+static const char *maria_version(void)
+{
+    return mysql_get_client_info();
+}
+
 static const struct client client = {
+    .name = "libmariadb",
+    .version = maria_version,
     .port = "GREEN_MARIADB_PORT",
     .connect = maria_connect,
     .ask = maria_ask,
@@ -106,6 +113,7 @@ CLIENT_TEST(its_limit_for_reading_is_kept)
     begin = green_now();
     green_task_t *task = spawn(asks, &asker);
     assert_int_equal(client.ask(connection, 1, LONG), -1);
+    cell("timeout", "MYSQL_OPT_READ_TIMEOUT of 1 s: after %.3f s", seconds_since(begin));
     assert_true(green_now() - begin >= GREEN_MS(900));
     assert_true(green_now() - begin < GREEN_MS(LONG));
     finish(task);

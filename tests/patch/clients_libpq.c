@@ -61,7 +61,16 @@ static void pq_disconnect(void *connection)
     PQfinish(connection);
 }
 
+static const char *pq_version(void)
+{
+    static char text[32];
+    snprintf(text, sizeof text, "%d.%d", PQlibVersion() / 10000, PQlibVersion() % 10000);
+    return text;
+}
+
 static const struct client client = {
+    .name = "libpq",
+    .version = pq_version,
     .port = "GREEN_POSTGRES_PORT",
     .connect = pq_connect,
     .ask = pq_ask,
@@ -82,6 +91,7 @@ CLIENT_TEST(connect_timeout_is_kept)
     PGconn *connection = PQconnectdb(info);
     assert_int_equal(PQstatus(connection), CONNECTION_BAD);
     assert_non_null(strstr(PQerrorMessage(connection), "timeout expired"));
+    cell("timeout", "connect_timeout of 2 s is kept; for a query it has none");
     PQfinish(connection);
     assert_true(count > 3);
     must_be_0(green_task_free(ticker));

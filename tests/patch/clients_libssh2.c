@@ -11,15 +11,20 @@ struct ssh {
     LIBSSH2_SFTP *sftp;
 };
 
+/*
+ * What waits for the server to agree, as libssh2_session_free() does, frees nothing if the wait
+ * fails, in a cancelled task, say.  On a socket that is shut down it does not wait.
+ */
 static void ssh_disconnect(void *connection)
 {
     struct ssh *ssh = connection;
+    if (ssh->session != NULL)
+        libssh2_session_disconnect(ssh->session, "goodbye");
+    shutdown(ssh->fd, SHUT_RDWR);
     if (ssh->sftp != NULL)
         libssh2_sftp_shutdown(ssh->sftp);
-    if (ssh->session != NULL) {
-        libssh2_session_disconnect(ssh->session, "goodbye");
-        libssh2_session_free(ssh->session);
-    }
+    if (ssh->session != NULL)
+        must_be_0(libssh2_session_free(ssh->session));
     close(ssh->fd);
     free(ssh);
 }
@@ -163,7 +168,15 @@ static pid_t ssh_server(void *connection)
     return atoi(said);
 }
 
+static const char *ssh_version(void)
+{
+    return libssh2_version(0);
+}
+
 static const struct client client = {
+    .name = "libssh2",
+    .version = ssh_version,
+    .think = 1000, /* a shell for each */
     .port = "GREEN_SSHD_PORT",
     .connect = ssh_connect,
     .ask = ssh_ask,

@@ -25,6 +25,33 @@ static inline int clients_end(void **state)
     return hubs_end(state);
 }
 
+/* What was seen of a cell of the README's table, in a line. */
+#define cell(column, ...)                                         \
+    do {                                                          \
+        char text[256];                                           \
+        snprintf(text, sizeof text, __VA_ARGS__);                 \
+        print_message("cell: %s %s | %s | %s\n", client.name,     \
+                      client.version(), column, text);            \
+    } while (0)
+
+/* Of why it failed. */
+static inline void first_line(char line[128])
+{
+    snprintf(line, 128, "%.*s", (int)strcspn(clients_why, "\n"), clients_why);
+}
+
+static inline double seconds_since(int64_t begin)
+{
+    return (double)(green_now() - begin) / 1e9;
+}
+
+/* Of what is repeated: that number of the environment, else this. */
+static inline int asked_for(const char *variable, int number)
+{
+    const char *text = getenv(variable);
+    return text != NULL && atoi(text) > 0 ? atoi(text) : number;
+}
+
 #define CLIENT_TEST(sentence) TEST_WITH(sentence, clients_begin, clients_end)
 
 static inline int the_port(void)
@@ -50,6 +77,7 @@ struct asker {
     int n, ms;
     int answered; /* it was */
     int error;    /* else, what green_task_check() said then */
+    int64_t time; /* that it took */
     pid_t server;
 };
 
@@ -65,10 +93,12 @@ static inline void enter(void)
 static inline void *asks(void *arg)
 {
     struct asker *asker = arg;
+    int64_t begin = green_now();
     enter();
     asker->answered = client.ask(asker->connection, asker->n, asker->ms) == 0;
     asker->error = green_task_check() == 0 ? 0 : errno;
     inside--;
+    asker->time = green_now() - begin;
     return NULL;
 }
 
@@ -121,28 +151,33 @@ TEST(calls_of_the_library_come_to_the_patch)
         fail_msg("%s does not", missing);
 }
 
-CLIENT_TEST(twenty_queries_take_less_than_three_times_one)
+/*
+ * How many were served at a time, on average: 1 if one waited for the other.  On a machine
+ * that is busy one alone may take as long as it likes, and twenty take longer.
+ */
+CLIENT_TEST(twenty_queries_are_served_side_by_side)
 {
     struct asker askers[TASKS];
-    int64_t one = 0, all = 0;
+    int64_t one = 0, all = 0, sum = 0;
     memset(askers, 0, sizeof askers);
     for (int i = 0; i < TASKS; i++) {
         askers[i].connection = connected();
         askers[i].n = i * 1000;
-        askers[i].ms = times(200, 1000);
+        askers[i].ms = client.think != 0 ? client.think : 200;
     }
-    /* On a machine that is busy with others it may not be so the first time. */
-    for (int tries = 0; tries < 5; tries++) {
+    for (int tries = 0; tries < 3 && (tries == 0 || all >= 3 * one); tries++) {
         one = run_askers(asks, askers, 1);
         all = run_askers(asks, askers, TASKS);
-        assert_int_equal(most_inside, TASKS);
-        for (int i = 0; i < TASKS; i++)
+        sum = 0;
+        for (int i = 0; i < TASKS; i++) {
             assert_true(askers[i].answered);
-        if (all < 3 * one)
-            break;
+            sum += askers[i].time;
+        }
+        assert_int_equal(most_inside, TASKS);
+        assert_true(sum > all * TASKS / 2);
     }
-    print_message("one: %.3f s, %d: %.3f s\n", (double)one / 1e9, TASKS, (double)all / 1e9);
-    assert_true(all < 3 * one);
+    cell("query", "one in %.3f s, %d in %.3f s: %.2f times, %.1f at a time", (double)one / 1e9, TASKS,
+         (double)all / 1e9, (double)all / (double)one, (double)sum / (double)all);
     for (int i = 0; i < TASKS; i++)
         client.disconnect(askers[i].connection);
 }
@@ -159,6 +194,7 @@ CLIENT_TEST(twenty_connect_each_for_itself)
     for (int i = 0; i < TASKS; i++)
         assert_true(askers[i].answered);
     assert_true(most_inside > 1);
+    cell("connect", "%d of %d were in it at a time", most_inside, TASKS);
 }
 
 /* A port at which a connection is never made, or never served. */
@@ -191,6 +227,7 @@ CLIENT_TEST(to_connect_waits_as_a_task_and_has_a_limit)
     for (int i = 0; i < 3; i++)
         close(fds[i]);
     assert_works();
+    cell("connect", "where nobody answers others run, and the end of a scope ends it");
 }
 
 static inline void *connects(void *port)
@@ -212,6 +249,7 @@ CLIENT_TEST(a_cancel_ends_a_connect)
     for (int i = 0; i < 3; i++)
         close(fds[i]);
     assert_works();
+    cell("connect", "a cancel ends it");
 }
 
 CLIENT_TEST(a_refused_connection_is_an_error)
@@ -226,8 +264,11 @@ CLIENT_TEST(a_refused_connection_is_an_error)
     assert_null(client.connect(ntohs(address.sin_port)));
     if (strcasestr(clients_why, "refused") == NULL)
         fail_msg("it says: %s", clients_why);
+    char said[128];
+    first_line(said);
     close(fd);
     assert_works();
+    cell("connect", "refused: %s", said);
 }
 
 CLIENT_TEST(a_cancel_in_the_middle_ends_the_call_and_no_other)
@@ -252,6 +293,7 @@ CLIENT_TEST(a_cancel_in_the_middle_ends_the_call_and_no_other)
         client.disconnect(askers[1].connection);
     }
     assert_works();
+    cell("cancel", "at 5 moments: ECANCELED, and another task has its answer");
 }
 
 CLIENT_TEST(a_cancelled_task_cleans_up_by_itself)
@@ -264,6 +306,7 @@ CLIENT_TEST(a_cancelled_task_cleans_up_by_itself)
     must_be_0(green_task_free(task));
     assert_false(asker.answered);
     assert_works();
+    cell("cancel", "the library cleans up, and works afterwards");
 }
 
 CLIENT_TEST(a_scope_ends_the_call)
@@ -274,9 +317,11 @@ CLIENT_TEST(a_scope_ends_the_call)
     must_be_0(green_scope_begin(&limit, GREEN_MS(100), 0));
     assert_int_equal(client.ask(connection, 1, LONG), -1);
     assert_int_equal(green_scope_end(&limit), 1);
+    double took = seconds_since(begin);
     assert_true(green_now() - begin >= GREEN_MS(100));
     client.disconnect(connection);
     assert_works();
+    cell("timeout", "a scope of 0.100 s: ETIMEDOUT after %.3f s", took);
 }
 
 CLIENT_TEST(the_librarys_own_limit_is_kept)
@@ -286,7 +331,7 @@ CLIENT_TEST(the_librarys_own_limit_is_kept)
     green_task_t *task;
     int64_t begin;
     if (client.limit == NULL) {
-        print_message("none: it has no limit of its own for a query\n");
+        print_message("none that could be set now\n");
         client.disconnect(connection);
         return;
     }
@@ -297,11 +342,13 @@ CLIENT_TEST(the_librarys_own_limit_is_kept)
     assert_int_equal(client.ask(connection, 1, LONG), -1);
     assert_true(green_now() - begin >= GREEN_MS(250));
     assert_true(green_now() - begin < GREEN_MS(LONG));
+    double took = seconds_since(begin);
     finish(task);
     assert_true(asker.answered);
     client.disconnect(connection);
     client.disconnect(asker.connection);
     assert_works();
+    cell("timeout", "its own limit of 0.300 s: after %.3f s", took);
 }
 
 CLIENT_TEST(the_servers_death_ends_the_call)
@@ -314,9 +361,12 @@ CLIENT_TEST(the_servers_death_ends_the_call)
     must(asker.server > 1);
     must_be_0(kill(asker.server, SIGKILL));
     finish(task);
+    char said[128];
     assert_false(asker.answered);
     assert_int_equal(asker.error, 0);
+    first_line(said);
     assert_works();
+    cell("server death", "the call fails: %s", said);
 }
 
 /* ---- Much ------------------------------------------------------------------------- */
@@ -337,7 +387,7 @@ static inline void ask_much(int n)
     struct asker askers[TASKS];
     memset(askers, 0, sizeof askers);
     for (int i = 0; i < TASKS; i++)
-        askers[i].n = n / TASKS / 10;
+        askers[i].n = n / TASKS / 10 > 0 ? n / TASKS / 10 : 1;
     run_askers(asks_often, askers, TASKS);
     run_askers(asks_often, askers, TASKS);
     askers[0].n = n;
@@ -346,22 +396,28 @@ static inline void ask_much(int n)
 
 CLIENT_TEST(ten_thousand_queries_leave_nothing_behind)
 {
-    ask_much(times(1000, 100));
+    int n = asked_for("GREEN_CLIENTS_QUERIES", times(10000, 200));
+    ask_much(n / 10 > 200 ? n / 10 : 200);
+    int64_t begin = green_now();
     int descriptors = hubs_descriptors();
     size_t allocated = mallinfo2().uordblks;
     size_t tasks = hub_stat(tasks);
-    ask_much(times(10000, 200));
+    ask_much(n);
+    double took = seconds_since(begin);
     assert_int_equal(hubs_descriptors(), descriptors);
     assert_int_equal(hub_stat(tasks), tasks);
     assert_int_equal(hub_stat(descriptors), 0);
     assert_int_equal(hub_stat(timers), 0);
-    /* 32 bytes of each query would be ten times as much. */
+    /* With 10,000, 32 bytes of each query would be ten times as much. */
     assert_true(mallinfo2().uordblks < allocated + 32768);
+    cell("query", "%d in a row, a fifth of it more by %d tasks, in %.1f s, leave nothing behind", n,
+         TASKS, took);
 }
 
 CLIENT_TEST(sixty_four_megabytes_there_and_back)
 {
-    size_t size = (size_t)times(64, 4) << 20;
+    int megabytes = times(64, 4);
+    size_t size = (size_t)megabytes << 20;
     char *bytes = malloc(size);
     uint32_t random = 1;
     int count = 0;
@@ -375,8 +431,12 @@ CLIENT_TEST(sixty_four_megabytes_there_and_back)
             bytes[i] = 'z';
     }
     ticker = spawn(ticks, &count);
+    int64_t begin = green_now();
     assert_int_equal(client.move(connection, bytes, size), 0);
+    double took = seconds_since(begin);
     assert_true(count > 3);
+    cell("big data", "%d MB there and back in %.2f s, meanwhile another task had %d turns", megabytes,
+         took, count);
     must_be_0(green_task_free(ticker));
     client.disconnect(connection);
     free(bytes);
