@@ -326,7 +326,8 @@ WAIT_TEST(errors_are_the_systems)
     must_fail(nanosleep(&bad, NULL), EINVAL);
     must_fail(nanosleep(&less, NULL), EINVAL);
     struct timespec *volatile none = NULL;
-    must_fail(nanosleep(none, NULL), EFAULT);
+    if (!under_valgrind()) /* which reports it */
+        must_fail(nanosleep(none, NULL), EFAULT);
     assert_int_equal(clock_nanosleep(CLOCK_MONOTONIC, 0, &bad, NULL), EINVAL);
     assert_int_equal(clock_nanosleep(12345, 0, &less, NULL), EINVAL);
     FD_ZERO(&set);
