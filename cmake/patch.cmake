@@ -38,10 +38,8 @@ function(green_patch_library name kind green)
     add_library(${name} ${kind} ${green_patch_sources})
     target_include_directories(${name} PUBLIC
         $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> PRIVATE ${PROJECT_SOURCE_DIR}/src)
-    # dlsym() wants to be called, not jumped to; and what is checked for overflows calls by
-    # other names, which are hooks here.
-    target_compile_options(${name} PRIVATE ${strict} -fexceptions -U_FORTIFY_SOURCE
-        -fno-optimize-sibling-calls)
+    # What is checked for overflows is called by other names, which are hooks here.
+    target_compile_options(${name} PRIVATE ${strict} -fexceptions -U_FORTIFY_SOURCE)
     target_link_libraries(${name} PUBLIC ${green} ${CMAKE_DL_LIBS})
     set_target_properties(${name} PROPERTIES
         OUTPUT_NAME green_patch

@@ -42,8 +42,6 @@ static enum kind kind_of(int fd)
 {
     struct stat about;
     int error = errno;
-    if (!green__patch_may_enter(GREEN_PATCH_IO))
-        return NOT_OURS;
     long flags = syscall(SYS_fcntl, fd, F_GETFL);
     enum kind kind = NOT_OURS;
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
@@ -308,6 +306,7 @@ static bool move_bytes(int fd, bool out, const void *bytes, size_t size, int fla
 
 HOOK(ssize_t, read, int fd, void *buffer, size_t size)
 {
+    PASS_ON(GREEN_PATCH_IO, read, fd, buffer, size);
     ssize_t result;
     const struct iovec part = {buffer, size};
     return move_parts(fd, false, &part, 1, &result) ? result : NEXT(read)(fd, buffer, size);
@@ -315,6 +314,7 @@ HOOK(ssize_t, read, int fd, void *buffer, size_t size)
 
 HOOK(ssize_t, __read_chk, int fd, void *buffer, size_t size, size_t room)
 {
+    PASS_ON(GREEN_PATCH_IO, __read_chk, fd, buffer, size, room);
     ssize_t result;
     const struct iovec part = {buffer, size};
     if (size > room)
@@ -325,6 +325,7 @@ HOOK(ssize_t, __read_chk, int fd, void *buffer, size_t size, size_t room)
 
 HOOK(ssize_t, write, int fd, const void *buffer, size_t size)
 {
+    PASS_ON(GREEN_PATCH_IO, write, fd, buffer, size);
     ssize_t result;
     const struct iovec part = {(void *)buffer, size};
     return move_parts(fd, true, &part, 1, &result) ? result : NEXT(write)(fd, buffer, size);
@@ -332,12 +333,14 @@ HOOK(ssize_t, write, int fd, const void *buffer, size_t size)
 
 HOOK(ssize_t, readv, int fd, const struct iovec *parts, int n)
 {
+    PASS_ON(GREEN_PATCH_IO, readv, fd, parts, n);
     ssize_t result;
     return move_parts(fd, false, parts, n, &result) ? result : NEXT(readv)(fd, parts, n);
 }
 
 HOOK(ssize_t, writev, int fd, const struct iovec *parts, int n)
 {
+    PASS_ON(GREEN_PATCH_IO, writev, fd, parts, n);
     ssize_t result;
     return move_parts(fd, true, parts, n, &result) ? result : NEXT(writev)(fd, parts, n);
 }
@@ -346,6 +349,7 @@ HOOK(ssize_t, writev, int fd, const struct iovec *parts, int n)
 
 HOOK(ssize_t, recv, int fd, void *buffer, size_t size, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, recv, fd, buffer, size, flags);
     ssize_t result;
     return move_bytes(fd, false, buffer, size, flags, &result)
                ? result : NEXT(recv)(fd, buffer, size, flags);
@@ -353,6 +357,7 @@ HOOK(ssize_t, recv, int fd, void *buffer, size_t size, int flags)
 
 HOOK(ssize_t, __recv_chk, int fd, void *buffer, size_t size, size_t room, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, __recv_chk, fd, buffer, size, room, flags);
     ssize_t result;
     if (size > room)
         __chk_fail();
@@ -362,6 +367,7 @@ HOOK(ssize_t, __recv_chk, int fd, void *buffer, size_t size, size_t room, int fl
 
 HOOK(ssize_t, send, int fd, const void *buffer, size_t size, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, send, fd, buffer, size, flags);
     ssize_t result;
     return move_bytes(fd, true, buffer, size, flags, &result)
                ? result : NEXT(send)(fd, buffer, size, flags);
@@ -389,6 +395,7 @@ static bool receive_from(int fd, void *buffer, size_t size, int flags, struct so
 HOOK(ssize_t, recvfrom, int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
      socklen_t *length)
 {
+    PASS_ON(GREEN_PATCH_IO, recvfrom, fd, buffer, size, flags, address, length);
     ssize_t result;
     return receive_from(fd, buffer, size, flags, address, length, &result)
                ? result : NEXT(recvfrom)(fd, buffer, size, flags, address, length);
@@ -397,6 +404,7 @@ HOOK(ssize_t, recvfrom, int fd, void *buffer, size_t size, int flags, struct soc
 HOOK(ssize_t, __recvfrom_chk, int fd, void *buffer, size_t size, size_t room, int flags,
      struct sockaddr *address, socklen_t *length)
 {
+    PASS_ON(GREEN_PATCH_IO, __recvfrom_chk, fd, buffer, size, room, flags, address, length);
     ssize_t result;
     if (size > room)
         __chk_fail();
@@ -407,6 +415,7 @@ HOOK(ssize_t, __recvfrom_chk, int fd, void *buffer, size_t size, size_t room, in
 HOOK(ssize_t, sendto, int fd, const void *buffer, size_t size, int flags,
      const struct sockaddr *address, socklen_t length)
 {
+    PASS_ON(GREEN_PATCH_IO, sendto, fd, buffer, size, flags, address, length);
     ssize_t result;
     struct iovec part = {(void *)buffer, size};
     struct msghdr message = {.msg_name = (void *)address, .msg_namelen = length,
@@ -417,6 +426,7 @@ HOOK(ssize_t, sendto, int fd, const void *buffer, size_t size, int flags,
 
 HOOK(ssize_t, recvmsg, int fd, struct msghdr *message, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, recvmsg, fd, message, flags);
     ssize_t result;
     return move_by_socket(fd, false, message, flags, &result) ? result
                                                               : NEXT(recvmsg)(fd, message, flags);
@@ -424,6 +434,7 @@ HOOK(ssize_t, recvmsg, int fd, struct msghdr *message, int flags)
 
 HOOK(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, sendmsg, fd, message, flags);
     ssize_t result;
     return move_by_socket(fd, true, (struct msghdr *)message, flags, &result)
                ? result : NEXT(sendmsg)(fd, message, flags);
@@ -439,10 +450,11 @@ static int64_t now_of_system(void)
 /* The time is looked at after each message alone, as Linux does. */
 HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *time)
 {
+    PASS_ON(GREEN_PATCH_IO, recvmmsg, fd, messages, n, flags, time);
     unsigned i = 0;
     ssize_t size = 0;
     int64_t due = INT64_MAX;
-    if ((green__patch_state & GREEN_PATCH_IO) == 0 || (flags & NEVER_WAITS) != 0 || n == 0)
+    if ((flags & NEVER_WAITS) != 0 || n == 0)
         return NEXT(recvmmsg)(fd, messages, n, flags, time);
     if (time != NULL && time->tv_sec < INT32_MAX)
         due = now_of_system() + (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
@@ -463,9 +475,10 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, str
 
 HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, sendmmsg, fd, messages, n, flags);
     unsigned i = 0;
     ssize_t size = 0;
-    if ((green__patch_state & GREEN_PATCH_IO) == 0 || (flags & NEVER_WAITS) != 0 || n == 0)
+    if ((flags & NEVER_WAITS) != 0 || n == 0)
         return NEXT(sendmmsg)(fd, messages, n, flags);
     do {
         if (!move_by_socket(fd, true, &messages[i].msg_hdr, flags, &size))
@@ -518,6 +531,7 @@ static int connect_as_task(int fd, const struct sockaddr *address, socklen_t len
 
 HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t length)
 {
+    PASS_ON(GREEN_PATCH_IO, connect, fd, address, length);
     if (kind_of(fd) != SOCKET || !green__patch_enter(GREEN_PATCH_IO))
         return NEXT(connect)(fd, address, length);
     int before = errno, error = connect_as_task(fd, address, length);
@@ -580,6 +594,7 @@ static bool accept_entered(int fd, struct sockaddr *address, socklen_t *length, 
 
 HOOK(int, accept, int fd, struct sockaddr *address, socklen_t *length)
 {
+    PASS_ON(GREEN_PATCH_IO, accept, fd, address, length);
     int connection;
     return accept_entered(fd, address, length, 0, &connection) ? connection
                                                                : NEXT(accept)(fd, address, length);
@@ -587,6 +602,7 @@ HOOK(int, accept, int fd, struct sockaddr *address, socklen_t *length)
 
 HOOK(int, accept4, int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, accept4, fd, address, length, flags);
     int connection;
     return accept_entered(fd, address, length, flags, &connection)
                ? connection : NEXT(accept4)(fd, address, length, flags);
@@ -606,6 +622,7 @@ static int ask_accept(int fd, struct sockaddr *address, socklen_t *length, int f
 
 HOOK(int, close, int fd)
 {
+    PASS_ON(GREEN_PATCH_IO, close, fd);
     if (!green__patch_enter(GREEN_PATCH_IO))
         return NEXT(close)(fd);
     int result = green_close(fd);
@@ -630,12 +647,14 @@ static void close_before(int from, int to)
 
 HOOK(int, dup2, int from, int to)
 {
+    PASS_ON(GREEN_PATCH_IO, dup2, from, to);
     close_before(from, to);
     return NEXT(dup2)(from, to);
 }
 
 HOOK(int, dup3, int from, int to, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, dup3, from, to, flags);
     if ((flags & ~O_CLOEXEC) == 0)
         close_before(from, to);
     return NEXT(dup3)(from, to, flags);
@@ -658,6 +677,7 @@ static void close_each(unsigned first, unsigned last)
 
 HOOK(int, close_range, unsigned first, unsigned last, int flags)
 {
+    PASS_ON(GREEN_PATCH_IO, close_range, first, last, flags);
     if (flags == 0 && first <= last && green__patch_enter(GREEN_PATCH_IO)) {
         int error = errno;
         close_each(first, last);

@@ -51,8 +51,10 @@ static bool wait_for(green_fn *ask, void *question, void (*drop)(void *question)
 HOOK(int, getaddrinfo, const char *node, const char *service, const struct addrinfo *hints,
                      struct addrinfo **list)
 {
+    PASS_ON(GREEN_PATCH_NAMES, getaddrinfo, node, service, hints, list);
     if (node == NULL || list == NULL ||
-        (hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0) || !green__patch_enter(GREEN_PATCH_NAMES))
+        (hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0) ||
+        !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(getaddrinfo)(node, service, hints, list);
     int result = green_getaddrinfo(node, service, hints, list);
     green__patch_leave();
@@ -108,6 +110,8 @@ static int wait_for_info(const struct sockaddr *address, socklen_t size, char *h
 HOOK(int, getnameinfo, const struct sockaddr *address, socklen_t size, char *host,
      socklen_t host_size, char *service, socklen_t service_size, int flags)
 {
+    PASS_ON(GREEN_PATCH_NAMES, getnameinfo, address, size, host, host_size, service, service_size,
+            flags);
     const int numeric = NI_NUMERICHOST | NI_NUMERICSERV;
     if ((flags & numeric) == numeric || size > sizeof(struct sockaddr_storage) ||
         !green__patch_enter(GREEN_PATCH_NAMES))
@@ -244,6 +248,7 @@ static struct hostent *keep_host(struct host *host, int h_error)
 
 HOOK(struct hostent *, gethostbyname, const char *name)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyname, name);
     int h_error;
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyname)(name);
@@ -255,6 +260,7 @@ HOOK(struct hostent *, gethostbyname, const char *name)
 
 HOOK(struct hostent *, gethostbyname2, const char *name, int family)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyname2, name, family);
     int h_error;
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyname2)(name, family);
@@ -266,6 +272,7 @@ HOOK(struct hostent *, gethostbyname2, const char *name, int family)
 
 HOOK(struct hostent *, gethostbyaddr, const void *address, socklen_t size, int family)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyaddr, address, size, family);
     int h_error;
     if (size == 0 || !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyaddr)(address, size, family);
@@ -353,6 +360,7 @@ static int give_host(struct host *host, struct hostent *entry, char *buffer, siz
 HOOK(int, gethostbyname_r, const char *name, struct hostent *entry, char *buffer, size_t size,
                          struct hostent **result, int *h_error)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyname_r, name, entry, buffer, size, result, h_error);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyname_r)(name, entry, buffer, size, result, h_error);
     struct host *host = wait_for_host(name, 0, AF_UNSPEC, false, size, false, h_error);
@@ -364,6 +372,8 @@ HOOK(int, gethostbyname_r, const char *name, struct hostent *entry, char *buffer
 HOOK(int, gethostbyname2_r, const char *name, int family, struct hostent *entry, char *buffer,
                           size_t size, struct hostent **result, int *h_error)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyname2_r, name, family, entry, buffer, size, result,
+            h_error);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyname2_r)(name, family, entry, buffer, size, result, h_error);
     struct host *host = wait_for_host(name, 0, family, true, size, false, h_error);
@@ -375,6 +385,8 @@ HOOK(int, gethostbyname2_r, const char *name, int family, struct hostent *entry,
 HOOK(int, gethostbyaddr_r, const void *address, socklen_t length, int family, struct hostent *entry,
                          char *buffer, size_t size, struct hostent **result, int *h_error)
 {
+    PASS_ON(GREEN_PATCH_NAMES, gethostbyaddr_r, address, length, family, entry, buffer, size,
+            result, h_error);
     if (length == 0 || !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyaddr_r)(address, length, family, entry, buffer, size, result,
                                      h_error);
@@ -469,6 +481,7 @@ static int wait_for_n_query(n_query_fn *ask, res_state state, const char *name, 
 
 HOOK(int, res_query, const char *name, int class, int type, unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, res_query, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(res_query)(name, class, type, answer, size);
     int result = wait_for_query(NEXT(res_query), name, class, type, answer, size);
@@ -478,6 +491,7 @@ HOOK(int, res_query, const char *name, int class, int type, unsigned char *answe
 
 HOOK(int, res_search, const char *name, int class, int type, unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, res_search, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(res_search)(name, class, type, answer, size);
     int result = wait_for_query(NEXT(res_search), name, class, type, answer, size);
@@ -487,6 +501,7 @@ HOOK(int, res_search, const char *name, int class, int type, unsigned char *answ
 
 HOOK(int, __res_query, const char *name, int class, int type, unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, __res_query, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(__res_query)(name, class, type, answer, size);
     int result = wait_for_query(NEXT(__res_query), name, class, type, answer, size);
@@ -496,6 +511,7 @@ HOOK(int, __res_query, const char *name, int class, int type, unsigned char *ans
 
 HOOK(int, __res_search, const char *name, int class, int type, unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, __res_search, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(__res_search)(name, class, type, answer, size);
     int result = wait_for_query(NEXT(__res_search), name, class, type, answer, size);
@@ -506,6 +522,7 @@ HOOK(int, __res_search, const char *name, int class, int type, unsigned char *an
 HOOK(int, res_nquery, res_state state, const char *name, int class, int type,
      unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, res_nquery, state, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(res_nquery)(state, name, class, type, answer, size);
     int result = wait_for_n_query(NEXT(res_nquery), state, name, class, type, answer, size);
@@ -516,6 +533,7 @@ HOOK(int, res_nquery, res_state state, const char *name, int class, int type,
 HOOK(int, res_nsearch, res_state state, const char *name, int class, int type,
      unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, res_nsearch, state, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(res_nsearch)(state, name, class, type, answer, size);
     int result = wait_for_n_query(NEXT(res_nsearch), state, name, class, type, answer, size);
@@ -526,6 +544,7 @@ HOOK(int, res_nsearch, res_state state, const char *name, int class, int type,
 HOOK(int, __res_nquery, res_state state, const char *name, int class, int type,
      unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, __res_nquery, state, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(__res_nquery)(state, name, class, type, answer, size);
     int result = wait_for_n_query(NEXT(__res_nquery), state, name, class, type, answer, size);
@@ -536,6 +555,7 @@ HOOK(int, __res_nquery, res_state state, const char *name, int class, int type,
 HOOK(int, __res_nsearch, res_state state, const char *name, int class, int type,
      unsigned char *answer, int size)
 {
+    PASS_ON(GREEN_PATCH_NAMES, __res_nsearch, state, name, class, type, answer, size);
     if (!green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(__res_nsearch)(state, name, class, type, answer, size);
     int result = wait_for_n_query(NEXT(__res_nsearch), state, name, class, type, answer, size);

@@ -17,7 +17,8 @@
 
 #define UNKNOWN (~0u)
 
-_Thread_local unsigned green__patch_state = UNKNOWN;
+_Thread_local unsigned green__patch_state
+    __attribute__((tls_model("initial-exec"))) = UNKNOWN;
 
 /*
  * Set while this file itself is in libgreen, which then never switches: a signal handler's
@@ -55,7 +56,8 @@ static unsigned what_is_said(const char *text)
     unsigned what = 0;
     for (;;) {
         size_t size = strcspn(text, ","), i = 0;
-        while (i < WORDS && (strlen(words[i].word) != size || memcmp(words[i].word, text, size) != 0))
+        while (i < WORDS && (strlen(words[i].word) != size ||
+                             memcmp(words[i].word, text, size) != 0))
             i++;
         if (i < WORDS)
             what |= words[i].what;
@@ -110,20 +112,27 @@ static bool has_key(void)
     return __atomic_load_n(&inside_made, __ATOMIC_RELAXED) != 0;
 }
 
-bool green__patch_enter_slowly(unsigned what)
+/* In a task: unless it is inside, or a green that may not wait. */
+static __attribute__((noinline)) bool enter_task(void)
 {
     static const char mark;
-    if (busy || (what_is_asked() & what) == 0)
-        return false;
-    int error = errno;
-    busy = true;
     bool entered = false;
-    if (green_task_current() != NULL && has_key() && green_getspecific(inside) == NULL) {
+    busy = true;
+    if (has_key() && green_getspecific(inside) == NULL) {
         green_t *me = green_current();
         /* Refused on the hub's green, and where greens may only look. */
         entered = green_set_data(me, green_data(me)) == 0 && green_setspecific(inside, &mark) == 0;
     }
     busy = false;
+    return entered;
+}
+
+bool green__patch_enter_slowly(unsigned what)
+{
+    if (__builtin_expect(green__patch_state == UNKNOWN, 0) && (what_is_asked() & what) == 0)
+        return false;
+    int error = errno; /* which is set in a thread of the pool, as that has no tasks */
+    bool entered = !busy && green_task_current() != NULL && enter_task();
     errno = error;
     return entered;
 }

@@ -8,6 +8,7 @@
  *
  *     HOOK(int, poll, struct pollfd *fds, nfds_t n, int timeout)
  *     {
+ *         PASS_ON(GREEN_PATCH_WAIT, poll, fds, n, timeout);
  *         if (timeout == 0 || !green__patch_enter(GREEN_PATCH_WAIT))
  *             return NEXT(poll)(fds, n, timeout);
  *         int result = ...;         // by green_poll()
@@ -51,6 +52,13 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
         __attribute__((visibility("default"), alias("green__hook_" #name)));                \
     result green__hook_##name(__VA_ARGS__)
 
+/* The first line of a hook: where that is not asked for the call is passed on at once. */
+#define PASS_ON(what, name, ...)                                                            \
+    do {                                                                                    \
+        if (__builtin_expect((green__patch_state & (what)) == 0, 1))                        \
+            return NEXT(name)(__VA_ARGS__);                                                 \
+    } while (0)
+
 /* The function that would have been called. */
 #define NEXT(name)                                                                          \
     ((__typeof__(&green__hook_##name))green__real(&green__next_##name, #name))
@@ -81,13 +89,10 @@ extern _Thread_local unsigned green__patch_state
  * it.  Keeps errno.
  */
 __attribute__((visibility("hidden"))) bool green__patch_enter_slowly(unsigned what);
-static inline bool green__patch_may_enter(unsigned what)
-{
-    return __builtin_expect((green__patch_state & what) != 0, 0);
-}
 static inline bool green__patch_enter(unsigned what)
 {
-    return green__patch_may_enter(what) && green__patch_enter_slowly(what);
+    return __builtin_expect((green__patch_state & what) != 0, 0) &&
+           green__patch_enter_slowly(what);
 }
 __attribute__((visibility("hidden"))) void green__patch_leave(void);
 

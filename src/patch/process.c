@@ -55,6 +55,7 @@ static pid_t wait_for(pid_t pid, int *status, int options, struct rusage *usage)
 
 HOOK(pid_t, waitpid, pid_t pid, int *status, int options)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, waitpid, pid, status, options);
     if ((options & WNOHANG) != 0 || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(waitpid)(pid, status, options);
     pid_t result = wait_for(pid, status, options, NULL);
@@ -64,6 +65,7 @@ HOOK(pid_t, waitpid, pid_t pid, int *status, int options)
 
 HOOK(pid_t, wait, int *status)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, wait, status);
     if (!green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(wait)(status);
     pid_t result = wait_for(-1, status, 0, NULL);
@@ -73,6 +75,7 @@ HOOK(pid_t, wait, int *status)
 
 HOOK(pid_t, wait4, pid_t pid, int *status, int options, struct rusage *usage)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, wait4, pid, status, options, usage);
     if ((options & WNOHANG) != 0 || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(wait4)(pid, status, options, usage);
     pid_t result = wait_for(pid, status, options, usage);
@@ -82,6 +85,7 @@ HOOK(pid_t, wait4, pid_t pid, int *status, int options, struct rusage *usage)
 
 HOOK(pid_t, wait3, int *status, int options, struct rusage *usage)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, wait3, status, options, usage);
     if ((options & WNOHANG) != 0 || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(wait3)(status, options, usage);
     pid_t result = wait_for(-1, status, options, usage);
@@ -91,6 +95,7 @@ HOOK(pid_t, wait3, int *status, int options, struct rusage *usage)
 
 HOOK(int, waitid, idtype_t type, id_t id, siginfo_t *info, int options)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, waitid, type, id, info, options);
     if ((options & WNOHANG) != 0 || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(waitid)(type, id, info, options);
     int result = -1;
@@ -227,6 +232,7 @@ static int run_system(const char *command)
 
 HOOK(int, system, const char *command)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, system, command);
     if (!green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(system)(command);
     int status = command != NULL ? run_system(command) : run_system("exit 0") == 0;
@@ -341,6 +347,7 @@ static FILE *open_pipe(const char *command, bool reads, bool closes)
 
 HOOK(FILE *, popen, const char *command, const char *mode)
 {
+    PASS_ON(GREEN_PATCH_PROCESSES, popen, command, mode);
     bool reads = false, closes;
     if (!is_mode(mode, &reads, &closes) || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(popen)(command, mode);
@@ -374,6 +381,7 @@ static int close_pipe(struct pipe_to *pipe_to)
     return -1;
 }
 
+/* A stream of popen() above may be closed by whoever has not asked for anything. */
 HOOK(int, pclose, FILE *stream)
 {
     struct pipe_to *pipe_to = __atomic_load_n(&pipes, __ATOMIC_RELAXED) != NULL ? take_pipe(stream)

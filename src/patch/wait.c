@@ -170,6 +170,7 @@ static bool poll_as_task(struct pollfd *fds, nfds_t n, int64_t time, const sigse
 
 HOOK(int, poll, struct pollfd *fds, nfds_t n, int timeout)
 {
+    PASS_ON(GREEN_PATCH_WAIT, poll, fds, n, timeout);
     int result;
     return poll_as_task(fds, n, of_milliseconds(timeout), NULL, &result)
                ? result : NEXT(poll)(fds, n, timeout);
@@ -177,6 +178,7 @@ HOOK(int, poll, struct pollfd *fds, nfds_t n, int timeout)
 
 HOOK(int, __poll, struct pollfd *fds, nfds_t n, int timeout)
 {
+    PASS_ON(GREEN_PATCH_WAIT, __poll, fds, n, timeout);
     int result;
     return poll_as_task(fds, n, of_milliseconds(timeout), NULL, &result)
                ? result : NEXT(__poll)(fds, n, timeout);
@@ -184,6 +186,7 @@ HOOK(int, __poll, struct pollfd *fds, nfds_t n, int timeout)
 
 HOOK(int, __poll_chk, struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
+    PASS_ON(GREEN_PATCH_WAIT, __poll_chk, fds, n, timeout, size);
     int result;
     if (size / sizeof *fds < n)
         __chk_fail();
@@ -193,6 +196,7 @@ HOOK(int, __poll_chk, struct pollfd *fds, nfds_t n, int timeout, size_t size)
 
 HOOK(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *mask)
 {
+    PASS_ON(GREEN_PATCH_WAIT, ppoll, fds, n, time, mask);
     int result;
     return !is_no_time(time) && poll_as_task(fds, n, of_timespec(time), mask, &result)
                ? result : NEXT(ppoll)(fds, n, time, mask);
@@ -201,6 +205,7 @@ HOOK(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *time, cons
 HOOK(int, __ppoll_chk, struct pollfd *fds, nfds_t n, const struct timespec *time,
      const sigset_t *mask, size_t size)
 {
+    PASS_ON(GREEN_PATCH_WAIT, __ppoll_chk, fds, n, time, mask, size);
     int result;
     if (size / sizeof *fds < n)
         __chk_fail();
@@ -273,6 +278,7 @@ static int select_as_task(struct selected *s, int64_t time)
 /* How the time that is left is said, by Linux. */
 HOOK(int, select, int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *time)
 {
+    PASS_ON(GREEN_PATCH_WAIT, select, n, in, out, except, time);
     bool waits = n >= 0 && (time == NULL || (time->tv_sec >= 0 && time->tv_usec >= 0 &&
                                              (time->tv_sec != 0 || time->tv_usec != 0)));
     if (!waits || !green__patch_enter(GREEN_PATCH_WAIT))
@@ -296,6 +302,7 @@ HOOK(int, select, int n, fd_set *in, fd_set *out, fd_set *except, struct timeval
 HOOK(int, pselect, int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *time,
      const sigset_t *mask)
 {
+    PASS_ON(GREEN_PATCH_WAIT, pselect, n, in, out, except, time, mask);
     if (n < 0 || is_no_time(time) || !green__patch_enter(GREEN_PATCH_WAIT))
         return NEXT(pselect)(n, in, out, except, time, mask);
     struct selected selected = {.n = n, .sets = {in, out, except}, .mask = mask};
@@ -348,6 +355,7 @@ static bool epoll_as_task(struct epolled *e, int64_t time, int *result)
 
 HOOK(int, epoll_wait, int epoll, struct epoll_event *events, int most, int timeout)
 {
+    PASS_ON(GREEN_PATCH_WAIT, epoll_wait, epoll, events, most, timeout);
     int result;
     struct epolled e = {epoll, most, events, NULL};
     return epoll_as_task(&e, of_milliseconds(timeout), &result)
@@ -357,6 +365,7 @@ HOOK(int, epoll_wait, int epoll, struct epoll_event *events, int most, int timeo
 HOOK(int, epoll_pwait, int epoll, struct epoll_event *events, int most, int timeout,
      const sigset_t *mask)
 {
+    PASS_ON(GREEN_PATCH_WAIT, epoll_pwait, epoll, events, most, timeout, mask);
     int result;
     struct epolled e = {epoll, most, events, mask};
     return epoll_as_task(&e, of_milliseconds(timeout), &result)
@@ -366,6 +375,7 @@ HOOK(int, epoll_pwait, int epoll, struct epoll_event *events, int most, int time
 HOOK(int, epoll_pwait2, int epoll, struct epoll_event *events, int most,
      const struct timespec *time, const sigset_t *mask)
 {
+    PASS_ON(GREEN_PATCH_WAIT, epoll_pwait2, epoll, events, most, time, mask);
     int result;
     struct epolled e = {epoll, most, events, mask};
     return !is_no_time(time) && epoll_as_task(&e, of_timespec(time), &result)
@@ -402,6 +412,7 @@ static int sleep_as_task(int64_t time, int64_t *left)
 
 HOOK(unsigned, sleep, unsigned seconds)
 {
+    PASS_ON(GREEN_PATCH_WAIT, sleep, seconds);
     int64_t left;
     int result = sleep_as_task(GREEN_SEC(seconds), &left);
     if (result == 1)
@@ -411,6 +422,7 @@ HOOK(unsigned, sleep, unsigned seconds)
 
 HOOK(int, usleep, useconds_t us)
 {
+    PASS_ON(GREEN_PATCH_WAIT, usleep, us);
     int64_t left;
     int result = sleep_as_task(GREEN_US(us), &left);
     return result == 1 ? NEXT(usleep)(us) : result;
@@ -418,6 +430,7 @@ HOOK(int, usleep, useconds_t us)
 
 HOOK(int, nanosleep, const struct timespec *time, struct timespec *rest)
 {
+    PASS_ON(GREEN_PATCH_WAIT, nanosleep, time, rest);
     int64_t left;
     int result = time == NULL || is_no_time(time) ? 1 : sleep_as_task(of_timespec(time), &left);
     if (result == 1)
@@ -445,6 +458,7 @@ static int64_t until(clockid_t clock, const struct timespec *time)
 HOOK(int, clock_nanosleep, clockid_t clock, int flags, const struct timespec *time,
      struct timespec *rest)
 {
+    PASS_ON(GREEN_PATCH_WAIT, clock_nanosleep, clock, flags, time, rest);
     bool known = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME;
     int64_t left = 0;
     int error = errno, result = 1;
