@@ -731,6 +731,7 @@ struct outcome {
 static bool play(int what, struct outcome *outcome)
 {
     volatile int too_few = -1, too_many = 5000;
+    static struct iovec many[5000];
     int pair[2], other[2], one = -1, fd = -1;
     struct sockaddr_in refused = silent;
     socklen_t length = sizeof refused;
@@ -763,7 +764,7 @@ static bool play(int what, struct outcome *outcome)
     case 20: n = read(pair[0], got, 0); break;
     case 21: n = write(pair[0], got, 0); break;
     case 22: n = readv(pair[0], parts, too_few); break;
-    case 23: n = readv(pair[0], parts, too_many); break;
+    case 23: n = readv(pair[0], many, too_many); break;
     case 24: n = writev(other[1], parts, 0); break;
     case 25: n = recv(pair[0], got, 10, MSG_OOB | MSG_DONTWAIT); break;
     case 26: /* nobody listens */
