@@ -31,7 +31,9 @@
  * interrupt the patch.  Read "Hazards" in green_patch(7) first.
  *
  * A call whose task is cancelled fails with ECANCELED, one whose scope is over with
- * ETIMEDOUT, each time: the library unwinds by itself.  close() never fails of it.
+ * ETIMEDOUT, each time: the library unwinds by itself.  close() never fails of it, and so
+ * it is with mutexes, read-write locks, barriers and pthread_once(), which are waited for
+ * whatever comes.  pthread_cond_wait() fails with the mutex locked again.
  *
  * With GREEN_PATCH=wait,io,names,locks,processes in the environment, or some of them,
  * or all, every thread of the process begins as if it had asked for these.
