@@ -11,7 +11,10 @@ set(green_patch_sources
     src/patch/wait.c
     src/patch/io.c
     src/patch/names.c
+    src/patch/park.c
     src/patch/locks.c
+    src/patch/conds.c
+    src/patch/threads.c
     src/patch/process.c
     src/patch/patch.c)
 list(TRANSFORM green_patch_sources PREPEND ${PROJECT_SOURCE_DIR}/)

@@ -134,6 +134,6 @@ static void handle(void)
 int green__fork_handle(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, handle);
+    (void)GREEN__OWN(pthread_once(&once, handle));
     return handled ? 0 : green__call_fail(ENOMEM);
 }

@@ -154,7 +154,7 @@ static int queue_job(struct green__job *job)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int error = 0;
-    (void)pthread_once(&once, begin_pool);
+    (void)GREEN__OWN(pthread_once(&once, begin_pool));
     if (!fork_is_handled)
         return ENOMEM;
     green__own_lock(&pool_lock);

@@ -103,7 +103,7 @@ FILE *green_fdopen(int fd, const char *mode)
     }
     if (mode[0] == 'a' && (flags & O_APPEND) == 0 && fcntl(fd, F_SETFL, flags | O_APPEND) != 0)
         return NULL;
-    pthread_once(&exit_once, notice_exit);
+    (void)GREEN__OWN(pthread_once(&exit_once, notice_exit));
     struct stream *stream = malloc(sizeof *stream);
     if (stream == NULL) {
         errno = ENOMEM;

@@ -220,7 +220,8 @@ int green_patch_check(const char **missing)
 {
     static const struct green__patch_hook *const lists[] = {
         green__patch_hooks_wait, green__patch_hooks_io, green__patch_hooks_names,
-        green__patch_hooks_locks, green__patch_hooks_processes,
+        green__patch_hooks_locks, green__patch_hooks_conds, green__patch_hooks_threads,
+        green__patch_hooks_processes,
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         for (const struct green__patch_hook *hook = lists[i]; hook->name != NULL; hook++)

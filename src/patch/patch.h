@@ -76,6 +76,8 @@ extern HOOKS(wait);
 extern HOOKS(io);
 extern HOOKS(names);
 extern HOOKS(locks);
+extern HOOKS(conds);
+extern HOOKS(threads);
 extern HOOKS(processes);
 
 /* ---- Whether a call is a task's ------------------------------------------------------ */

@@ -483,9 +483,22 @@ HOOK(int, clock_nanosleep, clockid_t clock, int flags, const struct timespec *ti
     return failure;
 }
 
+/* It says -1 for EINTR alone. */
+HOOK(int, thrd_sleep, const struct timespec *time, struct timespec *rest)
+{
+    PASS_ON(GREEN_PATCH_WAIT, thrd_sleep, time, rest);
+    int64_t left;
+    int result = is_no_time(time) ? 1 : sleep_as_task(of_timespec(time), &left);
+    if (result == 1)
+        return NEXT(thrd_sleep)(time, rest);
+    if (result != 0 && rest != NULL)
+        *rest = timespec_of(left);
+    return result == 0 ? 0 : errno == EINTR ? -1 : -2;
+}
+
 HOOKS(wait) = {
     HOOKED(poll),        HOOKED(__poll),       HOOKED(__poll_chk), HOOKED(ppoll),
     HOOKED(__ppoll_chk), HOOKED(select),       HOOKED(pselect),    HOOKED(epoll_wait),
     HOOKED(epoll_pwait), HOOKED(epoll_pwait2), HOOKED(sleep),      HOOKED(usleep),
-    HOOKED(nanosleep),   HOOKED(clock_nanosleep), HOOKS_END,
+    HOOKED(nanosleep),   HOOKED(clock_nanosleep), HOOKED(thrd_sleep), HOOKS_END,
 };
