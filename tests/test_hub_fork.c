@@ -23,6 +23,8 @@ static int begin_world(void **state)
 
 #define FORK_TEST(sentence) TEST_WITH(sentence, begin, hubs_end)
 
+static pid_t child_pid;
+
 static pid_t fork_now(void)
 {
     pid_t pid = fork();
@@ -187,9 +189,293 @@ FORK_TEST(a_group_is_empty_in_the_child)
     assert_int_equal(green_group_free(group), 0);
 }
 
-/* ---- In a task ------------------------------------------------------------------------------------------ */
+/* ---- What others had been given ------------------------------------------------------------------------ */
 
-static pid_t child_pid;
+/* A call that others have not come back from has given them nothing. */
+static green_semaphore_t semaphore;
+static green_cond_t cond;
+static green_queue_t *numbers;
+
+static int begin_things(void **state)
+{
+    semaphore = (green_semaphore_t)GREEN_SEMAPHORE_INIT(0, 1);
+    mutex = (green_mutex_t)GREEN_MUTEX_INIT;
+    cond = (green_cond_t)GREEN_COND_INIT;
+    return begin(state);
+}
+
+#define THINGS_TEST(sentence) TEST_WITH(sentence, begin_things, hubs_end)
+
+static void *acquire_unit(void *unused)
+{
+    must_be_0(green_semaphore_acquire(&semaphore, GREEN_FOREVER));
+    return unused;
+}
+
+static void *lock_and_unlock(void *unused)
+{
+    must_be_0(green_mutex_lock(&mutex, GREEN_FOREVER));
+    must_be_0(green_mutex_unlock(&mutex));
+    return unused;
+}
+
+static void *wait_for_cond(void *unused)
+{
+    must_be_0(green_cond_wait(&cond, NULL, GREEN_FOREVER));
+    return unused;
+}
+
+static void *get_number(void *unused)
+{
+    int number = 0;
+    (void)unused;
+    must_be_0(green_queue_get(numbers, &number, GREEN_FOREVER));
+    return V(number);
+}
+
+static void *select_number_or_unit(void *unused)
+{
+    int number = 0;
+    green_case_t cases[] = { GREEN_CASE_SEMAPHORE(&semaphore), GREEN_CASE_GET(numbers, &number) };
+    int done = green_select(cases, 2, GREEN_FOREVER);
+    (void)unused;
+    must(done >= 0 && cases[done].error == 0);
+    return V(number);
+}
+
+static void put_numbers(int first, int last)
+{
+    for (int i = first; i <= last; i++)
+        must_be_0(green_queue_put(numbers, &i, GREEN_NOWAIT));
+}
+
+static void must_get(int number)
+{
+    int got = -1;
+    must_be_0(green_queue_get(numbers, &got, GREEN_NOWAIT));
+    must(got == number);
+}
+
+static void must_be_empty(void)
+{
+    int got;
+    must(green_queue_size(numbers) == 0);
+    must_fail(green_queue_get(numbers, &got, GREEN_NOWAIT), ETIMEDOUT);
+}
+
+THINGS_TEST(a_unit_that_another_was_given_is_there_in_the_child)
+{
+    green_task_t *tasks[] = { spawn(acquire_unit, NULL), spawn(acquire_unit, NULL) };
+    turn();
+    assert_int_equal(green_semaphore_release(&semaphore), 0);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_semaphore_acquire(&semaphore, GREEN_NOWAIT));
+        must_fail(green_semaphore_acquire(&semaphore, GREEN_NOWAIT), ETIMEDOUT);
+        leave_child(0);
+    }
+    reap(pid);
+    assert_int_equal(green_semaphore_release(&semaphore), 0);
+    finish(tasks[0]);
+    finish(tasks[1]);
+    assert_refused(green_semaphore_acquire(&semaphore, GREEN_NOWAIT), ETIMEDOUT);
+}
+
+THINGS_TEST(a_mutex_that_another_was_handed_is_free_in_the_child)
+{
+    green_task_t *tasks[] = { spawn(lock_and_unlock, NULL), spawn(lock_and_unlock, NULL) };
+    assert_int_equal(green_mutex_lock(&mutex, GREEN_NOWAIT), 0);
+    turn();
+    assert_int_equal(green_mutex_unlock(&mutex), 0);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_mutex_lock(&mutex, GREEN_NOWAIT));
+        must_be_0(green_mutex_unlock(&mutex));
+        leave_child(0);
+    }
+    reap(pid);
+    finish(tasks[0]);
+    finish(tasks[1]);
+}
+
+/* The items are again in front of those that came later, in their order. */
+THINGS_TEST(items_that_others_were_given_are_in_the_queue_in_the_child)
+{
+    numbers = green_queue_new(sizeof(int), 5);
+    green_task_t *tasks[] = {
+        spawn(get_number, NULL), spawn(select_number_or_unit, NULL), spawn(get_number, NULL)
+    };
+    turn();
+    put_numbers(1, 5);
+    assert_int_equal(green_queue_size(numbers), 2);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        for (int i = 1; i <= 5; i++)
+            must_get(i);
+        must_be_empty();
+        must_be_0(green_queue_free(numbers));
+        leave_child(0);
+    }
+    reap(pid);
+    for (int i = 0; i < 3; i++)
+        assert_ptr_equal(finish(tasks[i]), V(i + 1));
+    assert_int_equal(green_queue_free(numbers), 0);
+}
+
+/* Of those that there is room for. */
+THINGS_TEST(an_item_without_room_in_the_queue_is_lost_in_the_child)
+{
+    numbers = green_queue_new(sizeof(int), 1);
+    green_task_t *tasks[] = { spawn(get_number, NULL), spawn(get_number, NULL) };
+    turn();
+    put_numbers(1, 3);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_get(3);
+        must_be_empty();
+        leave_child(0);
+    }
+    reap(pid);
+    finish(tasks[0]);
+    finish(tasks[1]);
+    must_get(3);
+    assert_int_equal(green_queue_free(numbers), 0);
+}
+
+THINGS_TEST(a_queue_that_is_gone_is_not_touched_in_the_child)
+{
+    green_queue_t *gone = numbers = green_queue_new(sizeof(int), 1);
+    green_task_t *first = spawn(get_number, NULL), *second;
+    turn();
+    put_numbers(1, 1);
+    assert_int_equal(green_queue_free(gone), 0);
+    numbers = green_queue_new(sizeof(int), 1);
+    second = spawn(get_number, NULL);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_empty();
+        must_be_0(green_queue_free(numbers));
+        leave_child(0);
+    }
+    reap(pid);
+    turn();
+    assert_ptr_equal(finish(first), V(1));
+    put_numbers(2, 2);
+    pid = fork_now(); /* what was put since is there */
+    if (pid == 0) {
+        must_get(2);
+        must_be_0(green_queue_free(numbers));
+        leave_child(0);
+    }
+    reap(pid);
+    assert_ptr_equal(finish(second), V(2));
+    assert_int_equal(green_queue_free(numbers), 0);
+}
+
+/* Main waits behind the one that was given it, for each kind of thing. */
+static void *release_and_fork(void *unused)
+{
+    must_be_0(green_semaphore_release(&semaphore));
+    child_pid = fork_now();
+    if (child_pid != 0)
+        must_be_0(green_semaphore_release(&semaphore));
+    return unused;
+}
+
+THINGS_TEST(a_unit_that_another_was_given_is_the_next_ones_in_the_child)
+{
+    green_task_t *first = spawn(acquire_unit, NULL), *task;
+    turn();
+    task = spawn(release_and_fork, NULL);
+    assert_int_equal(green_semaphore_acquire(&semaphore, GREEN_FOREVER), 0);
+    if (child_pid == 0) {
+        must_fail(green_semaphore_acquire(&semaphore, GREEN_NOWAIT), ETIMEDOUT);
+        leave_child(0);
+    }
+    reap(child_pid);
+    finish(first);
+    finish(task);
+}
+
+static void *unlock_and_fork(void *unused)
+{
+    must_be_0(green_mutex_lock(&mutex, GREEN_NOWAIT));
+    must_be_0(green_event_wait(&event, GREEN_FOREVER));
+    must_be_0(green_mutex_unlock(&mutex));
+    child_pid = fork_now();
+    return unused;
+}
+
+THINGS_TEST(a_mutex_that_another_was_handed_is_the_next_ones_in_the_child)
+{
+    green_task_t *task = spawn(unlock_and_fork, NULL), *first = spawn(lock_and_unlock, NULL);
+    turn();
+    assert_int_equal(green_event_set(&event), 0);
+    assert_int_equal(green_mutex_lock(&mutex, GREEN_FOREVER), 0);
+    assert_int_equal(green_mutex_unlock(&mutex), 0);
+    if (child_pid == 0)
+        leave_child(0);
+    reap(child_pid);
+    finish(task);
+    finish(first);
+}
+
+static void *signal_and_fork(void *unused)
+{
+    must_be_0(green_cond_signal(&cond, 1));
+    child_pid = fork_now();
+    if (child_pid != 0)
+        must_be_0(green_cond_signal(&cond, 1));
+    return unused;
+}
+
+THINGS_TEST(a_signal_that_another_was_given_is_the_next_ones_in_the_child)
+{
+    green_task_t *first = spawn(wait_for_cond, NULL), *task;
+    turn();
+    task = spawn(signal_and_fork, NULL);
+    assert_int_equal(green_mutex_lock(&mutex, GREEN_NOWAIT), 0);
+    assert_int_equal(green_cond_wait(&cond, &mutex, GREEN_FOREVER), 0);
+    assert_int_equal(green_mutex_unlock(&mutex), 0);
+    if (child_pid == 0)
+        leave_child(0);
+    reap(child_pid);
+    finish(first);
+    finish(task);
+}
+
+static void *put_and_fork(void *unused)
+{
+    put_numbers(1, 2);
+    child_pid = fork_now();
+    if (child_pid != 0)
+        put_numbers(3, 3);
+    return unused;
+}
+
+THINGS_TEST(items_that_others_were_given_are_the_next_ones_in_the_child)
+{
+    int number = 0;
+    numbers = green_queue_new(sizeof(int), 1);
+    green_task_t *tasks[] = { spawn(get_number, NULL), spawn(select_number_or_unit, NULL) };
+    turn();
+    green_task_t *task = spawn(put_and_fork, NULL);
+    assert_int_equal(green_queue_get(numbers, &number, GREEN_FOREVER), 0);
+    if (child_pid == 0) {
+        must(number == 1);
+        must_get(2);
+        must_be_empty();
+        leave_child(0);
+    }
+    assert_int_equal(number, 3);
+    reap(child_pid);
+    finish(tasks[0]);
+    finish(tasks[1]);
+    finish(task);
+    assert_int_equal(green_queue_free(numbers), 0);
+}
+
+/* ---- In a task ------------------------------------------------------------------------------------------ */
 
 static void *fork_and_return(void *unused)
 {

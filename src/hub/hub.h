@@ -186,6 +186,8 @@ struct green__hub {
     /* What the floors above are to do at an end and in a child; NULL: they were not used. */
     void (*leave_pool)(struct green__hub *hub); /* waits for what has memory of the thread's */
     void (*fork_pool)(struct green__hub *hub);
+    green_case_t *(*served_case)(const struct green__wait *wait);
+    uint64_t gone_at;          /* a queue has gone since who has a turn up to this was served */
     void (*fork_children)(struct green__hub *hub, const struct green_task *mine);
     struct green__child *children; /* processes that are waited for */
     struct green__served *served;  /* connections of green_serve() ... */
@@ -479,7 +481,10 @@ void green__wait_give_turn(struct green__hub *hub, green_t *me);
 /* Takes a wait that has not begun out of the lines it is in. */
 void green__wait_take_back(struct green__wait *wait);
 
-/* The waits of a task will not go on: their greens are their users' again. */
+/* The waits of a task will not go on: those that wait fail, with their turns in the line. */
+void green__wait_fail_all(struct green__hub *hub, struct green_task *task);
+
+/* The same, out of the line: their greens are their users' again. */
 void green__wait_drop_all(struct green__hub *hub, struct green_task *task);
 
 /* A timer's wait is due: what that means to it. */
@@ -549,6 +554,12 @@ bool green__task_all_wait(struct green__hub *hub);
 void green__task_tell_hub_wait(struct green__hub *hub, bool known);
 
 /* ---- The others ----------------------------------------------------------------- */
+
+/* line.c: a unit to the first who waits, or back.  False beyond the bound. */
+bool green__line_give_unit(struct green__hub *hub, green_semaphore_t *semaphore);
+
+/* line.c, in a child: what a dropped wait for one of its things was given is the next one's. */
+void green__line_lose(struct green__hub *hub, const struct green__wait *wait);
 
 /* group.c, in a child: a wait of one of its calls will be dropped. */
 void green__group_lose(struct green__hub *hub, const struct green__wait *wait);

@@ -57,6 +57,9 @@ int green_event_wait(green_event_t *event, int64_t timeout)
 
 /* ---- Semaphores --------------------------------------------------------------------- */
 
+/* By this name its waits are known, and by the other those of conditions. */
+static const char acquire_name[] = "green_semaphore_acquire";
+
 int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
 {
     struct green__call call;
@@ -71,8 +74,22 @@ int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
-    return green__wait_in(&call, &semaphore->green_private_line, NULL, timeout,
-                          "green_semaphore_acquire", semaphore, PLACE);
+    return green__wait_in(&call, &semaphore->green_private_line, NULL, timeout, acquire_name,
+                          semaphore, PLACE);
+}
+
+bool green__line_give_unit(struct green__hub *hub, green_semaphore_t *semaphore)
+{
+    struct green__entry *first = green__line_first(&semaphore->green_private_line);
+    int64_t most = semaphore->green_private_most;
+    if (first != NULL) {
+        green__wait_serve(hub, first, 0);
+        return true;
+    }
+    if (semaphore->green_private_units >= (most > 0 ? most : INT64_MAX))
+        return false;
+    semaphore->green_private_units++;
+    return true;
 }
 
 int green_semaphore_release(green_semaphore_t *semaphore)
@@ -82,16 +99,7 @@ int green_semaphore_release(green_semaphore_t *semaphore)
     struct green__hub *hub = line_hub(&semaphore->green_private_line);
     if (hub == NULL)
         return -1;
-    struct green__entry *first = green__line_first(&semaphore->green_private_line);
-    int64_t most = semaphore->green_private_most;
-    if (first != NULL) {
-        green__wait_serve(hub, first, 0);
-        return 0;
-    }
-    if (semaphore->green_private_units >= (most > 0 ? most : INT64_MAX))
-        return green__call_fail(EOVERFLOW);
-    semaphore->green_private_units++;
-    return 0;
+    return green__line_give_unit(hub, semaphore) ? 0 : green__call_fail(EOVERFLOW);
 }
 
 /* ---- Mutexes -------------------------------------------------------------------------- */
@@ -155,6 +163,8 @@ int green_mutex_unlock(green_mutex_t *mutex)
 
 /* ---- Conditions ------------------------------------------------------------------------- */
 
+static const char cond_name[] = "green_cond_wait";
+
 /* Has the mutex again, depth times, whatever comes; false with EDEADLK if that cannot be. */
 static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned depth,
                        const void *place)
@@ -165,7 +175,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
         unsigned failures = call->task->failures; /* of rule 9: this wait is not one of them */
         struct green__wait wait;
         struct green__entry entry = {0};
-        green__wait_prepare(&wait, call, "green_cond_wait", mutex, place);
+        green__wait_prepare(&wait, call, cond_name, mutex, place);
         wait.entries = &entry;
         wait.count = 1;
         wait.shielded = true;
@@ -200,8 +210,8 @@ int green_cond_wait(green_cond_t *cond, green_mutex_t *mutex, int64_t timeout)
         depth = mutex->green_private_depth;
         pass_mutex(call.hub, mutex);
     }
-    int result = green__wait_in(&call, &cond->green_private_line, NULL, timeout,
-                                "green_cond_wait", cond, PLACE);
+    int result = green__wait_in(&call, &cond->green_private_line, NULL, timeout, cond_name, cond,
+                                PLACE);
     if (mutex != NULL) {
         int error = errno;
         call.task = green__task_of(call.hub, call.me); /* its own may have ended meanwhile */
@@ -212,6 +222,13 @@ int green_cond_wait(green_cond_t *cond, green_mutex_t *mutex, int64_t timeout)
     return result;
 }
 
+static void signal_cond(struct green__hub *hub, green_cond_t *cond, size_t n)
+{
+    for (struct green__entry *entry;
+         n > 0 && (entry = green__line_first(&cond->green_private_line)) != NULL; n--)
+        green__wait_serve(hub, entry, 0);
+}
+
 int green_cond_signal(green_cond_t *cond, size_t n)
 {
     if (cond == NULL)
@@ -219,8 +236,18 @@ int green_cond_signal(green_cond_t *cond, size_t n)
     struct green__hub *hub = line_hub(&cond->green_private_line);
     if (hub == NULL)
         return -1;
-    for (struct green__entry *entry;
-         n > 0 && (entry = green__line_first(&cond->green_private_line)) != NULL; n--)
-        green__wait_serve(hub, entry, 0);
+    signal_cond(hub, cond, n);
     return 0;
+}
+
+/* ---- Waits that are dropped ----------------------------------------------------------------- */
+
+void green__line_lose(struct green__hub *hub, const struct green__wait *wait)
+{
+    if (wait->role == GREEN__LOCKS)
+        pass_mutex(hub, (green_mutex_t *)wait->object);
+    else if (wait->call == acquire_name)
+        (void)green__line_give_unit(hub, (green_semaphore_t *)wait->object);
+    else if (wait->call == cond_name)
+        signal_cond(hub, (green_cond_t *)wait->object, 1);
 }

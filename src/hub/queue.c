@@ -101,6 +101,30 @@ int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *ite
     return get_now(hub, queue, item);
 }
 
+/* ---- Items of waits that are dropped -------------------------------------------------- */
+
+/* By this name its waits are known. */
+static const char get_name[] = "green_queue_get";
+
+green_queue_t *green__queue_of(const struct green__wait *wait)
+{
+    return wait->call == get_name ? (green_queue_t *)wait->object : NULL;
+}
+
+bool green__queue_pass_on(struct green__hub *hub, green_queue_t *queue, const void *item)
+{
+    return queue->getters.first != NULL && put_now(hub, queue, item) == 0;
+}
+
+void green__queue_put_back(green_queue_t *queue, const void *item)
+{
+    if (queue->count == queue->capacity)
+        return;
+    queue->first = (queue->first != 0 ? queue->first : queue->capacity) - 1;
+    queue->count++;
+    copy_item(place_of(queue, 0), item, queue->item_size);
+}
+
 /* ---- The calls ------------------------------------------------------------------------ */
 
 int green_queue_put(green_queue_t *queue, const void *item, int64_t timeout)
@@ -133,7 +157,7 @@ int green_queue_get(green_queue_t *queue, void *item, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
-    return green__wait_in(&call, &queue->getters, item, timeout, "green_queue_get", queue, PLACE);
+    return green__wait_in(&call, &queue->getters, item, timeout, get_name, queue, PLACE);
 }
 
 /* The hub of a call on a queue that does not wait; NULL with errno. */
@@ -173,6 +197,7 @@ int green_queue_free(green_queue_t *queue)
         return -1;
     if (queue->getters.first != NULL || queue->putters.first != NULL)
         return green__call_fail(EBUSY);
+    green__hub_self->gone_at = green__hub_self->turns + green__hub_self->ready;
     free(queue);
     return 0;
 }

@@ -30,6 +30,16 @@ static inline bool green__queue_can_put(const green_queue_t *queue)
 int green__queue_get_now(struct green__hub *hub, green_queue_t *queue, void *item);
 int green__queue_put_now(struct green__hub *hub, green_queue_t *queue, const void *item);
 
+/* Whose get a wait is, or NULL. */
+green_queue_t *green__queue_of(const struct green__wait *wait);
+
+/*
+ * In a child, an item that a dropped wait was given: to who waits for one, if somebody does; or
+ * in front of all that are in the queue, if there is room.
+ */
+bool green__queue_pass_on(struct green__hub *hub, green_queue_t *queue, const void *item);
+void green__queue_put_back(green_queue_t *queue, const void *item);
+
 /* Rule 19. */
 static inline bool green__queue_is_mine(struct green__hub *hub, green_queue_t *queue)
 {

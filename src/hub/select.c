@@ -12,6 +12,9 @@
 #define PLACE __builtin_return_address(0)
 #define CASES_ON_STACK 32 /* entries; for more there is malloc() */
 
+/* By this name its waits are known. */
+static const char select_name[] = "green_select";
+
 /* Whether a case is well-formed, and this thread's; else an errno. */
 static int check_case(struct green__hub *hub, const green_case_t *c)
 {
@@ -162,7 +165,7 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
     struct green__wait wait;
     struct green__poll_entry *descriptors = room.descriptors;
     int result = 0;
-    green__wait_prepare(&wait, call, "green_select", cases, place);
+    green__wait_prepare(&wait, call, select_name, cases, place);
     wait.entries = room.entries;
     for (int i = 0; i < n && result == 0; i++) {
         struct green__entry *entry = &room.entries[wait.count];
@@ -203,12 +206,21 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
     return (int)wait.served->index;
 }
 
+/* In a child: which case a wait was served with, if it is one of these. */
+static green_case_t *served_case(const struct green__wait *wait)
+{
+    return wait->call == select_name && wait->served != NULL
+               ? (green_case_t *)wait->object + wait->served->index
+               : NULL;
+}
+
 static int select_slowly(struct green__call *call, green_case_t *cases, int n, int64_t timeout,
                          struct select_room room, const void *place)
 {
     int64_t due = timeout == GREEN_FOREVER
                       ? GREEN_FOREVER
                       : green__time_add(green__loop_now(call->hub), timeout);
+    call->hub->served_case = served_case;
     for (int64_t left = timeout;;) {
         int done = wait_for_case(call, cases, n, left, room, place);
         if (done != -2)

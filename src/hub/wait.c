@@ -484,12 +484,17 @@ void green__wait_cancel(struct green__hub *hub, struct green_task *task)
             fail_by_rule(hub, wait, ECANCELED);
 }
 
+void green__wait_fail_all(struct green__hub *hub, struct green_task *task)
+{
+    for (struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+        if (wait->state == GREEN__WAITS)
+            green__wait_fail(hub, wait, ECANCELED);
+}
+
 void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
 {
     for (struct green__wait *wait; (wait = task->waits) != NULL;) {
         task->waits = wait->next;
-        if (wait->state == GREEN__WAITS)
-            green__wait_fail(hub, wait, ECANCELED);
         green__loop_remove(hub, &wait->turn);
         wait->state = GREEN__FAILS;
         wait->task = NULL;
