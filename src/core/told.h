@@ -24,6 +24,18 @@ struct green__layer_calls {
     void (*dead)(struct green__layer *layer, green_t *g, void *value, int error);
 
     /*
+     * What a dead green leaves is about to enter g, which the layer keeps waiting: value, and
+     * errno if that is GREEN_FAILED.  Returns what enters g, with errno.  Must not switch.
+     */
+    void *(*entered)(struct green__layer *layer, green_t *g, void *value);
+
+    /*
+     * A green has died, and the layer's own is next.  Returns whom to enter instead, and in
+     * *value and errno what with; or NULL.  On the stack that ends; must not switch.
+     */
+    green_t *(*next)(struct green__layer *layer, void **value);
+
+    /*
      * An owned green, or the layer's own, has been left by the unwinding that ends the
      * thread, and so have been the stacks of all that waited below it, down to main's.
      */
@@ -75,6 +87,18 @@ static inline void green__layer_lost(struct green__thread *self, green_t *g)
     if (g->kept != 0 && self != NULL && self->layer != NULL)
         self->layer->calls->lost(self->layer, g);
     g->layer = NULL;
+}
+
+/* g, which the layer keeps waiting, is entered because a green has died ... */
+static inline void *green__layer_entered(struct green__thread *self, green_t *g, void *value)
+{
+    return self->layer != NULL ? self->layer->calls->entered(self->layer, g, value) : value;
+}
+
+/* ... or, instead of the layer's own, who is next. */
+static inline green_t *green__layer_next(struct green__thread *self, void **value)
+{
+    return self->layer != NULL ? self->layer->calls->next(self->layer, value) : NULL;
 }
 
 /* The frames of a green that the layer keeps are about to be left by unwinding. */

@@ -53,20 +53,32 @@ struct green__turn {
     struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
     green_t *green;                  /* who has the turn ... */
     void *value;                     /* ... and what it is entered with */
+    int error;                       /* bare: what errno is then */
+    unsigned char kind;              /* enum green__turn_kind */
     bool yields;                     /* in virtual time: it only lets others run */
+};
+
+/*
+ * A bare turn is one of a task's own green that waits in green__layer_go(), with nothing of
+ * the hub's on its stack: who gives it its turn also does what it would do itself.
+ */
+enum green__turn_kind {
+    GREEN__TURN_FULL,
+    GREEN__TURN_BARE,
+    GREEN__TURN_BARE_LONG /* by no short way: the failures of its task are to be counted */
 };
 
 /* ---- Waits ---------------------------------------------------------------- */
 
-enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
+enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS, GREEN__NO_WAIT };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
 enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
                         GREEN__LOCKS };
 
 /*
- * What a green waits with, on its stack, from the beginning of the wait to the return.
- * Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
+ * What a green waits with, from the beginning of the wait to the return: on its stack, or,
+ * if the wait is bare, in its task.  Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
  * the line: rule 11 has its one place there.
  */
 struct green__wait {
@@ -108,12 +120,13 @@ struct green__entry {
 /* ---- Tasks ---------------------------------------------------------------- */
 
 struct green_task {
-    struct green__turn start;        /* its turn to begin */
+    struct green__wait own;          /* of its own green: a bare one, else NO_WAIT; its turn also to begin */
+    struct green__entry own_entry;   /* the only one of that */
     struct green__hub *hub;          /* NULL once that is gone; then the task has ended */
     green_t *green;                  /* NULL once released */
     uint64_t number;                 /* of the process, never used twice */
     struct green_task *next, *prev;  /* in the hub's list of the living, or of the dead that are owed */
-    struct green__wait *waits;       /* of its greens, the last begun first */
+    struct green__wait *waits;       /* of its greens, but that, the last begun first */
     green_scope_t *scopes;           /* of its own green, the last begun first */
     struct green_private_line joiners;
     struct green__entry *freer;      /* who frees it: served after the joiners; or NULL */
@@ -160,8 +173,9 @@ struct green__hub {
     size_t ready;              /* how many are in it ... */
     size_t yielding;           /* ... and of these, in virtual time, who only let others run */
     unsigned credit;           /* calls that need not wait, rule 6 */
-    uint64_t turns;            /* so far ... */
-    uint64_t look_at;          /* ... and when there have been so many, it looks: rule 6 */
+    unsigned left;             /* turns until it looks (rule 6): by the short ways, ... */
+    unsigned left_long;        /* ... or, if it is not plain, by the long ones */
+    uint64_t turns_at_look;    /* so far, when it will look */
     int *errno_at;             /* the thread's errno */
 
     /* Time. */
@@ -291,6 +305,25 @@ static inline void green__loop_remove(struct green__hub *hub, struct green__turn
         hub->yielding--;
 }
 
+/* Turns so far, and whether it is time to look. */
+static inline uint64_t green__loop_turns(const struct green__hub *hub)
+{
+    return hub->turns_at_look - hub->left - hub->left_long;
+}
+
+static inline bool green__loop_must_look(const struct green__hub *hub)
+{
+    return hub->left + hub->left_long == 0;
+}
+
+/* It is not plain any more: no short way is gone. */
+static inline void green__loop_go_long(struct green__hub *hub)
+{
+    hub->is_plain = false;
+    hub->left_long += hub->left;
+    hub->left = 0;
+}
+
 /* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
 static inline struct green__turn *green__loop_pop(struct green__hub *hub)
 {
@@ -301,7 +334,10 @@ static inline struct green__turn *green__loop_pop(struct green__hub *hub)
         turn = green__loop_choose(hub);
     green__loop_remove(hub, turn);
     hub->credit = GREEN__HUB_CREDIT;
-    hub->turns++;
+    if (hub->left != 0)
+        hub->left--;
+    else
+        hub->left_long--;
     return turn;
 }
 
@@ -348,6 +384,7 @@ struct green__call {
     struct green__hub *hub;
     green_t *me;
     struct green_task *task;
+    struct green__thread *self; /* if it is plain: it may wait by a short way; else NULL */
 };
 
 /* The task that a green belongs to (rule 4). */
@@ -377,20 +414,20 @@ extern _Thread_local bool green__hub_forbidden
  * 9 or 16.  own_over: the call's own time is over, which then comes first.
  */
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
-static inline bool green__call_is_free(struct green__hub **hub, green_t **me,
-                                       struct green_task **task)
+
+/* Whether it is plain: of a task's own green, which is marked so as nothing fails it. */
+static inline bool green__call_is_plain(struct green__call *call)
 {
     struct green__layer *layer;
-    if (UNLIKELY(!green__layer_free_to_act(&layer, me)) || UNLIKELY(!green__layer_knows(*me)))
+    if (UNLIKELY(!green__layer_is_plain(&call->self, &layer, &call->me)))
         return false;
-    *hub = (struct green__hub *)layer;
-    *task = green__layer_word(*me);
-    return LIKELY(!(*task)->cancelled) && LIKELY((*task)->scopes == NULL) &&
-           LIKELY((*hub)->green != NULL);
+    call->hub = (struct green__hub *)layer;
+    call->task = green__layer_word(call->me);
+    return true;
 }
 static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 {
-    if (LIKELY(green__call_is_free(&call->hub, &call->me, &call->task)))
+    if (LIKELY(green__call_is_plain(call)))
         return true;
     struct green__call slow; /* so that call itself can be in registers */
     bool begun = green__call_begin_slowly(&slow, timeout <= 0);
@@ -401,11 +438,30 @@ static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 /* Whether a call that has waited may wait again, by rules 8, 9 and 16; false with errno. */
 bool green__call_goes_on(struct green__call *call);
 
+/* Marks the own green of a task as plain, if it is. */
+static inline void green__task_mark_plain(struct green_task *task)
+{
+    green__layer_mark_plain(task->green, !task->cancelled && task->scopes == NULL &&
+                                             task->failures == 0 && task->hub->green != NULL);
+}
+
+/* How many calls of it have failed in a row, by rules 8 and 9. */
+static inline void green__task_set_failures(struct green_task *task, unsigned failures)
+{
+    if (UNLIKELY(task->failures != failures)) {
+        task->failures = failures;
+        if (task->own.turn.kind == GREEN__TURN_BARE)
+            task->own.turn.kind = GREEN__TURN_BARE_LONG;
+        green__task_mark_plain(task);
+    }
+}
+
 /* Ends a call that need not wait: 0. */
 int green__call_give_turn(struct green__hub *hub, green_t *me);
 static inline int green__call_done(struct green__call *call, int64_t timeout)
 {
-    call->task->failures = 0;
+    if (call->self == NULL)
+        green__task_set_failures(call->task, 0);
     if (LIKELY(timeout <= 0 || --call->hub->credit != 0))
         return 0;
     return green__call_give_turn(call->hub, call->me);
@@ -425,6 +481,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     struct green__hub *hub = call->hub;
     wait->turn.green = call->me;
     wait->turn.value = NULL;
+    wait->turn.kind = GREEN__TURN_FULL;
     wait->turn.yields = false;
     wait->task = call->task;
     wait->entries = NULL;
@@ -453,16 +510,98 @@ void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
  */
 int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout);
 
-/* Enlists one entry and waits. */
-int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
-                     struct green_private_line *line, void *item, int64_t timeout,
-                     const char *name, const void *object, const void *place);
-static inline int green__wait_in(const struct green__call *call, struct green_private_line *line,
-                                 void *item, int64_t timeout, const char *name,
-                                 const void *object, const void *place)
+/*
+ * The short way: only who is ready and bare is entered by it, without a look at what else may
+ * have come.  It can be gone if there is a first of the line for it, not NULL.
+ */
+static inline struct green__turn *green__wait_first_bare(const struct green__hub *hub)
 {
-    return green__wait_with(call->hub, call->me, call->task, line, item, timeout, name, object,
-                            place);
+    struct green__turn *first = hub->line.next; /* if there is none, the line itself, which is not */
+    return LIKELY(hub->left != 0) && LIKELY(first->kind == GREEN__TURN_BARE) ? first : NULL;
+}
+
+/* Its turn has come: it is out of the line, but for the count of ready. */
+static inline void green__wait_take_first(struct green__hub *hub, struct green__turn *first)
+{
+    struct green__turn *second = first->next;
+    hub->line.next = second;
+    second->prev = &hub->line;
+    first->next = NULL;
+    hub->credit = GREEN__HUB_CREDIT;
+    hub->left--;
+}
+
+/* From a plain call to the first of the line; *mine is to be what the own wait of its task shall be. */
+static inline __attribute__((always_inline)) int
+green__wait_go(const struct green__call *call, struct green__turn *mine, struct green__turn *first)
+{
+    int *errno_at = call->hub->errno_at;
+    mine->error = *errno_at;
+    *errno_at = first->error;
+    return green__layer_go(call->self, call->me, first->green, first->value);
+}
+
+/* Has a plain call begin a bare wait, with its entry in a line. */
+static inline __attribute__((always_inline)) void
+green__wait_begin_barely(const struct green__call *call, struct green_private_line *line,
+                         void *item, const char *name, const void *object, const void *place)
+{
+    struct green__hub *hub = call->hub;
+    struct green_task *task = call->task;
+    struct green__wait *wait = &task->own;
+    struct green__entry *entry = &task->own_entry, *last = line->last;
+    wait->turn.kind = GREEN__TURN_BARE;
+    wait->turn.value = NULL;
+    wait->state = GREEN__WAITS;
+    wait->number = ++hub->waits_made;
+    wait->since = hub->time;
+    wait->call = name;
+    wait->object = object;
+    wait->place = place;
+    entry->item = item;
+    entry->line = line;
+    entry->next = NULL;
+    entry->prev = last;
+    line->last = entry;
+    if (last != NULL)
+        last->next = entry;
+    else
+        line->first = entry;
+}
+
+/* Enlists one entry and waits. */
+int green__wait_with(struct green_private_line *line, void *item, int64_t timeout,
+                     const char *name, const void *object, const void *place);
+
+static inline __attribute__((always_inline)) int
+green__wait_in(const struct green__call *call, struct green_private_line *line, void *item,
+               int64_t timeout, const char *name, const void *object, const void *place)
+{
+    struct green__turn *first;
+    if (LIKELY(call->self != NULL) && LIKELY(timeout == GREEN_FOREVER) &&
+        LIKELY((first = green__wait_first_bare(call->hub)) != NULL)) {
+        green__wait_begin_barely(call, line, item, name, object, place);
+        green__wait_take_first(call->hub, first);
+        call->hub->ready--;
+        return green__wait_go(call, &call->task->own.turn, first);
+    }
+    return green__wait_with(line, item, timeout, name, object, place);
+}
+
+/* The waits of a task: from the bare one, if it is in one. */
+static inline bool green__task_own_waits(const struct green_task *task)
+{
+    return task->own.state == GREEN__WAITS ||
+           (task->own.state != GREEN__NO_WAIT && task->own.turn.next != NULL);
+}
+static inline struct green__wait *green__task_waits(struct green_task *task)
+{
+    return green__task_own_waits(task) ? &task->own : task->waits;
+}
+static inline struct green__wait *green__task_next_wait(struct green_task *task,
+                                                        const struct green__wait *wait)
+{
+    return wait == &task->own ? task->waits : wait->next;
 }
 
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
@@ -496,6 +635,10 @@ void green__wait_cancel(struct green__hub *hub, struct green_task *task);
 /* Nobody can run and nothing can come (rule 15). */
 void green__wait_break_deadlock(struct green__hub *hub);
 
+/* Of the layer's calls: a bare wait that a death ends, and who is next after a death. */
+void *green__wait_entered(struct green__hub *hub, green_t *g, void *value);
+green_t *green__wait_next(struct green__hub *hub, void **value);
+
 /*
  * The body of the hub's green, and its start: deaths must find it waiting, as a NEW parent
  * would die of an error (green.h 5).
@@ -522,6 +665,9 @@ static inline struct green__entry *green__line_first(const struct green_private_
 
 struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
                                     const green_options_t *options);
+
+/* A task that is in no list, of this green. */
+void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg);
 
 /* Of the layer's calls: the task of g has ended. */
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);

@@ -197,7 +197,7 @@ int green_queue_free(green_queue_t *queue)
         return -1;
     if (queue->getters.first != NULL || queue->putters.first != NULL)
         return green__call_fail(EBUSY);
-    green__hub_self->gone_at = green__hub_self->turns + green__hub_self->ready;
+    green__hub_self->gone_at = green__loop_turns(green__hub_self) + green__hub_self->ready;
     free(queue);
     return 0;
 }

@@ -58,6 +58,25 @@ static green_t *make_green(struct green__hub *hub, green_fn *run, const green_op
     return green__layer_new(run, hub->green, &own, false);
 }
 
+void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg)
+{
+    *task = (struct green_task){
+        .own = {
+            .turn = {.green = green, .value = arg, .kind = GREEN__TURN_FULL},
+            .task = task,
+            .entries = &task->own_entry,
+            .count = 1,
+            .state = GREEN__NO_WAIT,
+            .served = &task->own_entry,
+            .due = GREEN_FOREVER,
+        },
+        .own_entry = {.wait = &task->own},
+        .hub = hub,
+        .green = green,
+        .joiners = {.hub = hub->id},
+    };
+}
+
 struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
                                     const green_options_t *options)
 {
@@ -76,21 +95,17 @@ struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void 
         free(task);
         return NULL;
     }
-    *task = (struct green_task){
-        .start = {.green = green, .value = arg},
-        .hub = hub,
-        .green = green,
-        .number = hub->id << 40 | ++hub->tasks_made,
-        .joiners = {.hub = hub->id},
-        .cancelled = hub->ending,
-        .detached = (flags & GREEN_DETACHED) != 0,
-        .daemon = (flags & GREEN_DAEMON) != 0,
-    };
+    green__task_init(task, hub, green, arg);
+    task->number = hub->id << 40 | ++hub->tasks_made;
+    task->cancelled = hub->ending;
+    task->detached = (flags & GREEN_DETACHED) != 0;
+    task->daemon = (flags & GREEN_DAEMON) != 0;
     green__layer_set_word(green, task);
+    green__task_mark_plain(task);
     task_link(&hub->living, task);
     hub->tasks++;
     hub->daemons += task->daemon;
-    green__loop_push(hub, &task->start);
+    green__loop_push(hub, &task->own.turn);
     return task;
 }
 
@@ -152,6 +167,7 @@ void green__task_cancel(struct green__hub *hub, struct green_task *task)
     if (task->ended || task->cancelled)
         return;
     task->cancelled = true;
+    green__task_mark_plain(task);
     green__wait_cancel(hub, task);
 }
 
