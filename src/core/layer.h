@@ -94,6 +94,14 @@ static inline bool green__layer_is_plain(struct green__thread **self, struct gre
     return LIKELY(((*me)->kept & GREEN__KEPT_PLAIN) != 0);
 }
 
+/* What that has found. */
+static inline void green__layer_of_plain(struct green__thread *self, struct green__layer **layer,
+                                         green_t **me)
+{
+    *layer = self->layer;
+    *me = load(self->current);
+}
+
 /* Marks a green that the layer knows, or takes that back. */
 static inline void green__layer_mark_plain(green_t *g, bool plain)
 {

@@ -50,8 +50,9 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 
 /* A place in the line: a task that starts, or a wait that goes on. */
 struct green__turn {
-    struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
+    struct green__turn *next;        /* in the hub's line; NULL: not in it */
     green_t *green;                  /* who has the turn ... */
+    struct green__turn *prev;
     void *value;                     /* ... and what it is entered with */
     int error;                       /* bare: what errno is then */
     unsigned char kind;              /* enum green__turn_kind */
@@ -280,8 +281,8 @@ struct green__turn *green__loop_choose(struct green__hub *hub);
 /* Control goes back to main: green_hub_fd() is to be readable if there is something to do. */
 void green__loop_tell_fd(struct green__hub *hub);
 
-/* To the end of the line. */
-static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
+/* To the end of the line, in a hub that has no other loop. */
+static inline void green__loop_link(struct green__hub *hub, struct green__turn *turn)
 {
     struct green__turn *last = hub->line.prev;
     turn->next = &hub->line;
@@ -289,6 +290,12 @@ static inline void green__loop_push(struct green__hub *hub, struct green__turn *
     last->next = turn;
     hub->line.prev = turn;
     hub->ready++;
+}
+
+/* To the end of the line. */
+static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
+{
+    green__loop_link(hub, turn);
     if (UNLIKELY(hub->fd_asked))
         green__loop_tell_fd(hub);
 }
@@ -424,6 +431,16 @@ static inline bool green__call_is_plain(struct green__call *call)
     call->hub = (struct green__hub *)layer;
     call->task = green__layer_word(call->me);
     return true;
+}
+/* That again. */
+static inline struct green__call green__call_of_plain(struct green__thread *self)
+{
+    struct green__call call = {.self = self};
+    struct green__layer *layer;
+    green__layer_of_plain(self, &layer, &call.me);
+    call.hub = (struct green__hub *)layer;
+    call.task = green__layer_word(call.me);
+    return call;
 }
 static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 {
@@ -607,6 +624,29 @@ static inline struct green__wait *green__task_next_wait(struct green_task *task,
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);
 void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait);
+
+/* The same in short, of the first of a line. */
+static inline bool green__wait_can_serve_barely(const struct green__hub *hub,
+                                                const struct green__entry *first)
+{
+    return LIKELY(first->wait->turn.kind == GREEN__TURN_BARE) && LIKELY(first->wait->timer == 0) &&
+           LIKELY(!hub->fd_asked);
+}
+static inline __attribute__((always_inline)) void
+green__wait_serve_barely(struct green__hub *hub, struct green_private_line *line,
+                         struct green__entry *first)
+{
+    struct green__entry *second = first->next;
+    first->line = NULL;
+    line->first = second;
+    if (second != NULL)
+        second->prev = NULL;
+    else
+        line->last = NULL;
+    first->wait->state = GREEN__SERVED;
+    first->wait->error = 0;
+    green__loop_link(hub, &first->wait->turn);
+}
 
 /* Fails it. */
 void green__wait_fail(struct green__hub *hub, struct green__wait *wait, int error);

@@ -64,8 +64,8 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD]       = {    550,    560},
      [YIELD_FAST]  = {    300,    300},
      [LIFE]        = {   2970,   3000},
-     [TURN]        = {   1020,   1030},
-     [ITEM]        = {   2490,   2510},
+     [TURN]        = {   1000,   1010},
+     [ITEM]        = {   1925,   1945},
      [TASK]        = {  14000,  14500}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
@@ -73,7 +73,7 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2900,   2930},
      [TURN]        = {    975,    995},
-     [ITEM]        = {   2645,   2690},
+     [ITEM]        = {   1930,   1970},
      [TASK]        = {  14000,  14500}},
 };
 
