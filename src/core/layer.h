@@ -177,6 +177,26 @@ green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t 
 /* Releases an owned or own green that is DEAD or NEW; its stack also if it is started. */
 void green__layer_release(green_t *g);
 
+/* The same of one that is DEAD and has nothing left; false, and nothing is done: it is another. */
+static inline bool green__layer_release_bare(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (UNLIKELY(load(g->life) != GREEN__DEAD || g->name != NULL || g->children != 1 ||
+                 self->spare_room == 0))
+        return false;
+    green_t *parent = g->parent;
+    green__count_out(self);
+    green__put_spare(self, g);
+    green__lose_child(parent);
+    return true;
+}
+
+/* Whether freed blocks may wait for the next, and no tool is to see each free(). */
+static inline bool green__layer_may_spare(void)
+{
+    return !green__self->stacks.watched;
+}
+
 /* A green that is started, waits, and will not be entered by the layer, is its user's again. */
 void green__layer_let_go(green_t *g);
 

@@ -438,6 +438,34 @@ static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_
     green__arch_jump(to->sp, value);
 }
 
+/* The same for a green that a layer has marked as plain: whoever the layer says is next. */
+static __attribute__((noinline)) GREEN__NO_ASAN void
+die_in_layer(struct green__thread *self, green_t *me, void *first, void *value)
+{
+    uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals | (uintptr_t)me->stand_in;
+    if (UNLIKELY(held != 0 || self->stacks.watched || load(self->tag) != load(self->id)))
+        return;
+    green_t *to = green__layer_done(self, me, &value);
+    if (UNLIKELY(to == NULL))
+        return;
+    me->kept &= (unsigned char)~GREEN__KEPT_PLAIN;
+    me->layer = NULL;
+    green__change_life(me, GREEN__STARTED, GREEN__DEAD);
+    if (load(to->life) == GREEN__NEW)
+        start(to);
+    store(self->current, to);
+    if (UNLIKELY(self->has_cxx))
+        green__fetch_exceptions(self, to);
+    if (UNLIKELY(!green__stack_put_warm(&self->stacks, &me->stack))) {
+        int error = errno;
+        green__stack_put(&self->stacks, &me->stack, me->valgrind);
+        errno = error;
+    }
+    if (LIKELY(me->sp == first))
+        green__arch_end(first, to->sp, value);
+    green__arch_jump(to->sp, value);
+}
+
 /* Runs what is to run at the end of the current green, and ends it. */
 static _Noreturn GREEN__NO_ASAN void finish(void *first)
 {
@@ -457,8 +485,11 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     green__arrive(self, me);
     green__passes();
     value = me->run(value);
-    if (LIKELY(value != GREEN_FAILED))
+    if (LIKELY(value != GREEN_FAILED)) {
         die_plainly(self, me, first, value);
+        if (me->kept & GREEN__KEPT_PLAIN)
+            die_in_layer(self, me, first, value);
+    }
     green__set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me, true);

@@ -104,6 +104,7 @@ static void unmake(struct green__hub *hub)
     green__layer_set_word(hub->main.green, NULL);
     green__layer_mark_main(hub->main.green, false);
     unregister_hub(hub);
+    green__task_drop_spares(hub);
     green__layer_release(hub->own_green);
     green__layer_end();
     green__hub_self = NULL;
@@ -142,6 +143,12 @@ static void on_leave(struct green__layer *layer, green_t *g, bool returned)
 static void on_dead(struct green__layer *layer, green_t *g, void *value, int error)
 {
     green__task_ended((struct green__hub *)layer, g, value, error);
+}
+
+static green_t *on_done(struct green__layer *layer, green_t *g, void **value)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    return green__task_done(hub, g, *value) ? green__wait_next(hub, value) : NULL;
 }
 
 static void *on_entered(struct green__layer *layer, green_t *g, void *value)
@@ -214,6 +221,7 @@ static const struct green__layer_calls calls = {
     .yield = on_yield,
     .leave = on_leave,
     .dead = on_dead,
+    .done = on_done,
     .entered = on_entered,
     .next = on_next,
     .lost = on_lost,
@@ -271,6 +279,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->turns_at_look = GREEN__HUB_LOOK_EVERY;
     if (hub->is_virtual || hub->shuffled || hub->watch != NULL)
         green__loop_go_long(hub);
+    hub->spare_room = green__layer_may_spare() ? GREEN__HUB_SPARES : 0;
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
     green__task_init(&hub->main, hub, main, NULL);

@@ -43,6 +43,7 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 
 #define GREEN__HUB_LOOK_EVERY 64u   /* turns, rule 6 */
 #define GREEN__HUB_CREDIT 32u       /* calls that need not wait, rule 6 */
+#define GREEN__HUB_SPARES 1024u     /* freed tasks that wait for the next, at most */
 #define GREEN__HUB_STACK ((size_t)64 << 10)
 #define GREEN__HUB_POOL_THREADS 16u
 
@@ -191,6 +192,8 @@ struct green__hub {
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
     uint64_t tasks_made, waits_made;
+    struct green_task *spare_tasks; /* freed, for the next; by group_next ... */
+    unsigned spare_room;            /* ... and how many more may wait there */
     struct green_private_line all_ended; /* green_hub_end() waits there */
 
     /* What may come from elsewhere. */
@@ -708,6 +711,15 @@ struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void 
 
 /* A task that is in no list, of this green. */
 void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg);
+
+/* Frees the blocks that wait for the next. */
+void green__task_drop_spares(struct green__hub *hub);
+
+/*
+ * Of the layer's calls: the body of a plain green has returned a value.  False, and nothing is
+ * done: its end is not a short one.
+ */
+bool green__task_done(struct green__hub *hub, green_t *g, void *value);
 
 /* Of the layer's calls: the task of g has ended. */
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);

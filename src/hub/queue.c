@@ -55,7 +55,7 @@ static void copy_item(void *to, const void *from, size_t size)
 }
 
 /* The place after one. */
-static inline size_t after(const green_queue_t *queue, size_t place)
+static inline size_t place_after(const green_queue_t *queue, size_t place)
 {
     size_t next = place + queue->item_size;
     return next != queue->end ? next : 0;
@@ -63,20 +63,20 @@ static inline size_t after(const green_queue_t *queue, size_t place)
 
 static inline void count_last(green_queue_t *queue)
 {
-    queue->last = after(queue, queue->last);
+    queue->last = place_after(queue, queue->last);
     queue->count++;
 }
 
 static inline void drop_first(green_queue_t *queue)
 {
-    queue->first = after(queue, queue->first);
+    queue->first = place_after(queue, queue->first);
     queue->count--;
 }
 
 /* The first was taken and a putter's item put there: so it is the last. */
 static inline void turn_around(green_queue_t *queue)
 {
-    queue->first = queue->last = after(queue, queue->first);
+    queue->first = queue->last = place_after(queue, queue->first);
 }
 
 static int put_now(struct green__hub *hub, green_queue_t *queue, const void *item)
@@ -151,7 +151,7 @@ void green__queue_put_back(green_queue_t *queue, const void *item)
 
 /* ---- The calls ------------------------------------------------------------------------ */
 
-static __attribute__((noinline)) int put_slowly(green_queue_t *queue, const void *item,
+static __attribute__((noinline)) int put_item_slowly(green_queue_t *queue, const void *item,
                                                 int64_t timeout, const void *place)
 {
     struct green__call call;
@@ -172,7 +172,7 @@ static __attribute__((noinline)) int put_slowly(green_queue_t *queue, const void
  * The short ways call nothing, and so keep nothing: what is not done on them is left to
  * the long ones as it was.
  */
-static inline bool is_short(struct green__call *call, const green_queue_t *queue, const void *item)
+static inline bool is_short_call(struct green__call *call, const green_queue_t *queue, const void *item)
 {
     return LIKELY(queue != NULL && item != NULL) && LIKELY(green__call_is_plain(call)) &&
            LIKELY(queue->getters.hub == call->hub->id) && LIKELY(!queue->closed);
@@ -197,7 +197,7 @@ static __attribute__((noinline)) int wait_to_get(green_queue_t *queue, void *ite
 int green_queue_put(green_queue_t *queue, const void *item, int64_t timeout)
 {
     struct green__call call;
-    if (is_short(&call, queue, item)) {
+    if (is_short_call(&call, queue, item)) {
         struct green__entry *getter = green__line_first(&queue->getters);
         if (getter != NULL) {
             if (green__wait_can_serve_barely(call.hub, getter) &&
@@ -214,10 +214,10 @@ int green_queue_put(green_queue_t *queue, const void *item, int64_t timeout)
             return wait_to_put(queue, item, call.self, PLACE);
         }
     }
-    return put_slowly(queue, item, timeout, PLACE);
+    return put_item_slowly(queue, item, timeout, PLACE);
 }
 
-static __attribute__((noinline)) int get_slowly(green_queue_t *queue, void *item, int64_t timeout,
+static __attribute__((noinline)) int get_item_slowly(green_queue_t *queue, void *item, int64_t timeout,
                                                 const void *place)
 {
     struct green__call call;
@@ -237,7 +237,7 @@ static __attribute__((noinline)) int get_slowly(green_queue_t *queue, void *item
 int green_queue_get(green_queue_t *queue, void *item, int64_t timeout)
 {
     struct green__call call;
-    if (is_short(&call, queue, item)) {
+    if (is_short_call(&call, queue, item)) {
         struct green__entry *putter = green__line_first(&queue->putters);
         if (queue->count != 0) {
             if ((putter == NULL || green__wait_can_serve_barely(call.hub, putter)) &&
@@ -255,7 +255,7 @@ int green_queue_get(green_queue_t *queue, void *item, int64_t timeout)
             return wait_to_get(queue, item, call.self, PLACE);
         }
     }
-    return get_slowly(queue, item, timeout, PLACE);
+    return get_item_slowly(queue, item, timeout, PLACE);
 }
 
 /* The hub of a call on a queue that does not wait; NULL with errno. */

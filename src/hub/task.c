@@ -77,6 +77,45 @@ void green__task_init(struct green_task *task, struct green__hub *hub, green_t *
     };
 }
 
+/* The same of one that waited to be used again: what it has had since is as it was then. */
+static inline void init_again(struct green_task *task, green_t *green, void *arg)
+{
+    task->own.turn.green = green;
+    task->own.turn.value = arg;
+    task->own.turn.kind = GREEN__TURN_FULL;
+    task->own.state = GREEN__NO_WAIT;
+    task->own.counted = false;
+    task->green = green;
+    task->freer = NULL;
+    task->group = NULL;
+    task->group_next = NULL;
+    task->failures = 0;
+    task->ended = task->joined = task->freeing = task->telling = false;
+}
+
+/*
+ * A few freed blocks wait in the hub for the next task: they cost less than malloc() there.
+ * Not where a tool looks for what is used after its end.
+ */
+static inline bool put_spare(struct green__hub *hub, struct green_task *task)
+{
+    if (UNLIKELY(hub->spare_room == 0))
+        return false;
+    hub->spare_room--;
+    task->group_next = hub->spare_tasks;
+    hub->spare_tasks = task;
+    return true;
+}
+
+void green__task_drop_spares(struct green__hub *hub)
+{
+    for (struct green_task *task; (task = hub->spare_tasks) != NULL;) {
+        hub->spare_tasks = task->group_next;
+        free(task);
+    }
+    hub->spare_room = 0;
+}
+
 struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
                                     const green_options_t *options)
 {
@@ -85,23 +124,30 @@ struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void 
         errno = ECANCELED;
         return NULL;
     }
-    struct green_task *task = malloc(sizeof *task);
-    if (task == NULL) {
+    struct green_task *task = hub->spare_tasks, *spare = task;
+    if (task == NULL && (task = malloc(sizeof *task)) == NULL) {
         errno = ENOMEM;
         return NULL;
     }
     green_t *green = make_green(hub, run, options);
-    if (green == NULL) {
-        free(task);
+    if (UNLIKELY(green == NULL)) {
+        if (spare == NULL)
+            free(task);
         return NULL;
     }
-    green__task_init(task, hub, green, arg);
+    if (LIKELY(spare != NULL)) {
+        hub->spare_tasks = task->group_next;
+        hub->spare_room++;
+        init_again(task, green, arg);
+    } else {
+        green__task_init(task, hub, green, arg);
+    }
     task->number = hub->id << 40 | ++hub->tasks_made;
     task->cancelled = hub->ending;
     task->detached = (flags & GREEN_DETACHED) != 0;
     task->daemon = (flags & GREEN_DAEMON) != 0;
     green__layer_set_word(green, task);
-    green__task_mark_plain(task);
+    green__layer_mark_plain(green, !task->cancelled);
     task_link(&hub->living, task);
     hub->tasks++;
     hub->daemons += task->daemon;
@@ -196,9 +242,17 @@ int green_task_check(void)
 static void serve_joiner(struct green__hub *hub, struct green__entry *entry,
                          struct green_task *task)
 {
-    task->joined = task->joined || entry->wait->role == GREEN__JOINS;
-    entry->wait->value = task->result;
-    entry->wait->value_error = task->error;
+    struct green__wait *wait = entry->wait;
+    bool bare = wait->turn.kind != GREEN__TURN_FULL;
+    task->joined = task->joined || bare || wait->role == GREEN__JOINS;
+    if (!bare) {
+        wait->value = task->result;
+        wait->value_error = task->error;
+    } else if (entry->item != NULL) {
+        *(void **)entry->item = task->result;
+        if (task->result == GREEN_FAILED)
+            wait->turn.error = task->error;
+    }
     green__wait_serve(hub, entry, 0);
 }
 
@@ -281,6 +335,17 @@ void green__task_ended(struct green__hub *hub, green_t *g, void *value, int erro
     green__task_tell_hub_wait(hub, false);
 }
 
+bool green__task_done(struct green__hub *hub, green_t *g, void *value)
+{
+    struct green_task *task = green__layer_word(g);
+    if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
+                 task->waits != NULL || (hub->ready == 0 && task->joiners.first == NULL)))
+        return false;
+    end_task(hub, task, value, 0, false);
+    green__task_tell_hub_wait(hub, false);
+    return true;
+}
+
 bool green__task_has_failed(const struct green_task *task)
 {
     return task->result == GREEN_FAILED && task->error != ECANCELED;
@@ -299,7 +364,10 @@ void green__task_release(struct green__hub *hub, struct green_task *task)
             errno = error;
         }
         task_unlink(task);
-        green__layer_release(task->green);
+        if (!green__layer_release_bare(task->green))
+            green__layer_release(task->green);
+        if (put_spare(hub, task))
+            return;
     }
     free(task);
 }
@@ -349,6 +417,8 @@ static int give_result(void **value, void *result, int error)
     return 0;
 }
 
+static const char join_name[] = "green_task_join";
+
 int green_task_join(green_task_t *task, void **value, int64_t timeout)
 {
     struct green__call call;
@@ -370,9 +440,11 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
+    if (LIKELY(call.self != NULL)) /* it is bare, and then who serves it gives the result */
+        return green__wait_in(&call, &task->joiners, value, timeout, join_name, task, PLACE);
     struct green__wait wait;
     struct green__entry entry = {0};
-    green__wait_prepare(&wait, &call, "green_task_join", task, PLACE);
+    green__wait_prepare(&wait, &call, join_name, task, PLACE);
     wait.entries = &entry;
     wait.count = 1;
     wait.role = GREEN__JOINS;

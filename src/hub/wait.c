@@ -170,7 +170,7 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 /* ---- Switching ------------------------------------------------------------------------ */
 
 /* Does for a bare turn, which is in no line, what its green does not do itself. */
-static void wake(struct green__hub *hub, struct green__turn *turn)
+static void wake_bare(struct green__hub *hub, struct green__turn *turn)
 {
     struct green_task *task = green__layer_word(turn->green);
     const struct green__wait *wait = &task->own;
@@ -188,7 +188,7 @@ static void wake(struct green__hub *hub, struct green__turn *turn)
 static inline void enter_turn(struct green__hub *hub, struct green__turn *turn)
 {
     if (turn->kind != GREEN__TURN_FULL)
-        wake(hub, turn);
+        wake_bare(hub, turn);
     green__layer_switch(turn->green, turn->value);
 }
 
@@ -201,7 +201,7 @@ void *green__wait_entered(struct green__hub *hub, green_t *g, void *value)
     if (task->own.state == GREEN__WAITS)
         green__wait_fail(hub, &task->own, EINTR);
     green__loop_remove(hub, &task->own.turn);
-    wake(hub, &task->own.turn);
+    wake_bare(hub, &task->own.turn);
     return task->own.turn.value;
 }
 
@@ -213,7 +213,7 @@ green_t *green__wait_next(struct green__hub *hub, void **value)
     green__wait_take_first(hub, turn);
     hub->ready--;
     if (turn->kind != GREEN__TURN_FULL)
-        wake(hub, turn);
+        wake_bare(hub, turn);
     *value = turn->value;
     return turn->green;
 }
@@ -288,7 +288,7 @@ static __attribute__((noinline)) int leave_barely(struct green__hub *hub, struct
     if (UNLIKELY(hub->watch != NULL))
         green__watch_turn(hub, turn->green);
     if (turn->kind != GREEN__TURN_FULL)
-        wake(hub, turn);
+        wake_bare(hub, turn);
     return green__layer_go_long(turn->green, turn->value);
 }
 
