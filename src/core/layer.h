@@ -15,6 +15,7 @@
  */
 #include <sys/uio.h>
 
+#include "core/green.h"
 #include "core/line.h"
 #include "core/family.h"
 #include "core/told.h"
@@ -171,8 +172,16 @@ static inline void green__layer_set_word(green_t *g, void *word)
  * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
  * do anything with but look; under parent.  NULL with errno.
  */
-green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t *options,
-                          bool hub);
+static inline green_t *green__layer_new(green_fn *run, green_t *parent,
+                                        const green_options_t *options, bool hub)
+{
+    green_t *g = green__new_kept(run, parent, options);
+    if (UNLIKELY(g == NULL))
+        return NULL;
+    g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN;
+    g->children++; /* the layer's handle, see state.h */
+    return g;
+}
 
 /* Releases an owned or own green that is DEAD or NEW; its stack also if it is started. */
 void green__layer_release(green_t *g);

@@ -303,7 +303,12 @@ int green__layer_go_long(green_t *to, void *value)
     green_t *me = load(self->current);
     me->kept |= GREEN__KEPT_WAITING;
     store(me->enter, GREEN__TAG_CLOSED);
-    return (int)(intptr_t)layer_switch_slowly(self, me, to, value);
+    if (UNLIKELY(green__call_tag(self) != load(self->id)))
+        return (int)(intptr_t)layer_switch_slowly(self, me, to, value);
+    if (load(to->life) == GREEN__NEW)
+        start(to);
+    store(self->current, to);
+    return green__arch_switch_int(&me->sp, to->sp, value);
 }
 
 int green__cancel(struct green__thread *self, green_t *g, bool release)

@@ -136,7 +136,7 @@ struct green_task {
     void (*ended_in_group)(struct green_task *task, bool alone); /* alone: nobody can be served */
     struct green_task *group_next, *group_prev;
     void *result;
-    int error;                       /* if that is GREEN_FAILED */
+    int error;                       /* if that is GREEN_FAILED; from here on task.c clears all at once */
     unsigned failures;               /* in a row, rule 9 */
     bool counted;                    /* by green__task_all_wait(), which clears it */
     bool ended, cancelled, detached, daemon, joined, freeing;

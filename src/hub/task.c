@@ -7,6 +7,7 @@
  * to those who join when the task ends: they do not look at it again.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "hub.h"
 
@@ -45,10 +46,9 @@ bool green__task_may_be(green_fn *run, const green_options_t *options, unsigned 
 }
 
 /* Its green, of the hub's size if it asks for none. */
-static green_t *make_green(struct green__hub *hub, green_fn *run, const green_options_t *options)
+static __attribute__((noinline)) green_t *
+make_green_with(struct green__hub *hub, green_fn *run, const green_options_t *options)
 {
-    if (options == NULL && hub->stack_size == 0)
-        return green__layer_new(run, hub->green, NULL, false);
     green_options_t own = {0};
     if (options != NULL)
         own = *options;
@@ -89,8 +89,15 @@ static inline void init_again(struct green_task *task, green_t *green, void *arg
     task->freer = NULL;
     task->group = NULL;
     task->group_next = NULL;
-    task->failures = 0;
-    task->ended = task->joined = task->freeing = task->telling = false;
+    memset(&task->error, 0, sizeof *task - offsetof(struct green_task, error));
+}
+
+static inline green_t *make_green(struct green__hub *hub, green_fn *run,
+                                  const green_options_t *options)
+{
+    return options == NULL && hub->stack_size == 0
+               ? green__layer_new(run, hub->green, NULL, false)
+               : make_green_with(hub, run, options);
 }
 
 /*
@@ -116,8 +123,8 @@ void green__task_drop_spares(struct green__hub *hub)
     hub->spare_room = 0;
 }
 
-struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
-                                    const green_options_t *options)
+static inline __attribute__((always_inline)) struct green_task *
+make_task(struct green__hub *hub, green_fn *run, void *arg, const green_options_t *options)
 {
     unsigned flags = options != NULL ? options->flags : 0;
     if (hub->green == NULL) {
@@ -144,15 +151,24 @@ struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void 
     }
     task->number = hub->id << 40 | ++hub->tasks_made;
     task->cancelled = hub->ending;
-    task->detached = (flags & GREEN_DETACHED) != 0;
-    task->daemon = (flags & GREEN_DAEMON) != 0;
+    if (options != NULL) {
+        task->detached = (flags & GREEN_DETACHED) != 0;
+        task->daemon = (flags & GREEN_DAEMON) != 0;
+    }
     green__layer_set_word(green, task);
     green__layer_mark_plain(green, !task->cancelled);
     task_link(&hub->living, task);
     hub->tasks++;
-    hub->daemons += task->daemon;
+    if (options != NULL)
+        hub->daemons += task->daemon;
     green__loop_push(hub, &task->own.turn);
     return task;
+}
+
+struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
+                                    const green_options_t *options)
+{
+    return make_task(hub, run, arg, options);
 }
 
 green_task_t *green_task_spawn_with(green_fn *run, void *arg, const green_options_t *options)
@@ -165,6 +181,9 @@ green_task_t *green_task_spawn_with(green_fn *run, void *arg, const green_option
 
 green_task_t *green_task_spawn(green_fn *run, void *arg)
 {
+    struct green__call call;
+    if (LIKELY(run != NULL) && LIKELY(green__call_is_plain(&call)))
+        return make_task(call.hub, run, arg, NULL);
     return green_task_spawn_with(run, arg, NULL);
 }
 
@@ -338,11 +357,21 @@ void green__task_ended(struct green__hub *hub, green_t *g, void *value, int erro
 bool green__task_done(struct green__hub *hub, green_t *g, void *value)
 {
     struct green_task *task = green__layer_word(g);
+    struct green__entry *joiner = task->joiners.first;
     if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
-                 task->waits != NULL || (hub->ready == 0 && task->joiners.first == NULL)))
+                 task->waits != NULL || task->freer != NULL || hub->hub_wait.first != NULL ||
+                 hub->all_ended.first != NULL))
         return false;
-    end_task(hub, task, value, 0, false);
-    green__task_tell_hub_wait(hub, false);
+    if (joiner == NULL ? hub->ready == 0
+                       : joiner->next != NULL || !green__wait_can_serve_barely(hub, joiner))
+        return false;
+    set_ended(hub, task, value, 0);
+    if (joiner != NULL) {
+        task->joined = true;
+        if (joiner->item != NULL)
+            *(void **)joiner->item = value;
+        green__wait_serve_barely(hub, &task->joiners, joiner);
+    }
     return true;
 }
 
@@ -419,7 +448,8 @@ static int give_result(void **value, void *result, int error)
 
 static const char join_name[] = "green_task_join";
 
-int green_task_join(green_task_t *task, void **value, int64_t timeout)
+static __attribute__((noinline)) int join_slowly(green_task_t *task, void **value,
+                                                 int64_t timeout, const void *place)
 {
     struct green__call call;
     if (green__task_hub(task) == NULL) {
@@ -441,10 +471,10 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
     if (LIKELY(call.self != NULL)) /* it is bare, and then who serves it gives the result */
-        return green__wait_in(&call, &task->joiners, value, timeout, join_name, task, PLACE);
+        return green__wait_in(&call, &task->joiners, value, timeout, join_name, task, place);
     struct green__wait wait;
     struct green__entry entry = {0};
-    green__wait_prepare(&wait, &call, join_name, task, PLACE);
+    green__wait_prepare(&wait, &call, join_name, task, place);
     wait.entries = &entry;
     wait.count = 1;
     wait.role = GREEN__JOINS;
@@ -452,6 +482,16 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     if (green__wait(call.hub, &wait, timeout) != 0)
         return -1;
     return give_result(value, wait.value, wait.value_error);
+}
+
+int green_task_join(green_task_t *task, void **value, int64_t timeout)
+{
+    struct green__call call;
+    if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
+        LIKELY(task->hub == call.hub) && LIKELY(!task->ended) && LIKELY(task != call.task) &&
+        LIKELY(timeout > 0))
+        return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+    return join_slowly(task, value, timeout, PLACE);
 }
 
 /*
@@ -488,7 +528,29 @@ int green_task_detach(green_task_t *task)
     return 0;
 }
 
+/* A task that has ended, and of whose end nobody is to be told. */
+static inline bool is_bare_to_free(const struct green__hub *hub, const struct green_task *task)
+{
+    return LIKELY(task->hub == hub) && LIKELY(task->ended) && LIKELY(task->group == NULL) &&
+           LIKELY(!task->detached) && LIKELY(!task->freeing) &&
+           LIKELY(hub->failed == NULL || task->joined) && LIKELY(hub->spare_room != 0);
+}
+
+static __attribute__((noinline)) int free_task_slowly(green_task_t *task, const void *place);
+
 int green_task_free(green_task_t *task)
+{
+    struct green__call call;
+    if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
+        is_bare_to_free(call.hub, task) && LIKELY(green__layer_release_bare(task->green))) {
+        task_unlink(task);
+        (void)put_spare(call.hub, task);
+        return 0;
+    }
+    return free_task_slowly(task, PLACE);
+}
+
+static int free_task_slowly(green_task_t *task, const void *place)
 {
     if (task == NULL)
         return 0;
@@ -503,7 +565,7 @@ int green_task_free(green_task_t *task)
         struct green__wait wait;
         struct green__entry entry = {0};
         green__task_cancel(hub, task);
-        green__wait_prepare(&wait, &call, "green_task_free", task, PLACE);
+        green__wait_prepare(&wait, &call, "green_task_free", task, place);
         wait.entries = &entry;
         wait.count = 1;
         wait.shielded = true;

@@ -279,7 +279,7 @@ void green__wait_start_hub(struct green__hub *hub)
 }
 
 /* Leaves a plain green, whose turn is bare, until somebody gives it that. */
-static __attribute__((noinline)) int leave_barely(struct green__hub *hub, struct green__turn *mine)
+static inline int leave_barely(struct green__hub *hub, struct green__turn *mine)
 {
     mine->error = *hub->errno_at;
     if (hub->ready == 0 || green__loop_must_look(hub))
