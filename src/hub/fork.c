@@ -31,7 +31,7 @@ static green_queue_t *queue_of(const struct green__hub *hub, const struct green_
 }
 
 /* What a served wait was given is the next one's; false: it is an item for which nobody waits. */
-static bool pass_on(struct green__hub *hub, const struct green__wait *wait, bool gone)
+static bool pass_hand_on(struct green__hub *hub, const struct green__wait *wait, bool gone)
 {
     const green_case_t *done = hub->served_case != NULL ? hub->served_case(wait) : NULL;
     green_queue_t *queue = queue_of(hub, wait);
@@ -58,7 +58,7 @@ static void pass_all_on(struct green__hub *hub, const struct green_task *mine)
         /* A queue may have gone since, but only with what was given before. */
         bool gone = ++number <= hub->gone_at || (hub->shuffled && hub->gone_at != 0);
         wait = dropped_wait(hub, mine, turn);
-        if (wait != NULL && pass_on(hub, wait, gone))
+        if (wait != NULL && pass_hand_on(hub, wait, gone))
             wait->served = NULL;
     }
     for (struct green__turn *turn = hub->line.prev; turn != &hub->line; turn = turn->prev) {
