@@ -454,6 +454,76 @@ static void *get_and_be_hit(void *unused)
     return unused;
 }
 
+static void *get_in_vain(void *unused)
+{
+    int item = 0;
+    child = green_new(give_back, NULL);
+    errno = 0;
+    must_fail(green_queue_get(queue, &item, GREEN_FOREVER), EINTR);
+    must(item == 0);
+    note("hit");
+    must_be_0(green_queue_get(queue, &item, GREEN_FOREVER)); /* as any */
+    must(item == 5);
+    must_be_0(green_free(child));
+    return unused;
+}
+
+/* In either kind of time: without options a hub has short ways. */
+static void hit_who_gets(void)
+{
+    int item = 5;
+    queue = green_queue_new(sizeof(int), 0);
+    green_task_t *task = spawn(get_in_vain, NULL), *other;
+    turn();
+    other = spawn(enter_child, V(5));
+    turn();
+    assert_noted("hit");
+    assert_int_equal(green_queue_put(queue, &item, GREEN_NOWAIT), 0);
+    assert_null(finish(task));
+    end_in_switch(other, V(6));
+    assert_noted("entered");
+    assert_null(finish(other));
+    assert_int_equal(green_queue_free(queue), 0);
+    assert_int_equal(hub_stat(ready), 0);
+}
+
+HUB_TEST(a_get_that_a_death_ends_has_taken_nothing)
+{
+    hit_who_gets();
+}
+
+WORLD_TEST(a_get_that_a_death_ends_has_taken_nothing_by_the_short_ways_either)
+{
+    hit_who_gets();
+}
+
+static void *turn_and_be_hit(void *unused)
+{
+    child = green_new(give_back, NULL);
+    errno = EXDEV;
+    must_be_0(green_sleep(0));
+    must(errno == EXDEV);
+    note("hit");
+    must_be_0(green_sleep(0));
+    note("turned");
+    must_be_0(green_free(child));
+    return unused;
+}
+
+WORLD_TEST(a_death_into_who_gives_a_turn_is_its_turn)
+{
+    green_task_t *task = spawn(turn_and_be_hit, NULL), *other = spawn(enter_child, V(5));
+    turn(); /* task gives its turn, other enters it, it gives one again */
+    assert_noted("hit");
+    assert_int_equal(hub_stat(ready), 1);
+    turn();
+    assert_noted("turned");
+    assert_null(finish(task));
+    end_in_switch(other, V(6));
+    assert_noted("entered");
+    assert_null(finish(other));
+}
+
 static void *put_and_enter_child(void *unused)
 {
     int item = 5;

@@ -23,17 +23,6 @@ void green__layer_end(void)
 
 /* ---- Greens ---------------------------------------------------------------- */
 
-green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t *options,
-                          bool hub)
-{
-    green_t *g = green__new_kept(run, parent, options);
-    if (g == NULL)
-        return NULL;
-    g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN;
-    g->children++; /* the layer's handle, see state.h */
-    return g;
-}
-
 void green__layer_release(green_t *g)
 {
     struct green__thread *self = green__self;

@@ -15,6 +15,7 @@
  */
 #include <sys/uio.h>
 
+#include "core/green.h"
 #include "core/line.h"
 #include "core/family.h"
 #include "core/told.h"
@@ -76,17 +77,36 @@ static inline green_t *green__layer_current(void)
 }
 
 /*
- * Whether the thread has a layer, and nothing forbids anything to its current green: both
- * are found then.  False is to be asked of the functions above.
+ * Whether the thread has a layer, nothing forbids anything to its current green, and that
+ * is marked as plain; all three are found then.  It may leave by green__layer_go().
  */
-static inline bool green__layer_free_to_act(struct green__layer **layer, green_t **me)
+static inline bool green__layer_is_plain(struct green__thread **self, struct green__layer **layer,
+                                         green_t **me)
 {
-    struct green__thread *self = green__self;
-    *layer = self->layer;
-    if (UNLIKELY(*layer == NULL) || UNLIKELY(load(self->tag) != load(self->id)))
+    *self = green__self;
+    *layer = (*self)->layer;
+    if (UNLIKELY(*layer == NULL))
         return false;
+    if (UNLIKELY(green__call_tag(*self) != load((*self)->id)) &&
+        (load((*self)->tag) != load((*self)->id) ||
+         ((*self)->exceptions[0] | (*self)->exceptions[1]) != 0))
+        return false;
+    *me = load((*self)->current);
+    return LIKELY(((*me)->kept & GREEN__KEPT_PLAIN) != 0);
+}
+
+/* What that has found. */
+static inline void green__layer_of_plain(struct green__thread *self, struct green__layer **layer,
+                                         green_t **me)
+{
+    *layer = self->layer;
     *me = load(self->current);
-    return true;
+}
+
+/* Marks a green that the layer knows, or takes that back. */
+static inline void green__layer_mark_plain(green_t *g, bool plain)
+{
+    g->kept = (unsigned char)((g->kept & ~GREEN__KEPT_PLAIN) | (plain ? GREEN__KEPT_PLAIN : 0));
 }
 
 static inline bool green__layer_is_main(const green_t *g)
@@ -152,11 +172,39 @@ static inline void green__layer_set_word(green_t *g, void *word)
  * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
  * do anything with but look; under parent.  run is not NULL.  NULL with errno.
  */
-green_t *green__layer_new(green_fn *run, green_t *parent, const green_options_t *options,
-                          bool hub);
+static inline green_t *green__layer_new(green_fn *run, green_t *parent,
+                                        const green_options_t *options, bool hub)
+{
+    green_t *g = green__new_kept(run, parent, options);
+    if (UNLIKELY(g == NULL))
+        return NULL;
+    g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN;
+    g->children++; /* the layer's handle, see state.h */
+    return g;
+}
 
 /* Releases an owned or own green that is DEAD or NEW; its stack also if it is started. */
 void green__layer_release(green_t *g);
+
+/* The same of one that is DEAD and has nothing left; false, and nothing is done: it is another. */
+static inline bool green__layer_release_bare(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (UNLIKELY(load(g->life) != GREEN__DEAD || g->name != NULL || g->children != 1 ||
+                 self->spare_room == 0))
+        return false;
+    green_t *parent = g->parent;
+    green__count_out(self);
+    green__put_spare(self, g);
+    green__lose_child(parent);
+    return true;
+}
+
+/* Whether freed blocks may wait for the next, and no tool is to see each free(). */
+static inline bool green__layer_may_spare(void)
+{
+    return !green__self->stacks.watched;
+}
 
 /* A green that is started, waits, and will not be entered by the layer, is its user's again. */
 void green__layer_let_go(green_t *g);
@@ -168,5 +216,30 @@ void green__layer_let_go(green_t *g);
  * layer's own.
  */
 void *green__layer_switch(green_t *to, void *value);
+
+/*
+ * The short way of a plain green to another that waits in this function: its call is a jump,
+ * if nothing comes after it, and returns straight to who has called its caller.  So who
+ * leaves by it has nothing done when it is entered: whoever enters it wakes it before.
+ */
+static inline __attribute__((always_inline)) int
+green__layer_go(struct green__thread *self, green_t *me, green_t *to, void *value)
+{
+    me->kept |= GREEN__KEPT_WAITING;
+    store(me->enter, GREEN__TAG_CLOSED);
+    to->kept &= (unsigned char)~GREEN__KEPT_WAITING;
+    store(to->enter, load(self->id));
+    store(self->current, to);
+    return green__arch_switch_int(&me->sp, to->sp, value);
+}
+
+/* The same, for whom the short way is none: `to` is as in green__layer_switch(). */
+int green__layer_go_long(green_t *to, void *value);
+
+static inline void green__layer_wake(green_t *g)
+{
+    g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
+    store(g->enter, load(g->owner));
+}
 
 #endif

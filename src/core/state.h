@@ -134,6 +134,7 @@ struct green {
 #define GREEN__KEPT_OWNED 2u   /* its handle is the layer's; while NEW, so is its start */
 #define GREEN__KEPT_HUB 4u     /* the layer's own: nobody else does anything with it but look */
 #define GREEN__KEPT_KNOWN 8u   /* takes nothing: the layer's word is what it has of the green itself */
+#define GREEN__KEPT_PLAIN 16u  /* nor does this, the layer's own mark on such a green */
 
 /* A block's eight bytes from life on: of a NEW green with which nothing is special, zero. */
 _Static_assert(GREEN__NEW == 0, "");
@@ -262,6 +263,7 @@ __typeof__(green_yield) green_yield GREEN__MOVES;
 __typeof__(green_free) green_free GREEN__MOVES;
 __typeof__(green_thread_end) green_thread_end GREEN__MOVES;
 void *green__layer_switch(green_t *to, void *value) GREEN__MOVES;
+int green__layer_go_long(green_t *to, void *value) GREEN__MOVES;
 
 /* The bounds of GREEN__MOVES, by the linker.  Under other names gcc would not hide them. */
 extern const char __start_green_moves[] __attribute__((visibility("hidden")));

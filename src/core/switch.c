@@ -59,6 +59,13 @@ static void *unpack(struct parcel parcel)
 /* Hot, as gcc takes a function that does not return for one to be small, not quick. */
 static __attribute__((hot)) _Noreturn void body(void *value);
 
+/* The same for `to`, about which a layer may have a say. */
+static inline void *unpack_for(struct green__thread *self, green_t *to, struct parcel parcel)
+{
+    void *value = unpack(parcel);
+    return UNLIKELY(to->kept & GREEN__KEPT_WAITING) ? green__layer_entered(self, to, value) : value;
+}
+
 static GREEN__ALWAYS_INLINE void start(green_t *g)
 {
     g->sp = green__arch_first(green__base(g), body, g);
@@ -72,10 +79,12 @@ static void call_hook(struct green__thread *self, green_trace_event_t event, gre
 {
     if (LIKELY(self->trace == NULL))
         return;
+    int error = errno; /* may be meant for `to` */
     self->look_only++;
     green__passes();
     self->trace(event, from, to, self->trace_data);
     self->look_only--;
+    errno = error;
     green__thread_set_tag(self); /* the hook may have ended itself */
 }
 
@@ -125,9 +134,9 @@ static GREEN__MOVES void *move(struct green__thread *self, green_t *me, green_t 
     if (to == me)
         return unpack(parcel);
     if (LIKELY(!self->sanitized)) /* nothing is left to do here: no return to be mispredicted */
-        return enter(self, me, to, unpack(parcel));
+        return enter(self, me, to, unpack_for(self, to, parcel));
     green__leave(self, me, to);
-    void *value = enter(self, me, to, unpack(parcel));
+    void *value = enter(self, me, to, unpack_for(self, to, parcel));
     green__arrive(self, me);
     return value;
 }
@@ -285,6 +294,20 @@ void *green__layer_switch(green_t *to, void *value)
     return value;
 }
 
+int green__layer_go_long(green_t *to, void *value)
+{
+    struct green__thread *self = green__self;
+    green_t *me = load(self->current);
+    me->kept |= GREEN__KEPT_WAITING;
+    store(me->enter, GREEN__TAG_CLOSED);
+    if (UNLIKELY(green__call_tag(self) != load(self->id)))
+        return (int)(intptr_t)layer_switch_slowly(self, me, to, value);
+    if (load(to->life) == GREEN__NEW)
+        start(to);
+    store(self->current, to);
+    return green__arch_switch_int(&me->sp, to->sp, value);
+}
+
 int green__cancel(struct green__thread *self, green_t *g, bool release)
 {
     green_t *me = load(self->current);
@@ -373,6 +396,18 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     } else {
         give_up(self, me);
     }
+    void *value;
+    green_t *next = NULL;
+    if (to->kept & GREEN__KEPT_HUB && load(self->tag) == load(self->id))
+        next = green__layer_next(self, &value);
+    if (next != NULL) {
+        to = next;
+        if (load(to->life) == GREEN__NEW)
+            start(to);
+        store(self->current, to);
+    } else {
+        value = unpack_for(self, to, parcel);
+    }
     green__leave(self, NULL, to);
     if (UNLIKELY(self->has_cxx))
         green__fetch_exceptions(self, to);
@@ -380,8 +415,8 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     if (UNLIKELY(self->tools.lent.low != NULL))
         target = green__arch_first(below(target), give_back, NULL);
     if (first != NULL)
-        green__arch_end(first, target, unpack(parcel));
-    green__arch_jump(target, unpack(parcel));
+        green__arch_end(first, target, value);
+    green__arch_jump(target, value);
 }
 
 /*
@@ -405,6 +440,34 @@ static inline GREEN__NO_ASAN void die_plainly(struct green__thread *self, green_
     green__arch_jump(to->sp, value);
 }
 
+/* The same for a green that a layer has marked as plain: whoever the layer says is next. */
+static __attribute__((noinline)) GREEN__NO_ASAN void
+die_in_layer(struct green__thread *self, green_t *me, void *first, void *value)
+{
+    uintptr_t held = (uintptr_t)me->deferred | (uintptr_t)me->locals | (uintptr_t)me->stand_in;
+    if (UNLIKELY(held != 0 || self->stacks.watched || load(self->tag) != load(self->id)))
+        return;
+    green_t *to = green__layer_done(self, me, &value);
+    if (UNLIKELY(to == NULL))
+        return;
+    me->kept &= (unsigned char)~GREEN__KEPT_PLAIN;
+    me->layer = NULL;
+    green__change_life(me, GREEN__STARTED, GREEN__DEAD);
+    if (load(to->life) == GREEN__NEW)
+        start(to);
+    store(self->current, to);
+    if (UNLIKELY(self->has_cxx))
+        green__fetch_exceptions(self, to);
+    if (UNLIKELY(!green__stack_put_warm(&self->stacks, &me->stack))) {
+        int error = errno;
+        green__stack_put(&self->stacks, &me->stack, me->valgrind);
+        errno = error;
+    }
+    if (LIKELY(me->sp == first))
+        green__arch_end(first, to->sp, value);
+    green__arch_jump(to->sp, value);
+}
+
 /* Runs what is to run at the end of the current green, and ends it. */
 static _Noreturn GREEN__NO_ASAN void finish(void *first)
 {
@@ -424,8 +487,11 @@ static _Noreturn GREEN__NO_ASAN void body(void *value)
     green__arrive(self, me);
     green__passes();
     value = me->run(value);
-    if (LIKELY(value != GREEN_FAILED))
+    if (LIKELY(value != GREEN_FAILED)) {
         die_plainly(self, me, first, value);
+        if (me->kept & GREEN__KEPT_PLAIN)
+            die_in_layer(self, me, first, value);
+    }
     green__set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me, true);

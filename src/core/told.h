@@ -24,6 +24,25 @@ struct green__layer_calls {
     void (*dead)(struct green__layer *layer, green_t *g, void *value, int error);
 
     /*
+     * The body of g, a plain green, has returned *value, no failure, and nothing else is left
+     * to be done at its end.  Does what `leave` and `dead` do, and returns who is next, and
+     * what with; or NULL, and has done nothing.  On g's stack; must not switch.
+     */
+    green_t *(*done)(struct green__layer *layer, green_t *g, void **value);
+
+    /*
+     * What a dead green leaves is about to enter g, which the layer keeps waiting: value, and
+     * errno if that is GREEN_FAILED.  Returns what enters g, with errno.  Must not switch.
+     */
+    void *(*entered)(struct green__layer *layer, green_t *g, void *value);
+
+    /*
+     * A green has died, and the layer's own is next.  Returns whom to enter instead, and in
+     * *value and errno what with; or NULL.  On the stack that ends; must not switch.
+     */
+    green_t *(*next)(struct green__layer *layer, void **value);
+
+    /*
      * An owned green, or the layer's own, has been left by the unwinding that ends the
      * thread, and so have been the stacks of all that waited below it, down to main's.
      */
@@ -75,6 +94,24 @@ static inline void green__layer_lost(struct green__thread *self, green_t *g)
     if (g->kept != 0 && self != NULL && self->layer != NULL)
         self->layer->calls->lost(self->layer, g);
     g->layer = NULL;
+}
+
+/* A plain green has nothing left to do: who is next instead of its parent, or NULL. */
+static inline green_t *green__layer_done(struct green__thread *self, green_t *g, void **value)
+{
+    return self->layer->calls->done(self->layer, g, value);
+}
+
+/* g, which the layer keeps waiting, is entered because a green has died ... */
+static inline void *green__layer_entered(struct green__thread *self, green_t *g, void *value)
+{
+    return self->layer != NULL ? self->layer->calls->entered(self->layer, g, value) : value;
+}
+
+/* ... or, instead of the layer's own, who is next. */
+static inline green_t *green__layer_next(struct green__thread *self, void **value)
+{
+    return self->layer != NULL ? self->layer->calls->next(self->layer, value) : NULL;
 }
 
 /* The frames of a green that the layer keeps are about to be left by unwinding. */

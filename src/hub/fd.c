@@ -533,7 +533,7 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine)
     fds->renew_list++;
     fds->renew_first = fds->renew_last = NULL;
     hub->renew_at = GREEN_FOREVER;
-    hub->descriptors = 0;
+    hub->descriptors = 0; /* bare waits wait for none */
     for (const struct green__wait *wait = hub->main.waits; wait != NULL; wait = wait->next)
         hub->descriptors += wait->descriptors;
     for (const struct green_task *task = hub->living.next; task != &hub->living;

@@ -12,12 +12,12 @@
 static struct green__wait *dropped_wait(struct green__hub *hub, const struct green_task *mine,
                                         const struct green__turn *turn)
 {
-    const struct green_task *task = green__task_of(hub, turn->green);
+    struct green_task *task = green__task_of(hub, turn->green);
     if (task == mine || task == &hub->main)
         return NULL;
-    struct green__wait *wait = task->waits;
+    struct green__wait *wait = green__task_waits(task);
     while (wait != NULL && &wait->turn != turn)
-        wait = wait->next;
+        wait = green__task_next_wait(task, wait);
     return wait != NULL && wait->state == GREEN__SERVED && wait->error == 0 ? wait : NULL;
 }
 
@@ -53,7 +53,7 @@ static bool give_to_next(struct green__hub *hub, const struct green__wait *wait,
 static void pass_all_on(struct green__hub *hub, const struct green_task *mine)
 {
     struct green__wait *wait;
-    uint64_t number = hub->turns;
+    uint64_t number = green__loop_turns(hub);
     for (struct green__turn *turn = hub->line.next; turn != &hub->line; turn = turn->next) {
         /* A queue may have gone since, but only with what was given before. */
         bool gone = ++number <= hub->gone_at || (hub->shuffled && hub->gone_at != 0);
@@ -94,7 +94,8 @@ static void begin_child(void)
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next) {
         if (task == mine)
             continue;
-        for (const struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+        for (const struct green__wait *wait = green__task_waits(task); wait != NULL;
+             wait = green__task_next_wait(task, wait))
             drop_from_hand(hub, wait);
         green__wait_fail_all(hub, task);
     }

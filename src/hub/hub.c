@@ -104,6 +104,7 @@ static void unmake(struct green__hub *hub)
     green__layer_set_word(hub->main.green, NULL);
     green__layer_mark_main(hub->main.green, false);
     unregister_hub(hub);
+    green__task_drop_spares(hub);
     green__layer_release(hub->own_green);
     green__layer_end();
     green__hub_self = NULL;
@@ -117,6 +118,10 @@ static void forget_waits(struct green__hub *hub)
     hub->timers.count = 0;
     hub->timers.spilt = NULL;
     hub->main.waits = NULL;
+    hub->main.own.turn.next = NULL;
+    hub->main.own.state = GREEN__NO_WAIT;
+    green__loop_go_long(hub);
+    green__layer_mark_plain(hub->main.green, false);
     hub->hub_wait.first = hub->hub_wait.last = NULL;
     hub->all_ended.first = hub->all_ended.last = NULL;
 }
@@ -138,6 +143,22 @@ static void on_leave(struct green__layer *layer, green_t *g, bool returned)
 static void on_dead(struct green__layer *layer, green_t *g, void *value, int error)
 {
     green__task_ended((struct green__hub *)layer, g, value, error);
+}
+
+static green_t *on_done(struct green__layer *layer, green_t *g, void **value)
+{
+    struct green__hub *hub = (struct green__hub *)layer;
+    return green__task_done(hub, g, *value) ? green__wait_next(hub, value) : NULL;
+}
+
+static void *on_entered(struct green__layer *layer, green_t *g, void *value)
+{
+    return green__wait_entered((struct green__hub *)layer, g, value);
+}
+
+static green_t *on_next(struct green__layer *layer, void **value)
+{
+    return green__wait_next((struct green__hub *)layer, value);
 }
 
 /*
@@ -171,10 +192,16 @@ static void on_leaving(struct green__layer *layer)
         hub->leave_pool(hub);
 }
 
+/* Whether any green of main's is in a wait. */
+static bool main_waits(struct green__hub *hub)
+{
+    return green__task_waits(&hub->main) != NULL || hub->main.own.turn.next != NULL;
+}
+
 static int on_thread_end(struct green__layer *layer)
 {
     struct green__hub *hub = (struct green__hub *)layer;
-    if (hub->tasks != 0 || hub->main.waits != NULL)
+    if (hub->tasks != 0 || main_waits(hub))
         return green__call_fail(EBUSY);
     unmake(hub);
     return 0;
@@ -194,6 +221,9 @@ static const struct green__layer_calls calls = {
     .yield = on_yield,
     .leave = on_leave,
     .dead = on_dead,
+    .done = on_done,
+    .entered = on_entered,
+    .next = on_next,
     .lost = on_lost,
     .leaving = on_leaving,
     .may_end = on_thread_end,
@@ -244,17 +274,19 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
         errno = error;
         return NULL;
     }
-    hub->is_plain = !hub->is_virtual && !hub->shuffled && hub->watch == NULL;
+    hub->is_plain = true;
+    hub->left = GREEN__HUB_LOOK_EVERY;
+    hub->turns_at_look = GREEN__HUB_LOOK_EVERY;
+    if (hub->is_virtual || hub->shuffled || hub->watch != NULL)
+        green__loop_go_long(hub);
+    hub->spare_room = green__layer_may_spare() ? GREEN__HUB_SPARES : 0;
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
-    hub->main = (struct green_task){
-        .hub = hub,
-        .green = main,
-        .number = hub->id << 40,
-        .joiners = {.hub = hub->id},
-    };
+    green__task_init(&hub->main, hub, main, NULL);
+    hub->main.number = hub->id << 40;
     green__layer_set_word(main, &hub->main);
     green__layer_mark_main(main, true);
+    green__task_mark_plain(&hub->main);
     green__layer_begin(&hub->layer);
     green__hub_self = hub;
     green__wait_start_hub(hub);
@@ -373,7 +405,7 @@ int green_hub_end(int64_t timeout)
     if (hub == NULL)
         return 0;
     struct green__call call = {.hub = hub, .me = green__layer_current(), .task = &hub->main};
-    if (call.me != hub->main.green || hub->main.waits != NULL)
+    if (call.me != hub->main.green || main_waits(hub))
         return green__call_fail(EBUSY);
     hub->ending = true;
     green__remote_refuse(hub, true);
@@ -415,11 +447,11 @@ int green_hub_run(int64_t timeout)
         if (hub->fd_asked)
             green__loop_tell_fd(hub);
         if (error == ECANCELED || error == ETIMEDOUT)
-            call.task->failures = 1;
+            green__task_set_failures(call.task, 1);
         return error == 0 ? 0 : green__call_fail(error);
     }
     green__wait_give_turn(hub, call.me);
-    hub->main.failures = 0;
+    green__task_set_failures(&hub->main, 0);
     return 1;
 }
 
@@ -445,7 +477,7 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
             .descriptors = hub->descriptors,
             .timers = green__timer_count(&hub->timers),
             .offloads = hub->offloads,
-            .turns = hub->turns,
+            .turns = green__loop_turns(hub),
             .polls = hub->polls,
         };
     memset(stats, 0, size);

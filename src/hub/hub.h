@@ -43,6 +43,7 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 
 #define GREEN__HUB_LOOK_EVERY 64u   /* turns, rule 6 */
 #define GREEN__HUB_CREDIT 32u       /* calls that need not wait, rule 6 */
+#define GREEN__HUB_SPARES 1024u     /* freed tasks that wait for the next, at most */
 #define GREEN__HUB_STACK ((size_t)64 << 10)
 #define GREEN__HUB_POOL_THREADS 16u
 
@@ -50,23 +51,36 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
 
 /* A place in the line: a task that starts, or a wait that goes on. */
 struct green__turn {
-    struct green__turn *next, *prev; /* in the hub's line; NULL: not in it */
+    struct green__turn *next;        /* in the hub's line; NULL: not in it */
     green_t *green;                  /* who has the turn ... */
+    struct green__turn *prev;
     void *value;                     /* ... and what it is entered with */
+    int error;                       /* bare: what errno is then */
+    unsigned char kind;              /* enum green__turn_kind */
     bool yields;                     /* in virtual time: it only lets others run */
+};
+
+/*
+ * A bare turn is one of a task's own green that waits in green__layer_go(), with nothing of
+ * the hub's on its stack: who gives it its turn also does what it would do itself.
+ */
+enum green__turn_kind {
+    GREEN__TURN_FULL,
+    GREEN__TURN_BARE,
+    GREEN__TURN_BARE_LONG /* by no short way: the failures of its task are to be counted */
 };
 
 /* ---- Waits ---------------------------------------------------------------- */
 
-enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS };
+enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS, GREEN__NO_WAIT };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
 enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
                         GREEN__LOCKS };
 
 /*
- * What a green waits with, on its stack, from the beginning of the wait to the return.
- * Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
+ * What a green waits with, from the beginning of the wait to the return: on its stack, or,
+ * if the wait is bare, in its task.  Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
  * the line: rule 11 has its one place there.
  */
 struct green__wait {
@@ -108,12 +122,13 @@ struct green__entry {
 /* ---- Tasks ---------------------------------------------------------------- */
 
 struct green_task {
-    struct green__turn start;        /* its turn to begin */
+    struct green__wait own;          /* of its own green: a bare one, else NO_WAIT; its turn also to begin */
+    struct green__entry own_entry;   /* the only one of that */
     struct green__hub *hub;          /* NULL once that is gone; then the task has ended */
     green_t *green;                  /* NULL once released */
     uint64_t number;                 /* of the process, never used twice */
     struct green_task *next, *prev;  /* in the hub's list of the living, or of the dead that are owed */
-    struct green__wait *waits;       /* of its greens, the last begun first */
+    struct green__wait *waits;       /* of its greens, but that, the last begun first */
     green_scope_t *scopes;           /* of its own green, the last begun first */
     struct green_private_line joiners;
     struct green__entry *freer;      /* who frees it: served after the joiners; or NULL */
@@ -121,7 +136,7 @@ struct green_task {
     void (*ended_in_group)(struct green_task *task, bool alone); /* alone: nobody can be served */
     struct green_task *group_next, *group_prev;
     void *result;
-    int error;                       /* if that is GREEN_FAILED */
+    int error;                       /* if that is GREEN_FAILED; from here on task.c clears all at once */
     unsigned failures;               /* in a row, rule 9 */
     bool counted;                    /* by green__task_all_wait(), which clears it */
     bool ended, cancelled, detached, daemon, joined, freeing;
@@ -160,8 +175,9 @@ struct green__hub {
     size_t ready;              /* how many are in it ... */
     size_t yielding;           /* ... and of these, in virtual time, who only let others run */
     unsigned credit;           /* calls that need not wait, rule 6 */
-    uint64_t turns;            /* so far ... */
-    uint64_t look_at;          /* ... and when there have been so many, it looks: rule 6 */
+    unsigned left;             /* turns until it looks (rule 6): by the short ways, ... */
+    unsigned left_long;        /* ... or, if it is not plain, by the long ones */
+    uint64_t turns_at_look;    /* so far, when it will look */
     int *errno_at;             /* the thread's errno */
 
     /* Time. */
@@ -176,6 +192,8 @@ struct green__hub {
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
     uint64_t tasks_made, waits_made;
+    struct green_task *spare_tasks; /* freed, for the next; by group_next ... */
+    unsigned spare_room;            /* ... and how many more may wait there */
     struct green_private_line all_ended; /* green_hub_end() waits there */
 
     /* What may come from elsewhere. */
@@ -266,8 +284,8 @@ struct green__turn *green__loop_choose(struct green__hub *hub);
 /* Control goes back to main: green_hub_fd() is to be readable if there is something to do. */
 void green__loop_tell_fd(struct green__hub *hub);
 
-/* To the end of the line. */
-static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
+/* To the end of the line, in a hub that has no other loop. */
+static inline void green__loop_link(struct green__hub *hub, struct green__turn *turn)
 {
     struct green__turn *last = hub->line.prev;
     turn->next = &hub->line;
@@ -275,6 +293,12 @@ static inline void green__loop_push(struct green__hub *hub, struct green__turn *
     last->next = turn;
     hub->line.prev = turn;
     hub->ready++;
+}
+
+/* To the end of the line. */
+static inline void green__loop_push(struct green__hub *hub, struct green__turn *turn)
+{
+    green__loop_link(hub, turn);
     if (UNLIKELY(hub->fd_asked))
         green__loop_tell_fd(hub);
 }
@@ -291,6 +315,25 @@ static inline void green__loop_remove(struct green__hub *hub, struct green__turn
         hub->yielding--;
 }
 
+/* Turns so far, and whether it is time to look. */
+static inline uint64_t green__loop_turns(const struct green__hub *hub)
+{
+    return hub->turns_at_look - hub->left - hub->left_long;
+}
+
+static inline bool green__loop_must_look(const struct green__hub *hub)
+{
+    return hub->left + hub->left_long == 0;
+}
+
+/* It is not plain any more: no short way is gone. */
+static inline void green__loop_go_long(struct green__hub *hub)
+{
+    hub->is_plain = false;
+    hub->left_long += hub->left;
+    hub->left = 0;
+}
+
 /* The first of the line, by rule 23 another; its turn has come.  NULL: there is none. */
 static inline struct green__turn *green__loop_pop(struct green__hub *hub)
 {
@@ -301,7 +344,10 @@ static inline struct green__turn *green__loop_pop(struct green__hub *hub)
         turn = green__loop_choose(hub);
     green__loop_remove(hub, turn);
     hub->credit = GREEN__HUB_CREDIT;
-    hub->turns++;
+    if (hub->left != 0)
+        hub->left--;
+    else
+        hub->left_long--;
     return turn;
 }
 
@@ -348,6 +394,7 @@ struct green__call {
     struct green__hub *hub;
     green_t *me;
     struct green_task *task;
+    struct green__thread *self; /* if it is plain: it may wait by a short way; else NULL */
 };
 
 /* The task that a green belongs to (rule 4). */
@@ -377,20 +424,30 @@ extern _Thread_local bool green__hub_forbidden
  * 9 or 16.  own_over: the call's own time is over, which then comes first.
  */
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
-static inline bool green__call_is_free(struct green__hub **hub, green_t **me,
-                                       struct green_task **task)
+
+/* Whether it is plain: of a task's own green, which is marked so as nothing fails it. */
+static inline bool green__call_is_plain(struct green__call *call)
 {
     struct green__layer *layer;
-    if (UNLIKELY(!green__layer_free_to_act(&layer, me)) || UNLIKELY(!green__layer_knows(*me)))
+    if (UNLIKELY(!green__layer_is_plain(&call->self, &layer, &call->me)))
         return false;
-    *hub = (struct green__hub *)layer;
-    *task = green__layer_word(*me);
-    return LIKELY(!(*task)->cancelled) && LIKELY((*task)->scopes == NULL) &&
-           LIKELY((*hub)->green != NULL);
+    call->hub = (struct green__hub *)layer;
+    call->task = green__layer_word(call->me);
+    return true;
+}
+/* That again. */
+static inline struct green__call green__call_of_plain(struct green__thread *self)
+{
+    struct green__call call = {.self = self};
+    struct green__layer *layer;
+    green__layer_of_plain(self, &layer, &call.me);
+    call.hub = (struct green__hub *)layer;
+    call.task = green__layer_word(call.me);
+    return call;
 }
 static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 {
-    if (LIKELY(green__call_is_free(&call->hub, &call->me, &call->task)))
+    if (LIKELY(green__call_is_plain(call)))
         return true;
     struct green__call slow; /* so that call itself can be in registers */
     bool begun = green__call_begin_slowly(&slow, timeout <= 0);
@@ -401,11 +458,30 @@ static inline bool green__call_begin(struct green__call *call, int64_t timeout)
 /* Whether a call that has waited may wait again, by rules 8, 9 and 16; false with errno. */
 bool green__call_goes_on(struct green__call *call);
 
+/* Marks the own green of a task as plain, if it is. */
+static inline void green__task_mark_plain(struct green_task *task)
+{
+    green__layer_mark_plain(task->green, !task->cancelled && task->scopes == NULL &&
+                                             task->failures == 0 && task->hub->green != NULL);
+}
+
+/* How many calls of it have failed in a row, by rules 8 and 9. */
+static inline void green__task_set_failures(struct green_task *task, unsigned failures)
+{
+    if (UNLIKELY(task->failures != failures)) {
+        task->failures = failures;
+        if (task->own.turn.kind == GREEN__TURN_BARE)
+            task->own.turn.kind = GREEN__TURN_BARE_LONG;
+        green__task_mark_plain(task);
+    }
+}
+
 /* Ends a call that need not wait: 0. */
 int green__call_give_turn(struct green__hub *hub, green_t *me);
 static inline int green__call_done(struct green__call *call, int64_t timeout)
 {
-    call->task->failures = 0;
+    if (call->self == NULL)
+        green__task_set_failures(call->task, 0);
     if (LIKELY(timeout <= 0 || --call->hub->credit != 0))
         return 0;
     return green__call_give_turn(call->hub, call->me);
@@ -425,6 +501,7 @@ static inline void green__wait_prepare(struct green__wait *wait, const struct gr
     struct green__hub *hub = call->hub;
     wait->turn.green = call->me;
     wait->turn.value = NULL;
+    wait->turn.kind = GREEN__TURN_FULL;
     wait->turn.yields = false;
     wait->task = call->task;
     wait->entries = NULL;
@@ -453,21 +530,126 @@ void green__wait_enlist(struct green__wait *wait, struct green__entry *entry,
  */
 int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeout);
 
-/* Enlists one entry and waits. */
-int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
-                     struct green_private_line *line, void *item, int64_t timeout,
-                     const char *name, const void *object, const void *place);
-static inline int green__wait_in(const struct green__call *call, struct green_private_line *line,
-                                 void *item, int64_t timeout, const char *name,
-                                 const void *object, const void *place)
+/*
+ * The short way: only who is ready and bare is entered by it, without a look at what else may
+ * have come.  It can be gone if there is a first of the line for it, not NULL.
+ */
+static inline struct green__turn *green__wait_first_bare(const struct green__hub *hub)
 {
-    return green__wait_with(call->hub, call->me, call->task, line, item, timeout, name, object,
-                            place);
+    struct green__turn *first = hub->line.next; /* if there is none, the line itself, which is not */
+    return LIKELY(hub->left != 0) && LIKELY(first->kind == GREEN__TURN_BARE) ? first : NULL;
+}
+
+/* Its turn has come: it is out of the line, but for the count of ready. */
+static inline void green__wait_take_first(struct green__hub *hub, struct green__turn *first)
+{
+    struct green__turn *second = first->next;
+    hub->line.next = second;
+    second->prev = &hub->line;
+    first->next = NULL;
+    hub->credit = GREEN__HUB_CREDIT;
+    hub->left--;
+}
+
+/* From a plain call to the first of the line; *mine is to be what the own wait of its task shall be. */
+static inline __attribute__((always_inline)) int
+green__wait_go(const struct green__call *call, struct green__turn *mine, struct green__turn *first)
+{
+    int *errno_at = call->hub->errno_at;
+    mine->error = *errno_at;
+    *errno_at = first->error;
+    return green__layer_go(call->self, call->me, first->green, first->value);
+}
+
+/* Has a plain call begin a bare wait, with its entry in a line. */
+static inline __attribute__((always_inline)) void
+green__wait_begin_barely(const struct green__call *call, struct green_private_line *line,
+                         void *item, const char *name, const void *object, const void *place)
+{
+    struct green__hub *hub = call->hub;
+    struct green_task *task = call->task;
+    struct green__wait *wait = &task->own;
+    struct green__entry *entry = &task->own_entry, *last = line->last;
+    wait->turn.kind = GREEN__TURN_BARE;
+    wait->turn.value = NULL;
+    wait->state = GREEN__WAITS;
+    wait->number = ++hub->waits_made;
+    wait->since = hub->time;
+    wait->call = name;
+    wait->object = object;
+    wait->place = place;
+    entry->item = item;
+    entry->line = line;
+    entry->next = NULL;
+    entry->prev = last;
+    line->last = entry;
+    if (last != NULL)
+        last->next = entry;
+    else
+        line->first = entry;
+}
+
+/* Enlists one entry and waits. */
+int green__wait_with(struct green_private_line *line, void *item, int64_t timeout,
+                     const char *name, const void *object, const void *place);
+
+static inline __attribute__((always_inline)) int
+green__wait_in(const struct green__call *call, struct green_private_line *line, void *item,
+               int64_t timeout, const char *name, const void *object, const void *place)
+{
+    struct green__turn *first;
+    if (LIKELY(call->self != NULL) && LIKELY(timeout == GREEN_FOREVER) &&
+        LIKELY((first = green__wait_first_bare(call->hub)) != NULL)) {
+        green__wait_begin_barely(call, line, item, name, object, place);
+        green__wait_take_first(call->hub, first);
+        call->hub->ready--;
+        return green__wait_go(call, &call->task->own.turn, first);
+    }
+    return green__wait_with(line, item, timeout, name, object, place);
+}
+
+/* The waits of a task: from the bare one, if it is in one. */
+static inline bool green__task_own_waits(const struct green_task *task)
+{
+    return task->own.state == GREEN__WAITS ||
+           (task->own.state != GREEN__NO_WAIT && task->own.turn.next != NULL);
+}
+static inline struct green__wait *green__task_waits(struct green_task *task)
+{
+    return green__task_own_waits(task) ? &task->own : task->waits;
+}
+static inline struct green__wait *green__task_next_wait(struct green_task *task,
+                                                        const struct green__wait *wait)
+{
+    return wait == &task->own ? task->waits : wait->next;
 }
 
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);
 void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait);
+
+/* The same in short, of the first of a line. */
+static inline bool green__wait_can_serve_barely(const struct green__hub *hub,
+                                                const struct green__entry *first)
+{
+    return LIKELY(first->wait->turn.kind == GREEN__TURN_BARE) && LIKELY(first->wait->timer == 0) &&
+           LIKELY(!hub->fd_asked);
+}
+static inline __attribute__((always_inline)) void
+green__wait_serve_barely(struct green__hub *hub, struct green_private_line *line,
+                         struct green__entry *first)
+{
+    struct green__entry *second = first->next;
+    first->line = NULL;
+    line->first = second;
+    if (second != NULL)
+        second->prev = NULL;
+    else
+        line->last = NULL;
+    first->wait->state = GREEN__SERVED;
+    first->wait->error = 0;
+    green__loop_link(hub, &first->wait->turn);
+}
 
 /* Fails it. */
 void green__wait_fail(struct green__hub *hub, struct green__wait *wait, int error);
@@ -496,6 +678,10 @@ void green__wait_cancel(struct green__hub *hub, struct green_task *task);
 /* Nobody can run and nothing can come (rule 15). */
 void green__wait_break_deadlock(struct green__hub *hub);
 
+/* Of the layer's calls: a bare wait that a death ends, and who is next after a death. */
+void *green__wait_entered(struct green__hub *hub, green_t *g, void *value);
+green_t *green__wait_next(struct green__hub *hub, void **value);
+
 /*
  * The body of the hub's green, and its start: deaths must find it waiting, as a NEW parent
  * would die of an error (green.h 5).
@@ -522,6 +708,18 @@ static inline struct green__entry *green__line_first(const struct green_private_
 
 struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
                                     const green_options_t *options);
+
+/* A task that is in no list, of this green. */
+void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg);
+
+/* Frees the blocks that wait for the next. */
+void green__task_drop_spares(struct green__hub *hub);
+
+/*
+ * Of the layer's calls: the body of a plain green has returned a value.  False, and nothing is
+ * done: its end is not a short one.
+ */
+bool green__task_done(struct green__hub *hub, green_t *g, void *value);
 
 /* Of the layer's calls: the task of g has ended. */
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);

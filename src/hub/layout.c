@@ -12,7 +12,7 @@
 struct green__hub_layout {
     uint16_t thread_layer;
     uint16_t hub_size, hub_green, hub_time, hub_is_virtual, hub_main, hub_living;
-    uint16_t task_size, task_next, task_green, task_waits, task_cancelled;
+    uint16_t task_size, task_next, task_green, task_own, task_waits, task_cancelled;
     uint16_t wait_size, wait_next, wait_green, wait_state, wait_since, wait_call, wait_object,
         wait_place, wait_descriptors;
 };
@@ -32,6 +32,7 @@ const struct green__hub_layout green__hub_layout = {
     .task_size = sizeof(struct green_task),
     TASK(next),
     TASK(green),
+    TASK(own),
     TASK(waits),
     TASK(cancelled),
     .wait_size = sizeof(struct green__wait),

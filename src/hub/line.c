@@ -183,7 +183,7 @@ static bool lock_again(struct green__call *call, green_mutex_t *mutex, unsigned 
         green__wait_enlist(&wait, &entry, &mutex->green_private_line);
         if (green__wait(call->hub, &wait, GREEN_FOREVER) != 0)
             return false;
-        wait.task->failures = failures;
+        green__task_set_failures(wait.task, failures);
     }
     mutex->green_private_depth = depth;
     return true;

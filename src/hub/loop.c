@@ -209,7 +209,9 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
     int64_t until = limit <= 0 || limit == GREEN_FOREVER
                         ? GREEN_FOREVER
                         : green__time_add(green__loop_now(hub), limit);
-    hub->look_at = hub->turns + GREEN__HUB_LOOK_EVERY;
+    hub->turns_at_look = green__loop_turns(hub) + GREEN__HUB_LOOK_EVERY;
+    hub->left = hub->is_plain ? GREEN__HUB_LOOK_EVERY : 0;
+    hub->left_long = GREEN__HUB_LOOK_EVERY - hub->left;
     for (;;) {
         if (hub->collect != NULL)
             hub->collect(hub);
@@ -301,7 +303,7 @@ int green__loop_ask_fd(struct green__hub *hub)
         hub->timer_fd_due = GREEN_FOREVER;
     }
     hub->fd_asked = true;
-    hub->is_plain = false;
+    green__loop_go_long(hub);
     green__loop_tell_fd(hub);
     return hub->epoll;
 }
@@ -311,7 +313,6 @@ int green__loop_ask_fd(struct green__hub *hub)
 void green__loop_begin(struct green__hub *hub)
 {
     hub->line.next = hub->line.prev = &hub->line;
-    hub->look_at = GREEN__HUB_LOOK_EVERY;
     hub->errno_at = &errno;
     hub->credit = GREEN__HUB_CREDIT;
     hub->epoll = hub->event = hub->timer_fd = -1;

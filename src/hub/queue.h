@@ -9,9 +9,11 @@
 
 struct green_queue {
     struct green_private_line getters, putters; /* getters' hub is the queue's */
-    size_t item_size, capacity;
-    size_t count, first; /* items in it, and where the oldest is */
     bool closed;
+    size_t item_size, capacity;
+    size_t count;        /* items in it */
+    size_t first, last;  /* where in items, by bytes, the oldest is and the next will be ... */
+    size_t end;          /* ... which are so many */
     char items[];
 };
 

@@ -27,10 +27,14 @@ static green_scope_t *first_scope(const green_t *g)
 
 static void set_first_scope(green_t *g, green_scope_t *scope)
 {
-    if (begins_in_task(g))
-        ((struct green_task *)green__layer_word(g))->scopes = scope;
-    else
+    if (!begins_in_task(g)) {
         green__layer_set_word(g, scope);
+        return;
+    }
+    struct green_task *task = green__layer_word(g);
+    task->scopes = scope;
+    if (green__layer_knows(g))
+        green__task_mark_plain(task);
 }
 
 int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
@@ -82,7 +86,7 @@ int green_scope_end(green_scope_t *scope)
 
 void green__scope_end_all(green_t *g, bool gone)
 {
-    if (gone)
+    if (gone && first_scope(g) != NULL)
         set_first_scope(g, NULL);
     for (green_scope_t *scope; (scope = first_scope(g)) != NULL;)
         take_out(g, scope);

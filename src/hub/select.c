@@ -202,7 +202,7 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
     } else {
         done->error = wait.error;
     }
-    green__task_of(call->hub, call->me)->failures = 0;
+    green__task_set_failures(green__task_of(call->hub, call->me), 0);
     return (int)wait.served->index;
 }
 

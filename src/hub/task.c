@@ -7,6 +7,7 @@
  * to those who join when the task ends: they do not look at it again.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "hub.h"
 
@@ -45,10 +46,9 @@ bool green__task_may_be(green_fn *run, const green_options_t *options, unsigned 
 }
 
 /* Its green, of the hub's size if it asks for none. */
-static green_t *make_green(struct green__hub *hub, green_fn *run, const green_options_t *options)
+static __attribute__((noinline)) green_t *
+make_green_with(struct green__hub *hub, green_fn *run, const green_options_t *options)
 {
-    if (options == NULL && hub->stack_size == 0)
-        return green__layer_new(run, hub->green, NULL, false);
     green_options_t own = {0};
     if (options != NULL)
         own = *options;
@@ -58,40 +58,117 @@ static green_t *make_green(struct green__hub *hub, green_fn *run, const green_op
     return green__layer_new(run, hub->green, &own, false);
 }
 
-struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
-                                    const green_options_t *options)
+void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg)
+{
+    *task = (struct green_task){
+        .own = {
+            .turn = {.green = green, .value = arg, .kind = GREEN__TURN_FULL},
+            .task = task,
+            .entries = &task->own_entry,
+            .count = 1,
+            .state = GREEN__NO_WAIT,
+            .served = &task->own_entry,
+            .due = GREEN_FOREVER,
+        },
+        .own_entry = {.wait = &task->own},
+        .hub = hub,
+        .green = green,
+        .joiners = {.hub = hub->id},
+    };
+}
+
+/* The same of one that waited to be used again: what it has had since is as it was then. */
+static inline void init_again(struct green_task *task, green_t *green, void *arg)
+{
+    task->own.turn.green = green;
+    task->own.turn.value = arg;
+    task->own.turn.kind = GREEN__TURN_FULL;
+    task->own.state = GREEN__NO_WAIT;
+    task->own.counted = false;
+    task->green = green;
+    task->freer = NULL;
+    task->group = NULL;
+    task->group_next = NULL;
+    memset(&task->error, 0, sizeof *task - offsetof(struct green_task, error));
+}
+
+static inline green_t *make_green(struct green__hub *hub, green_fn *run,
+                                  const green_options_t *options)
+{
+    return options == NULL && hub->stack_size == 0
+               ? green__layer_new(run, hub->green, NULL, false)
+               : make_green_with(hub, run, options);
+}
+
+/*
+ * A few freed blocks wait in the hub for the next task: they cost less than malloc() there.
+ * Not where a tool looks for what is used after its end.
+ */
+static inline bool put_spare(struct green__hub *hub, struct green_task *task)
+{
+    if (UNLIKELY(hub->spare_room == 0))
+        return false;
+    hub->spare_room--;
+    task->group_next = hub->spare_tasks;
+    hub->spare_tasks = task;
+    return true;
+}
+
+void green__task_drop_spares(struct green__hub *hub)
+{
+    for (struct green_task *task; (task = hub->spare_tasks) != NULL;) {
+        hub->spare_tasks = task->group_next;
+        free(task);
+    }
+    hub->spare_room = 0;
+}
+
+static inline __attribute__((always_inline)) struct green_task *
+make_task(struct green__hub *hub, green_fn *run, void *arg, const green_options_t *options)
 {
     unsigned flags = options != NULL ? options->flags : 0;
     if (hub->green == NULL) {
         errno = ECANCELED;
         return NULL;
     }
-    struct green_task *task = malloc(sizeof *task);
-    if (task == NULL) {
+    struct green_task *task = hub->spare_tasks, *spare = task;
+    if (task == NULL && (task = malloc(sizeof *task)) == NULL) {
         errno = ENOMEM;
         return NULL;
     }
     green_t *green = make_green(hub, run, options);
-    if (green == NULL) {
-        free(task);
+    if (UNLIKELY(green == NULL)) {
+        if (spare == NULL)
+            free(task);
         return NULL;
     }
-    *task = (struct green_task){
-        .start = {.green = green, .value = arg},
-        .hub = hub,
-        .green = green,
-        .number = hub->id << 40 | ++hub->tasks_made,
-        .joiners = {.hub = hub->id},
-        .cancelled = hub->ending,
-        .detached = (flags & GREEN_DETACHED) != 0,
-        .daemon = (flags & GREEN_DAEMON) != 0,
-    };
+    if (LIKELY(spare != NULL)) {
+        hub->spare_tasks = task->group_next;
+        hub->spare_room++;
+        init_again(task, green, arg);
+    } else {
+        green__task_init(task, hub, green, arg);
+    }
+    task->number = hub->id << 40 | ++hub->tasks_made;
+    task->cancelled = hub->ending;
+    if (options != NULL) {
+        task->detached = (flags & GREEN_DETACHED) != 0;
+        task->daemon = (flags & GREEN_DAEMON) != 0;
+    }
     green__layer_set_word(green, task);
+    green__layer_mark_plain(green, !task->cancelled);
     task_link(&hub->living, task);
     hub->tasks++;
-    hub->daemons += task->daemon;
-    green__loop_push(hub, &task->start);
+    if (options != NULL)
+        hub->daemons += task->daemon;
+    green__loop_push(hub, &task->own.turn);
     return task;
+}
+
+struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
+                                    const green_options_t *options)
+{
+    return make_task(hub, run, arg, options);
 }
 
 green_task_t *green_task_spawn_with(green_fn *run, void *arg, const green_options_t *options)
@@ -104,6 +181,9 @@ green_task_t *green_task_spawn_with(green_fn *run, void *arg, const green_option
 
 green_task_t *green_task_spawn(green_fn *run, void *arg)
 {
+    struct green__call call;
+    if (LIKELY(run != NULL) && LIKELY(green__call_is_plain(&call)))
+        return make_task(call.hub, run, arg, NULL);
     return green_task_spawn_with(run, arg, NULL);
 }
 
@@ -152,6 +232,7 @@ void green__task_cancel(struct green__hub *hub, struct green_task *task)
     if (task->ended || task->cancelled)
         return;
     task->cancelled = true;
+    green__task_mark_plain(task);
     green__wait_cancel(hub, task);
 }
 
@@ -180,9 +261,17 @@ int green_task_check(void)
 static void serve_joiner(struct green__hub *hub, struct green__entry *entry,
                          struct green_task *task)
 {
-    task->joined = task->joined || entry->wait->role == GREEN__JOINS;
-    entry->wait->value = task->result;
-    entry->wait->value_error = task->error;
+    struct green__wait *wait = entry->wait;
+    bool bare = wait->turn.kind != GREEN__TURN_FULL;
+    task->joined = task->joined || bare || wait->role == GREEN__JOINS;
+    if (!bare) {
+        wait->value = task->result;
+        wait->value_error = task->error;
+    } else if (entry->item != NULL) {
+        *(void **)entry->item = task->result;
+        if (task->result == GREEN_FAILED)
+            wait->turn.error = task->error;
+    }
     green__wait_serve(hub, entry, 0);
 }
 
@@ -265,6 +354,27 @@ void green__task_ended(struct green__hub *hub, green_t *g, void *value, int erro
     green__task_tell_hub_wait(hub, false);
 }
 
+bool green__task_done(struct green__hub *hub, green_t *g, void *value)
+{
+    struct green_task *task = green__layer_word(g);
+    struct green__entry *joiner = task->joiners.first;
+    if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
+                 task->waits != NULL || task->freer != NULL || hub->hub_wait.first != NULL ||
+                 hub->all_ended.first != NULL))
+        return false;
+    if (joiner == NULL ? hub->ready == 0
+                       : joiner->next != NULL || !green__wait_can_serve_barely(hub, joiner))
+        return false;
+    set_ended(hub, task, value, 0);
+    if (joiner != NULL) {
+        task->joined = true;
+        if (joiner->item != NULL)
+            *(void **)joiner->item = value;
+        green__wait_serve_barely(hub, &task->joiners, joiner);
+    }
+    return true;
+}
+
 bool green__task_has_failed(const struct green_task *task)
 {
     return task->result == GREEN_FAILED && task->error != ECANCELED;
@@ -283,7 +393,10 @@ void green__task_release(struct green__hub *hub, struct green_task *task)
             errno = error;
         }
         task_unlink(task);
-        green__layer_release(task->green);
+        if (!green__layer_release_bare(task->green))
+            green__layer_release(task->green);
+        if (put_spare(hub, task))
+            return;
     }
     free(task);
 }
@@ -333,7 +446,10 @@ static int give_result(void **value, void *result, int error)
     return 0;
 }
 
-int green_task_join(green_task_t *task, void **value, int64_t timeout)
+static const char join_name[] = "green_task_join";
+
+static __attribute__((noinline)) int join_slowly(green_task_t *task, void **value,
+                                                 int64_t timeout, const void *place)
 {
     struct green__call call;
     if (green__task_hub(task) == NULL) {
@@ -354,9 +470,11 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
+    if (LIKELY(call.self != NULL)) /* it is bare, and then who serves it gives the result */
+        return green__wait_in(&call, &task->joiners, value, timeout, join_name, task, place);
     struct green__wait wait;
     struct green__entry entry = {0};
-    green__wait_prepare(&wait, &call, "green_task_join", task, PLACE);
+    green__wait_prepare(&wait, &call, join_name, task, place);
     wait.entries = &entry;
     wait.count = 1;
     wait.role = GREEN__JOINS;
@@ -364,6 +482,16 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     if (green__wait(call.hub, &wait, timeout) != 0)
         return -1;
     return give_result(value, wait.value, wait.value_error);
+}
+
+int green_task_join(green_task_t *task, void **value, int64_t timeout)
+{
+    struct green__call call;
+    if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
+        LIKELY(task->hub == call.hub) && LIKELY(!task->ended) && LIKELY(task != call.task) &&
+        LIKELY(timeout > 0))
+        return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+    return join_slowly(task, value, timeout, PLACE);
 }
 
 /*
@@ -400,7 +528,29 @@ int green_task_detach(green_task_t *task)
     return 0;
 }
 
+/* A task that has ended, and of whose end nobody is to be told. */
+static inline bool is_bare_to_free(const struct green__hub *hub, const struct green_task *task)
+{
+    return LIKELY(task->hub == hub) && LIKELY(task->ended) && LIKELY(task->group == NULL) &&
+           LIKELY(!task->detached) && LIKELY(!task->freeing) &&
+           LIKELY(hub->failed == NULL || task->joined) && LIKELY(hub->spare_room != 0);
+}
+
+static __attribute__((noinline)) int free_task_slowly(green_task_t *task, const void *place);
+
 int green_task_free(green_task_t *task)
+{
+    struct green__call call;
+    if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
+        is_bare_to_free(call.hub, task) && LIKELY(green__layer_release_bare(task->green))) {
+        task_unlink(task);
+        (void)put_spare(call.hub, task);
+        return 0;
+    }
+    return free_task_slowly(task, PLACE);
+}
+
+static int free_task_slowly(green_task_t *task, const void *place)
 {
     if (task == NULL)
         return 0;
@@ -415,7 +565,7 @@ int green_task_free(green_task_t *task)
         struct green__wait wait;
         struct green__entry entry = {0};
         green__task_cancel(hub, task);
-        green__wait_prepare(&wait, &call, "green_task_free", task, PLACE);
+        green__wait_prepare(&wait, &call, "green_task_free", task, place);
         wait.entries = &entry;
         wait.count = 1;
         wait.shielded = true;

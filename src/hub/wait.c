@@ -39,6 +39,7 @@ bool green__line_claim(struct green__hub *hub, struct green_private_line *line)
 bool green__call_begin_slowly(struct green__call *call, bool own_over)
 {
     struct green__hub *hub = call->hub = green__hub_need();
+    call->self = NULL;
     if (hub == NULL)
         return false;
     call->me = green__layer_current();
@@ -56,7 +57,7 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
         green__wait_give_turn(hub, call->me);
         call->task = green__task_of(hub, call->me); /* its own may have ended meanwhile */
     }
-    call->task->failures = 1;
+    green__task_set_failures(call->task, 1);
     errno = error;
     return false;
 }
@@ -64,12 +65,13 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
 bool green__call_goes_on(struct green__call *call)
 {
     call->task = green__task_of(call->hub, call->me);
+    call->self = NULL;
     int error = call->hub->green == NULL
                     ? ECANCELED
                     : green__scope_verdict(call->hub, call->me, call->task, UINT64_MAX, true);
     if (error == 0)
         return true;
-    call->task->failures = 1;
+    green__task_set_failures(call->task, 1);
     errno = error;
     return false;
 }
@@ -127,6 +129,12 @@ static inline void end_wait(struct green__hub *hub, struct green__wait *wait,
         green__timer_disarm(&hub->timers, wait);
     wait->state = (unsigned char)state;
     wait->error = error;
+    if (UNLIKELY(error != 0)) { /* if it is bare; else it does that itself */
+        wait->turn.value = (void *)(intptr_t)-1;
+        wait->turn.error = error;
+        if (wait->counted && wait->turn.kind == GREEN__TURN_BARE)
+            wait->turn.kind = GREEN__TURN_BARE_LONG;
+    }
     green__loop_push(hub, &wait->turn);
 }
 
@@ -161,48 +169,82 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 
 /* ---- Switching ------------------------------------------------------------------------ */
 
-/* The line of a plain hub, which is not empty: its first is taken out. */
-static inline struct green__turn *pop_plainly(struct green__hub *hub)
+/* Does for a bare turn, which is in no line, what its green does not do itself. */
+static void wake_bare(struct green__hub *hub, struct green__turn *turn)
 {
-    struct green__turn *turn = hub->line.next, *second = turn->next;
-    hub->line.next = second;
-    second->prev = &hub->line;
-    turn->next = NULL;
-    hub->credit = GREEN__HUB_CREDIT;
-    hub->turns++;
-    return turn;
+    struct green_task *task = green__layer_word(turn->green);
+    const struct green__wait *wait = &task->own;
+    bool failed = turn->value != NULL;
+    if (turn->kind == GREEN__TURN_BARE_LONG && wait->state != GREEN__NO_WAIT &&
+        (wait->counted || !failed))
+        green__task_set_failures(task, failed);
+    if (UNLIKELY(hub->fd_asked) && green__layer_is_main(turn->green))
+        green__loop_tell_fd(hub);
+    *hub->errno_at = turn->error;
+    green__layer_wake(turn->green);
+}
+
+/* Enters who has the turn, from another green. */
+static inline void enter_turn(struct green__hub *hub, struct green__turn *turn)
+{
+    if (turn->kind != GREEN__TURN_FULL)
+        wake_bare(hub, turn);
+    green__layer_switch(turn->green, turn->value);
+}
+
+void *green__wait_entered(struct green__hub *hub, green_t *g, void *value)
+{
+    struct green_task *task = green__layer_knows(g) ? green__layer_word(g) : NULL;
+    if (task == NULL || task->own.turn.kind == GREEN__TURN_FULL ||
+        (task->own.state != GREEN__WAITS && task->own.turn.next == NULL))
+        return value; /* it sees to it itself */
+    if (task->own.state == GREEN__WAITS)
+        green__wait_fail(hub, &task->own, EINTR);
+    green__loop_remove(hub, &task->own.turn);
+    wake_bare(hub, &task->own.turn);
+    return task->own.turn.value;
+}
+
+green_t *green__wait_next(struct green__hub *hub, void **value)
+{
+    if (hub->left == 0 || hub->ready == 0 || hub->corpses != NULL)
+        return NULL;
+    struct green__turn *turn = hub->line.next;
+    green__wait_take_first(hub, turn);
+    hub->ready--;
+    if (turn->kind != GREEN__TURN_FULL)
+        wake_bare(hub, turn);
+    *value = turn->value;
+    return turn->green;
 }
 
 /* Whether a hub is plain, and neither is its line empty nor has it to look. */
 static inline bool is_plain_turn(const struct green__hub *hub)
 {
-    return LIKELY(hub->is_plain) && LIKELY(hub->line.next != &hub->line) &&
-           LIKELY(hub->turns < hub->look_at);
+    return LIKELY(hub->left != 0) && LIKELY(hub->line.next != &hub->line);
 }
 
 static __attribute__((noinline)) void switch_away_slowly(struct green__hub *hub, green_t *me)
 {
-    green_t *to = hub->green;
-    void *value = NULL;
-    if (hub->ready != 0 && hub->turns < hub->look_at) {
-        struct green__turn *turn = green__loop_pop(hub);
-        if (UNLIKELY(hub->watch != NULL))
-            green__watch_turn(hub, turn->green);
-        if (turn->green == me)
-            return;
-        to = turn->green;
-        value = turn->value;
+    if (hub->ready == 0 || green__loop_must_look(hub)) {
+        green__layer_switch(hub->green, NULL);
+        return;
     }
-    green__layer_switch(to, value);
+    struct green__turn *turn = green__loop_pop(hub);
+    if (UNLIKELY(hub->watch != NULL))
+        green__watch_turn(hub, turn->green);
+    if (turn->green != me)
+        enter_turn(hub, turn);
 }
 
 /* Leaves the current green until it is entered. */
 static inline void switch_away(struct green__hub *hub, green_t *me)
 {
     if (is_plain_turn(hub)) {
-        struct green__turn *turn = pop_plainly(hub);
+        struct green__turn *turn = hub->line.next;
+        green__wait_take_first(hub, turn);
         hub->ready--;
-        green__layer_switch(turn->green, turn->value); /* not me: that is in no line */
+        enter_turn(hub, turn); /* not me: that is in no line */
     } else {
         switch_away_slowly(hub, me);
     }
@@ -214,7 +256,7 @@ void *green__wait_hub_body(void *arg)
     green__layer_switch(arg, NULL); /* back to who has made the hub */
     for (;;) {
         green__hub_bury(hub);
-        if (hub->ready == 0 || hub->turns >= hub->look_at) {
+        if (hub->ready == 0 || green__loop_must_look(hub)) {
             if (UNLIKELY(hub->watch != NULL))
                 green__watch_turn(hub, NULL);
             green__loop_look(hub, GREEN_FOREVER, false);
@@ -226,7 +268,7 @@ void *green__wait_hub_body(void *arg)
         }
         if (UNLIKELY(hub->watch != NULL))
             green__watch_turn(hub, turn->green);
-        green__layer_switch(turn->green, turn->value);
+        enter_turn(hub, turn);
     }
     return NULL;
 }
@@ -234,6 +276,20 @@ void *green__wait_hub_body(void *arg)
 void green__wait_start_hub(struct green__hub *hub)
 {
     green__layer_switch(hub->green, green__layer_current());
+}
+
+/* Leaves a plain green, whose turn is bare, until somebody gives it that. */
+static inline int leave_barely(struct green__hub *hub, struct green__turn *mine)
+{
+    mine->error = *hub->errno_at;
+    if (hub->ready == 0 || green__loop_must_look(hub))
+        return green__layer_go_long(hub->green, NULL);
+    struct green__turn *turn = green__loop_pop(hub);
+    if (UNLIKELY(hub->watch != NULL))
+        green__watch_turn(hub, turn->green);
+    if (turn->kind != GREEN__TURN_FULL)
+        wake_bare(hub, turn);
+    return green__layer_go_long(turn->green, turn->value);
 }
 
 /* Back in a green: what it does for itself before it goes on. */
@@ -276,7 +332,7 @@ static __attribute__((noinline)) int fail_wait(struct green__hub *hub, struct gr
     leave_task(wait);
     come_back(hub, wait->turn.green);
     if (wait->counted)
-        wait->task->failures = 1;
+        green__task_set_failures(wait->task, 1);
     return green__call_fail(wait->error);
 }
 
@@ -338,7 +394,7 @@ static inline __attribute__((always_inline)) int wait_here(struct green__hub *hu
         return fail_wait(hub, wait);
     leave_task(wait);
     come_back(hub, wait->turn.green);
-    wait->task->failures = 0;
+    green__task_set_failures(wait->task, 0);
     *hub->errno_at = error;
     return 0;
 }
@@ -348,19 +404,30 @@ int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeou
     return wait_here(hub, wait, wait->turn.green, wait->task, timeout);
 }
 
-int green__wait_with(struct green__hub *hub, green_t *me, struct green_task *task,
-                     struct green_private_line *line, void *item, int64_t timeout,
-                     const char *name, const void *object, const void *place)
+__attribute__((noinline)) int green__wait_with(struct green_private_line *line, void *item,
+                                               int64_t timeout, const char *name,
+                                               const void *object, const void *place)
 {
-    const struct green__call call = {hub, me, task};
+    struct green__call call;
     struct green__wait wait;
     struct green__entry entry;
+    if (LIKELY(green__call_is_plain(&call))) {
+        green__wait_begin_barely(&call, line, item, name, object, place);
+        if (timeout != GREEN_FOREVER) {
+            call.task->own.due = green__time_add(green__loop_now(call.hub), timeout);
+            green__timer_arm(&call.hub->timers, &call.task->own, call.task->own.due);
+        }
+        return leave_barely(call.hub, &call.task->own.turn);
+    }
+    struct green__hub *hub = call.hub = green__hub_self;
+    green_t *me = call.me = green__layer_current();
+    call.task = green__task_of(hub, me);
     green__wait_prepare(&wait, &call, name, object, place);
     wait.entries = &entry;
     wait.count = 1;
     entry.item = item;
     green__wait_enlist(&wait, &entry, line);
-    return wait_here(hub, &wait, me, task, timeout);
+    return wait_here(hub, &wait, me, call.task, timeout);
 }
 
 static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
@@ -389,14 +456,17 @@ static inline void change_places(struct green__hub *hub, green_t *me)
     }
     struct green__turn turn;
     int error = *hub->errno_at;
-    struct green__turn *other = pop_plainly(hub), *last = hub->line.prev;
+    struct green__turn *other = hub->line.next;
+    green__wait_take_first(hub, other);
+    struct green__turn *last = hub->line.prev;
     turn.green = me;
+    turn.kind = GREEN__TURN_FULL;
     turn.yields = false;
     turn.next = &hub->line;
     turn.prev = last;
     last->next = &turn;
     hub->line.prev = &turn;
-    green__layer_switch(other->green, other->value);
+    enter_turn(hub, other);
     if (UNLIKELY(turn.next != NULL))
         green__loop_remove(hub, &turn);
     come_back(hub, turn.green);
@@ -426,9 +496,17 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
         return -1;
     if (time > 0)
         return sleep_for(&call, time, place);
+    if (call.self != NULL && call.hub->is_plain && call.hub->ready != 0) {
+        struct green_task *task = call.task;
+        task->own.state = GREEN__NO_WAIT;
+        task->own.turn.kind = GREEN__TURN_BARE;
+        task->own.turn.value = NULL;
+        green__loop_push(call.hub, &task->own.turn);
+        return leave_barely(call.hub, &task->own.turn);
+    }
     if (UNLIKELY(call.hub->green == NULL))
         return green__call_fail(ECANCELED);
-    call.task->failures = 0;
+    green__task_set_failures(call.task, 0);
     green__wait_give_turn(call.hub, call.me);
     return 0;
 }
@@ -436,14 +514,23 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
 /* Not in line, as the place of the call would be lost. */
 __attribute__((noinline)) int green_sleep(int64_t time)
 {
-    struct green__hub *hub;
-    green_t *me;
-    struct green_task *task;
-    if (UNLIKELY(time > 0 || !green__call_is_free(&hub, &me, &task)))
+    struct green__call call;
+    struct green__turn *first;
+    if (UNLIKELY(time > 0) || UNLIKELY(!green__call_is_plain(&call)) ||
+        UNLIKELY((first = green__wait_first_bare(call.hub)) == NULL))
         return sleep_slowly(time, __builtin_return_address(0));
-    task->failures = 0;
-    change_places(hub, me);
-    return 0;
+    struct green__hub *hub = call.hub;
+    struct green__turn *turn = &call.task->own.turn;
+    call.task->own.state = GREEN__NO_WAIT;
+    turn->kind = GREEN__TURN_BARE;
+    turn->value = NULL;
+    green__wait_take_first(hub, first);
+    struct green__turn *last = hub->line.prev;
+    turn->next = &hub->line;
+    turn->prev = last;
+    last->next = turn;
+    hub->line.prev = turn;
+    return green__wait_go(&call, turn, first);
 }
 
 /* ---- What ends waits ---------------------------------------------------------------- */
@@ -478,7 +565,8 @@ void green__wait_is_due(struct green__hub *hub, struct green__wait *wait)
 
 void green__wait_cancel(struct green__hub *hub, struct green_task *task)
 {
-    for (struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+    for (struct green__wait *wait = green__task_waits(task); wait != NULL;
+         wait = green__task_next_wait(task, wait))
         if (wait->state == GREEN__WAITS && !wait->shielded &&
             green__scope_verdict(hub, wait->turn.green, task, wait->number, false) == ECANCELED)
             fail_by_rule(hub, wait, ECANCELED);
@@ -486,7 +574,8 @@ void green__wait_cancel(struct green__hub *hub, struct green_task *task)
 
 void green__wait_fail_all(struct green__hub *hub, struct green_task *task)
 {
-    for (struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+    for (struct green__wait *wait = green__task_waits(task); wait != NULL;
+         wait = green__task_next_wait(task, wait))
         if (wait->state == GREEN__WAITS)
             green__wait_fail(hub, wait, ECANCELED);
 }
@@ -503,19 +592,22 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);
     }
-    if (task->start.next != NULL)
-        green__loop_remove(hub, &task->start);
+    if (task->own.turn.next != NULL)
+        green__loop_remove(hub, &task->own.turn);
+    task->own.state = GREEN__NO_WAIT;
 }
 
 void green__wait_break_deadlock(struct green__hub *hub)
 {
     struct green__wait *chosen = NULL;
-    for (struct green__wait *wait = hub->main.waits; wait != NULL; wait = wait->next)
+    for (struct green__wait *wait = green__task_waits(&hub->main); wait != NULL;
+         wait = green__task_next_wait(&hub->main, wait))
         if (chosen == NULL || wait->number > chosen->number)
             chosen = wait;
     if (chosen == NULL) {
         for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next)
-            for (struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
+            for (struct green__wait *wait = green__task_waits(task); wait != NULL;
+                 wait = green__task_next_wait(task, wait))
                 if (chosen == NULL || wait->number < chosen->number)
                     chosen = wait;
     }

@@ -64,17 +64,17 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD]       = {    550,    560},
      [YIELD_FAST]  = {    300,    300},
      [LIFE]        = {   2970,   3000},
-     [TURN]        = {   1360,   1370},
-     [ITEM]        = {   3190,   3210},
-     [TASK]        = {  14000,  14500}},
+     [TURN]        = {   1000,   1010},
+     [ITEM]        = {   1925,   1945},
+     [TASK]        = {   7380,   7410}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2900,   2930},
-     [TURN]        = {   1413,   1443},
-     [ITEM]        = {   3321,   3368},
-     [TASK]        = {  14000,  14500}},
+     [TURN]        = {    975,    995},
+     [ITEM]        = {   1930,   1970},
+     [TASK]        = {   7040,   7140}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
