@@ -191,7 +191,7 @@ static inline bool green__layer_release_bare(green_t *g)
 {
     struct green__thread *self = green__self;
     if (UNLIKELY(load(g->life) != GREEN__DEAD || g->name != NULL || g->children != 1 ||
-                 self->spare_room == 0))
+                 self->blocks.room == 0))
         return false;
     green_t *parent = g->parent;
     green__count_out(self);
