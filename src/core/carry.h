@@ -18,6 +18,7 @@
  */
 static inline void green__put_exceptions_away(struct green__thread *self, green_t *me)
 {
+    /* Who may enter another is current: NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     memcpy(me->exceptions, self->exceptions, sizeof me->exceptions);
     if ((me->exceptions[0] | me->exceptions[1]) != 0)
         store(me->enter, GREEN__TAG_CLOSED);
@@ -38,6 +39,7 @@ static inline void green__fetch_exceptions(struct green__thread *self, green_t *
 static GREEN__ALWAYS_INLINE const void *green__frames_of(const struct green__thread *self,
                                                          const green_t *g, size_t *size)
 {
+    /* No thread means no green that has started: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     *size = g->is_main ? self->tools.main_size : g->stack.size;
     return g->is_main ? self->tools.main_low : g->stack.low;
 }
@@ -87,11 +89,9 @@ static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thre
 /* Of a stack that will not be entered again. */
 static inline void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
 {
-    /* No thread means no green that has started: NOLINTBEGIN(clang-analyzer-core.NullDereference) */
     size_t size;
     const void *low = green__frames_of(self, load(self->current), &size);
     green__fiber_drop(fiber, low, size);
-    /* NOLINTEND(clang-analyzer-core.NullDereference) */
 }
 
 /* Has the sanitizers forget a SUSPENDED green that will not be entered again. */

@@ -35,8 +35,7 @@ cat > "$known" <<- 'END'
 	green__fiber_leave null-dereference: a thread whose tag fits has a current green
 	green__fiber_arrive null-dereference: as above
 	green__put_exceptions_away null-dereference: as above
-	green__leave null-dereference: as above
-	green__drop_fiber null-dereference: no thread means no green that has started
+	green__frames_of null-dereference: no thread means no green that has started
 END
 
 cmake -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
