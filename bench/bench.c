@@ -15,9 +15,10 @@ enum { QUICK_MOST = 30000 }; /* operations */
 
 struct result {
     const struct candidate *candidate;
+    const struct result *base; /* the times are of it */
     long n;
     double *ns;    /* an operation, by round */
-    double *times; /* the yardstick, by round */
+    double *times; /* the base, by round */
     int error;     /* it failed */
 };
 
@@ -32,6 +33,13 @@ double bench_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static bool is_quick;
+
+bool bench_is_quick(void)
+{
+    return is_quick;
 }
 
 _Noreturn void bench_fail(const char *what)
@@ -64,7 +72,7 @@ static double call(void *arg, long n)
     return bench_now() - start;
 }
 
-static const struct candidate yardstick = {"", YARDSTICK, call, NULL, 0, NULL};
+static const struct candidate yardstick = {.group = "", .name = YARDSTICK, .run = call};
 
 /* ---- Measuring ----------------------------------------------------------------- */
 
@@ -115,7 +123,7 @@ static void measure(struct result *results, size_t count, const struct options *
             if (time < 0)
                 result->error = errno != 0 ? errno : EINVAL;
             result->ns[round] = time / (double)result->n;
-            result->times[round] = result->ns[round] / results[0].ns[round];
+            result->times[round] = result->ns[round] / result->base->ns[round];
         }
     }
     for (size_t i = 0; i < count; i++) {
@@ -150,42 +158,80 @@ static const char *cpu(void)
 #define COMPILER "gcc " __VERSION__
 #endif
 
-static void print(struct result *results, size_t count, const char *title, const char *unit,
+/* Three digits, or all before the point. */
+static const char *number(char *text, size_t size, double x)
+{
+    snprintf(text, size, "%.*f", x < 100 ? 2 : 0, x);
+    return text;
+}
+
+static void print_json(const struct result *result, const char *title, const char *unit, int rounds)
+{
+    const struct candidate *candidate = result->candidate;
+    printf("{\"bench\": \"%s\", \"group\": \"%s\", \"name\": \"%s\", \"unit\": \"%s\", ", title,
+           candidate->group, candidate->name, unit);
+    if (result->error != 0)
+        printf("\"error\": \"%s\", ", strerror(result->error));
+    else if (candidate->counts != NULL)
+        printf("\"counts\": \"%s\", \"value\": %.5g, ", candidate->counts,
+               quartile(result->ns, rounds, 2));
+    else
+        printf("\"ns\": %.4g, \"times\": %.4g, \"low\": %.4g, \"high\": %.4g, ",
+               quartile(result->ns, rounds, 2), quartile(result->times, rounds, 2),
+               quartile(result->times, rounds, 1), quartile(result->times, rounds, 3));
+    if (candidate->against != NULL)
+        printf("\"against\": \"%s\", ", candidate->against);
+    if (candidate->goal != 0)
+        printf("\"goal\": %.4g, ", candidate->goal);
+    printf("\"rounds\": %d, \"cpu\": \"%s\", \"compiler\": \"%s\"}\n", rounds, cpu(), COMPILER);
+}
+
+static void print_row(const struct result *result, int rounds, bool goals)
+{
+    const struct candidate *candidate = result->candidate;
+    char ns[32], times[32], low[32], high[32], goal[32];
+    number(ns, sizeof ns, quartile(result->ns, rounds, 2));
+    number(times, sizeof times, quartile(result->times, rounds, 2));
+    number(low, sizeof low, quartile(result->times, rounds, 1));
+    number(high, sizeof high, quartile(result->times, rounds, 3));
+
+    if (result->error != 0)
+        printf("| %s | %s | | |", candidate->name, strerror(result->error));
+    else if (candidate->counts != NULL)
+        printf("| %s | %s %s | | |", candidate->name, ns, candidate->counts);
+    else
+        printf("| %s | %s | %s | %s - %s |", candidate->name, ns, times, low, high);
+    if (goals && candidate->goal != 0)
+        printf(" %s |", number(goal, sizeof goal, candidate->goal));
+    else if (goals)
+        printf(" |");
+    printf("\n");
+}
+
+static void print(const struct result *results, size_t count, const char *title, const char *unit,
                   const struct options *options)
 {
     const char *group = "";
+    bool goals = false;
+    for (size_t i = 0; i < count; i++)
+        goals = goals || results[i].candidate->goal != 0;
     if (!options->json) {
         printf("## %s\n\n%s, %s, median of %d rounds", title, cpu(), COMPILER, options->rounds);
-        printf("; times: of an indirect call, and its quartiles\n\n");
-        printf("| %s | ns | times | spread |\n|---|--:|--:|--:|\n", unit);
+        printf("; times: of an indirect call%s, and its quartiles\n\n",
+               goals ? " or of what is named" : "");
+        printf("| %s | ns | times | spread |%s\n", unit, goals ? " goal: at most |" : "");
+        printf("|---|--:|--:|--:|%s\n", goals ? "--:|" : "");
     }
     for (size_t i = 0; i < count; i++) {
-        struct result *result = &results[i];
-        const struct candidate *candidate = result->candidate;
-        double ns = quartile(result->ns, options->rounds, 2);
-        double times = quartile(result->times, options->rounds, 2);
-        double low = quartile(result->times, options->rounds, 1);
-        double high = quartile(result->times, options->rounds, 3);
-
+        const struct candidate *candidate = results[i].candidate;
         if (options->json) {
-            printf("{\"bench\": \"%s\", \"group\": \"%s\", \"name\": \"%s\", \"unit\": \"%s\", ", title,
-                   candidate->group, candidate->name, candidate->unit != NULL ? candidate->unit : unit);
-            if (result->error != 0)
-                printf("\"error\": \"%s\", ", strerror(result->error));
-            else
-                printf("\"ns\": %.4g, \"times\": %.4g, \"low\": %.4g, \"high\": %.4g, ", ns, times, low,
-                       high);
-            printf("\"rounds\": %d, \"cpu\": \"%s\", \"compiler\": \"%s\"}\n", options->rounds, cpu(),
-                   COMPILER);
+            print_json(&results[i], title, candidate->unit != NULL ? candidate->unit : unit,
+                       options->rounds);
             continue;
         }
         if (strcmp(group, candidate->group) != 0)
-            printf("| **%s** | | | |\n", group = candidate->group);
-        if (result->error != 0)
-            printf("| %s | %s | | |\n", candidate->name, strerror(result->error));
-        else
-            printf("| %s | %.*f | %.*f | %.*f - %.*f |\n", candidate->name, ns < 100 ? 2 : 0, ns,
-                   times < 100 ? 2 : 0, times, low < 100 ? 2 : 0, low, high < 100 ? 2 : 0, high);
+            printf("| **%s** | | | |%s\n", group = candidate->group, goals ? " |" : "");
+        print_row(&results[i], options->rounds, goals);
     }
     if (!options->json)
         printf("\n");
@@ -216,39 +262,75 @@ static bool parse(int argc, char **argv, struct options *options)
     return options->quick || (options->rounds >= 9 && options->ms > 0);
 }
 
+static bool matches(const struct candidate *candidate, const struct options *options)
+{
+    if (options->quick && candidate->n > QUICK_MOST)
+        return false;
+    return options->only == NULL || strstr(candidate->name, options->only) != NULL ||
+           strstr(candidate->group, options->only) != NULL;
+}
+
+static bool is_base_of(const struct candidate *base, const struct candidate *candidate)
+{
+    return candidate->against != NULL && strcmp(candidate->against, base->name) == 0 &&
+           strcmp(candidate->group, base->group) == 0;
+}
+
+/* It matches, or is the base of one that does. */
+static bool wanted(const struct candidate *candidate, const struct candidate *candidates, size_t count,
+                   const struct options *options)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_base_of(candidate, &candidates[i]) && matches(&candidates[i], options))
+            return true;
+    return matches(candidate, options);
+}
+
+/* Those wanted, the yardstick first: how many. */
+static size_t choose(struct result *results, const struct candidate *candidates, size_t count,
+                     const struct options *options)
+{
+    size_t used = 1;
+    results[0].candidate = &yardstick;
+    for (size_t i = 0; i < count; i++)
+        if (wanted(&candidates[i], candidates, count, options))
+            results[used++].candidate = &candidates[i];
+    for (size_t i = 0; i < used; i++) {
+        results[i].base = &results[0];
+        for (size_t k = 1; k < i; k++)
+            if (is_base_of(results[k].candidate, results[i].candidate))
+                results[i].base = &results[k];
+        results[i].ns = calloc((size_t)options->rounds, sizeof(double));
+        results[i].times = calloc((size_t)options->rounds, sizeof(double));
+        if (results[i].ns == NULL || results[i].times == NULL)
+            bench_fail("calloc");
+    }
+    return used;
+}
+
 int bench(int argc, char **argv, const char *title, const char *unit,
           const struct candidate *candidates, size_t count)
 {
     struct options options;
+    bool failed = false;
     if (!parse(argc, argv, &options)) {
         fprintf(stderr, "usage: %s [--json] [--rounds N, at least 9] [--ms N] [--only WORD] [--quick]\n",
                 argv[0]);
         return 1;
     }
+    is_quick = options.quick;
     struct result *results = calloc(count + 1, sizeof *results);
     if (results == NULL)
         bench_fail("calloc");
-    size_t used = 0;
-    results[used++].candidate = &yardstick;
-    for (size_t i = 0; i < count; i++)
-        if (options.quick && candidates[i].n > QUICK_MOST)
-            continue;
-        else if (options.only == NULL || strstr(candidates[i].name, options.only) != NULL ||
-            strstr(candidates[i].group, options.only) != NULL)
-            results[used++].candidate = &candidates[i];
-    for (size_t i = 0; i < used; i++) {
-        results[i].ns = calloc((size_t)options.rounds, sizeof(double));
-        results[i].times = calloc((size_t)options.rounds, sizeof(double));
-        if (results[i].ns == NULL || results[i].times == NULL)
-            bench_fail("calloc");
-    }
+    size_t used = choose(results, candidates, count, &options);
     measure(results, used, &options);
     print(results, used, title, unit, &options);
 
     for (size_t i = 0; i < used; i++) {
+        failed = failed || results[i].error != 0;
         free(results[i].ns);
         free(results[i].times);
     }
     free(results);
-    return 0;
+    return failed && options.quick;
 }

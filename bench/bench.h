@@ -9,12 +9,16 @@
  * them: a call of a function that does nothing, by a pointer.  What is printed
  * of each is the median of its rounds, in nanoseconds and in multiples of the
  * yardstick in the same round, and the quartiles of the latter as its spread.
+ * A candidate may be compared with another one instead of with the yardstick, and
+ * may have a goal, which is printed beside what it has reached.
  *
  *     --rounds N   default 11, at least 9 unless --quick
  *     --ms N       a round's time for each candidate, default 20
- *     --only WORD  the candidates whose name contains it
+ *     --only WORD  the candidates whose name or group contains it, and those that
+ *                  they are compared with
  *     --json       one object a line instead of a table
- *     --quick      one short round without the longest, to see that it works
+ *     --quick      one short round without the longest, to see that it works: what
+ *                  does not is told, and the exit is 1
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,6 +34,9 @@ struct candidate {
     void *arg;
     long n;            /* operations in a round if not 0: then they are not chosen */
     const char *unit;  /* of what an operation is; NULL: the benchmark's */
+    const char *counts;  /* what run() returns instead of nanoseconds; NULL: those */
+    const char *against; /* the times are of this one, before it in its group; NULL: of the yardstick */
+    double goal;         /* at most so many times, or so much of what it counts; 0: none */
 };
 
 /* The whole of main(): 0, or 1 if an option is wrong. */
@@ -37,6 +44,8 @@ int bench(int argc, char **argv, const char *title, const char *unit,
           const struct candidate *candidates, size_t count);
 
 double bench_now(void); /* nanoseconds */
+
+bool bench_is_quick(void); /* --quick was given: a run may do less than its n */
 
 /*
  * For a function that is the loop measured and little else.  It starts a cache
