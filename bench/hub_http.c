@@ -94,6 +94,6 @@ int main(int argc, char **argv)
                         "have it in the package wrk.\n");
     make_file();
     return bench_servers(argc, argv, "hub_http", "server CPU a request", &talk, servers,
-                         sizeof servers / sizeof *servers, (long[]){10000, 20000, 40000, 40000},
+                         sizeof servers / sizeof *servers, (long[]){10000, 10000, 40000, 40000},
                          &goal, wrk, has_wrk ? 2 : 0);
 }

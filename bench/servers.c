@@ -24,7 +24,7 @@
 
 enum { PATIENCE = 20 /* seconds that an answer may take */, ROOM = 65536, EVENTS = 256, PATH_ROOM = 800 };
 
-static const double LONGEST = 1e9; /* nanoseconds of talk in a round: the slow say less */
+static const double LONGEST = 5e8; /* nanoseconds of talk in a round: the slow say less */
 
 /* ---- Where they are ------------------------------------------------------------- */
 
@@ -249,13 +249,11 @@ static int say(const struct client *client, const struct peer *peer)
     return n == (ssize_t)client->talk->size ? 0 : -1;
 }
 
-/* Says the first message and hears the whole answer. */
-static int introduce(struct client *client, const struct peer *peer)
+/* Hears the whole answer to a first message. */
+static int hear_first(struct client *client, const struct peer *peer)
 {
     static char bytes[ROOM];
     size_t have = 0, all = 0;
-    if (say(client, peer) != 0)
-        return -1;
     while (all == 0 || have < all) {
         ssize_t n = recv(peer->fd, bytes + have, sizeof bytes - have, 0);
         if (n <= 0)
@@ -279,6 +277,28 @@ static void close_all(struct client *client)
     errno = error;
 }
 
+/* Opens so many more; each says its first message and hears the answer. */
+static int open_some(struct client *client, int port, int more)
+{
+    int first = client->open;
+    for (; client->open < first + more; client->open++) {
+        struct peer *peer = &client->peers[client->open];
+        if ((peer->fd = open_connection(port)) < 0)
+            return -1;
+        if (say(client, peer) != 0)
+            return client->open++, -1;
+    }
+    for (int i = first; i < client->open; i++) {
+        struct peer *peer = &client->peers[i];
+        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = peer};
+        if (hear_first(client, peer) != 0 || fcntl(peer->fd, F_SETFL, O_NONBLOCK) != 0
+            || epoll_ctl(client->epoll, EPOLL_CTL_ADD, peer->fd, &event) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A hundred at a time: fewer than a listening socket keeps. */
 static int open_all(struct client *client, const struct talk *talk, int port, int connections)
 {
     *client = (struct client){.talk = talk, .epoll = epoll_create1(EPOLL_CLOEXEC)};
@@ -286,14 +306,8 @@ static int open_all(struct client *client, const struct talk *talk, int port, in
     if (client->epoll < 0 || client->peers == NULL)
         bench_fail("the client");
     while (client->open < connections) {
-        struct peer *peer = &client->peers[client->open];
-        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = peer};
-        peer->fd = open_connection(port);
-        if (peer->fd < 0)
-            return -1;
-        client->open++;
-        if (introduce(client, peer) != 0 || fcntl(peer->fd, F_SETFL, O_NONBLOCK) != 0
-            || epoll_ctl(client->epoll, EPOLL_CTL_ADD, peer->fd, &event) != 0)
+        int left = connections - client->open;
+        if (open_some(client, port, left < 100 ? left : 100) != 0)
             return -1;
     }
     return 0;
