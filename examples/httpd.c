@@ -13,7 +13,7 @@
  *
  * /status shows the tasks of the thread that is asked, by green_hub_dump().  What
  * is not below DIRECTORY, wherever `..` and symbolic links lead, is not found, and
- * only files and directories are opened.  A request has 8 KiB.  SIGINT and SIGTERM
+ * only files and directories are served.  A request has 8 KiB.  SIGINT and SIGTERM
  * end it.
  */
 #define _GNU_SOURCE
@@ -31,6 +31,7 @@
 #include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -190,13 +191,24 @@ static const char *reason(int status)
     return "Internal Server Error";
 }
 
-static void format_date(char date[static 32], time_t time)
+enum { DATE_SIZE = 32 };
+
+/* The last dates of the thread are kept: the same are asked for time and again. */
+static const char *date_of(time_t time)
 {
+    static _Thread_local struct {
+        time_t time;
+        char text[DATE_SIZE];
+    } kept[16];
+    size_t i = (size_t)time % 16;
     struct tm parts;
 
-    if (gmtime_r(&time, &parts) == NULL
-        || strftime(date, 32, "%a, %d %b %Y %H:%M:%S GMT", &parts) == 0)
-        date[0] = '\0';
+    if ((kept[i].time != time || kept[i].text[0] == '\0')
+        && (gmtime_r(&time, &parts) == NULL
+            || strftime(kept[i].text, DATE_SIZE, "%a, %d %b %Y %H:%M:%S GMT", &parts) == 0))
+        return "";
+    kept[i].time = time;
+    return kept[i].text;
 }
 
 static int send_all(const struct client *client, const char *bytes, size_t n)
@@ -209,12 +221,10 @@ static int send_all(const struct client *client, const char *bytes, size_t n)
 static size_t begin(const struct request *request, int status, long long length, const char *more,
                     char *out, size_t size)
 {
-    char date[32];
-    int n;
+    int n = snprintf(out, size, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sConnection: %s\r\n", status,
+                     reason(status), date_of(time(NULL)), more,
+                     request->keep ? "keep-alive" : "close");
 
-    format_date(date, time(NULL));
-    n = snprintf(out, size, "HTTP/1.1 %d %s\r\nDate: %s\r\n%sConnection: %s\r\n", status,
-                 reason(status), date, more, request->keep ? "keep-alive" : "close");
     if (status != 304)
         n += snprintf(out + n, size - (size_t)n, "Content-Length: %lld\r\n", length);
     return (size_t)n + (size_t)snprintf(out + n, size - (size_t)n, "\r\n");
@@ -299,8 +309,8 @@ static int send_part(const struct client *client, int file, long long first, lon
 static int send_file(const struct client *client, const struct request *request, int file,
                      const char *type)
 {
-    char out[16384], more[256], date[32];
-    const char *since = header(request, "If-Modified-Since"), *range = header(request, "Range"),
+    char out[16384], more[256];
+    const char *date, *since = header(request, "If-Modified-Since"), *range = header(request, "Range"),
                *same = header(request, "If-Range");
     long long first, count;
     struct stat about;
@@ -310,7 +320,7 @@ static int send_file(const struct client *client, const struct request *request,
 
     if (fstat(file, &about) != 0)
         return -1;
-    format_date(date, about.st_mtime);
+    date = date_of(about.st_mtime);
     if (same != NULL && strcmp(same, date) != 0)
         range = NULL;
     status = find_range(range, about.st_size, &first, &count);
@@ -352,11 +362,11 @@ static const char *type_of(const char *path)
 }
 
 /*
- * Opens what is at a path: the descriptor, -1 if there is no such file below the root,
- * or -2 for a directory.  It is found first, seen to be in its place, and then opened
- * as what was found, so nobody can put something else there meanwhile.
+ * Where the system cannot say itself whether a path stays below the root.  The file is
+ * found first, seen to be in its place, and then opened as what was found, so nobody can
+ * put something else there meanwhile.
  */
-static int open_below(const char *path)
+static int open_found(const char *path)
 {
     char link[32], real[PATH_MAX];
     size_t length = strlen(root_path);
@@ -377,6 +387,37 @@ static int open_below(const char *path)
     }
     close(found);
     return file;
+}
+
+/* The kernel's; libc has no openat2(). */
+struct how {
+    uint64_t flags, mode, resolve;
+};
+
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+enum { RESOLVE_NO_MAGIC = 2, RESOLVE_BELOW = 8 };
+
+/*
+ * Opens what is at a path: the descriptor, -1 if there is no such file below the root,
+ * or -2 for a directory.  O_NONBLOCK is for what is neither, and might be waited for.
+ */
+static int open_below(const char *path)
+{
+    struct how how = { O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0,
+                       RESOLVE_NO_MAGIC | RESOLVE_BELOW };
+    int file = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    struct stat about;
+
+    if (file < 0) /* EXDEV: a link from the top, which may lead back below the root */
+        return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? -1 : open_found(path);
+    if (fstat(file, &about) != 0)
+        about.st_mode = 0;
+    if (S_ISREG(about.st_mode))
+        return file;
+    close(file);
+    return S_ISDIR(about.st_mode) ? -2 : -1;
 }
 
 static int serve_file(const struct client *client, struct request *request)

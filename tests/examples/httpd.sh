@@ -17,6 +17,7 @@ ln -s "$dir/sec/file" "$www/link_out"
 ln -s "$dir/sec" "$www/sub/directory_out"
 ln -s ../../wwwx "$www/sub/like_it"
 ln -s ../bytes "$www/sub/link_in"
+ln -s "$www/bytes" "$www/from_the_top"
 mkfifo "$www/fifo"
 
 # get PATH [OPTION...]: the body in $dir/body, its head in $dir/head, and $code.
@@ -80,6 +81,8 @@ get /empty
 check 'an empty one' test "$code" = 200 -a ! -s "$dir/body"
 get /sub/link_in
 check 'a link within' has 200 0 100000
+get /from_the_top
+check 'one that begins at the top' has 200 0 100000
 get /bytes -I
 check 'HEAD' says 'Content-Length: 100000'
 check 'has no body' test "$(wc -c <"$dir/body")" -lt 1000
