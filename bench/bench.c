@@ -264,7 +264,7 @@ static bool parse(int argc, char **argv, struct options *options)
 
 static bool matches(const struct candidate *candidate, const struct options *options)
 {
-    if (options->quick && candidate->n > QUICK_MOST)
+    if (options->quick && (candidate->slow || candidate->n > QUICK_MOST))
         return false;
     return options->only == NULL || strstr(candidate->name, options->only) != NULL ||
            strstr(candidate->group, options->only) != NULL;

@@ -36,6 +36,7 @@ struct candidate {
     const char *unit;  /* of what an operation is; NULL: the benchmark's */
     const char *counts;  /* what run() returns instead of nanoseconds; NULL: those */
     const char *against; /* the times are of this one, before it in its group; NULL: of the yardstick */
+    bool slow;           /* whatever its n: --quick goes without it */
     double goal;         /* at most so many times, or so much of what it counts; 0: none */
 };
 

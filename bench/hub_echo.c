@@ -31,6 +31,6 @@ int main(int argc, char **argv)
     static const struct talk talk = {MESSAGE, sizeof MESSAGE - 1, check};
     static const struct goal goal = {"libgreen", 1.1};
     return bench_servers(argc, argv, "hub_echo", "server CPU a message", &talk, servers,
-                         sizeof servers / sizeof *servers, (long[]){20000, 20000, 40000, 40000},
+                         sizeof servers / sizeof *servers, (long[]){10000, 10000, 20000, 20000},
                          &goal, NULL, 0);
 }

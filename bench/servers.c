@@ -449,6 +449,7 @@ int bench_servers(int argc, char **argv, const char *title, const char *unit, co
                 .run = k < 4 ? serve_messages : hold_connections,
                 .arg = &sessions[used],
                 .n = k < 4 ? messages[k] : connections,
+                .slow = k < 4 && connections > 100,
                 .unit = k < 4 ? unit : "a connection",
                 .counts = k < 4 ? NULL : "bytes",
                 .against = k < 4 && strcmp(server->name, base) != 0 ? base : NULL,

@@ -14,7 +14,7 @@
 
 #include "listen.h"
 
-enum { ROOM = 4096, EVENTS = 256 };
+enum { ROOM = 1024, EVENTS = 256 };
 
 struct connection {
     int fd;

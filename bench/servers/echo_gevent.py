@@ -10,7 +10,7 @@ from gevent.server import StreamServer
 def echo(client, address):
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        while data := client.recv(4096):
+        while data := client.recv(1024):
             client.sendall(data)
     except ConnectionResetError:
         pass

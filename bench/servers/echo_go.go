@@ -11,7 +11,7 @@ import (
 
 func echo(client net.Conn) {
 	defer client.Close()
-	buffer := make([]byte, 4096)
+	buffer := make([]byte, 1024)
 	for {
 		n, err := client.Read(buffer)
 		if err != nil {

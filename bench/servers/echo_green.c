@@ -5,7 +5,7 @@
 
 static void echo(int client, void *unused)
 {
-    char buffer[4096];
+    char buffer[1024];
 
     (void)unused;
     for (ssize_t n; (n = green_read(client, buffer, sizeof buffer)) > 0;)

@@ -14,7 +14,7 @@ struct rest {
     char bytes[];
 };
 
-static char buffer[4096];
+static char buffer[1024];
 
 static void give_buffer(uv_handle_t *handle, size_t size, uv_buf_t *room)
 {

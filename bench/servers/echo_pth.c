@@ -9,7 +9,7 @@
 static void *echo(void *arg)
 {
     int client = (int)(intptr_t)arg;
-    char buffer[4096];
+    char buffer[1024];
     for (ssize_t n; (n = pth_read(client, buffer, sizeof buffer)) > 0;)
         if (pth_write(client, buffer, (size_t)n) != n)
             break;

@@ -6,7 +6,7 @@
 
 static void *echo(void *client)
 {
-    char buffer[4096];
+    char buffer[1024];
     for (ssize_t n; (n = st_read(client, buffer, sizeof buffer, ST_UTIME_NO_TIMEOUT)) > 0;)
         if (st_write(client, buffer, (size_t)n, ST_UTIME_NO_TIMEOUT) != n)
             break;
