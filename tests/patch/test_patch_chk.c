@@ -9,19 +9,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#ifdef __clang__ /* leaves them out where it does not know the size: they are called by name */
-ssize_t __read_chk(int, void *, size_t, size_t);
-ssize_t __recv_chk(int, void *, size_t, size_t, int);
-ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
-int __poll_chk(struct pollfd *, nfds_t, int, size_t);
-int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
-#define read(fd, to, n) __read_chk(fd, to, n, 8)
-#define recv(fd, to, n, flags) __recv_chk(fd, to, n, 8, flags)
-#define recvfrom(fd, to, n, flags, from, length) __recvfrom_chk(fd, to, n, 8, flags, from, length)
-#define poll(fds, n, time) __poll_chk(fds, n, time, 8 * sizeof(struct pollfd))
-#define ppoll(fds, n, time, mask) __ppoll_chk(fds, n, time, mask, 8 * sizeof(struct pollfd))
-#endif
-
 static int pair[2];
 static volatile size_t size = 8, too_much = 9; /* the compiler does not know */
 static char room[8];
