@@ -112,11 +112,27 @@ static bool has_key(void)
     return __atomic_load_n(&inside_made, __ATOMIC_RELAXED) != 0;
 }
 
+bool green__patch_is_tasks(unsigned what)
+{
+    if (__builtin_expect(green__patch_state == UNKNOWN, 0) && (what_is_asked() & what) == 0)
+        return false;
+    if (busy)
+        return false;
+    int *place = &errno, error = *place;
+    bool is_tasks = green_task_current() != NULL;
+    if (__builtin_expect(*place != error, 0)) /* a thread of the pool cannot have tasks */
+        *place = error;
+    return is_tasks;
+}
+
 /* In a task: unless it is inside, or a green that may not wait. */
-static __attribute__((noinline)) bool enter_task(void)
+bool green__patch_enter_slowly(unsigned what)
 {
     static const char mark;
     bool entered = false;
+    if (!green__patch_is_tasks(what))
+        return false;
+    int error = errno;
     busy = true;
     if (has_key() && green_getspecific(inside) == NULL) {
         green_t *me = green_current();
@@ -124,15 +140,6 @@ static __attribute__((noinline)) bool enter_task(void)
         entered = green_set_data(me, green_data(me)) == 0 && green_setspecific(inside, &mark) == 0;
     }
     busy = false;
-    return entered;
-}
-
-bool green__patch_enter_slowly(unsigned what)
-{
-    if (__builtin_expect(green__patch_state == UNKNOWN, 0) && (what_is_asked() & what) == 0)
-        return false;
-    int error = errno; /* which is set in a thread of the pool, as that has no tasks */
-    bool entered = !busy && green_task_current() != NULL && enter_task();
     errno = error;
     return entered;
 }

@@ -52,10 +52,10 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
         __attribute__((visibility("default"), alias("green__hook_" #name)));                \
     result green__hook_##name(__VA_ARGS__)
 
-/* The first line of a hook: where that is not asked for the call is passed on at once. */
+/* The first line of a hook: what is no task's that has asked for it is passed on at once. */
 #define PASS_ON(what, name, ...)                                                            \
     do {                                                                                    \
-        if (__builtin_expect((green__patch_state & (what)) == 0, 1))                        \
+        if (!green__patch_may_enter(what))                                                  \
             return NEXT(name)(__VA_ARGS__);                                                 \
     } while (0)
 
@@ -84,9 +84,16 @@ extern HOOKS(processes);
 extern _Thread_local unsigned green__patch_state
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
+/* Whether the call is a task's that has asked for that.  Keeps errno, and touches nothing. */
+__attribute__((visibility("hidden"))) bool green__patch_is_tasks(unsigned what);
+static inline bool green__patch_may_enter(unsigned what)
+{
+    return __builtin_expect((green__patch_state & what) != 0, 0) && green__patch_is_tasks(what);
+}
+
 /*
- * Whether the call is one of a task that shall wait as such; then green__patch_leave() ends
- * it.  Keeps errno.
+ * And whether that shall wait as such now; then green__patch_leave() ends it.  Keeps
+ * errno.
  */
 __attribute__((visibility("hidden"))) bool green__patch_enter_slowly(unsigned what);
 static inline bool green__patch_enter(unsigned what)
