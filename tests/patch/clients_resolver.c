@@ -115,8 +115,8 @@ static int set_apart(void)
             (void)put("/proc/self/gid_map", text);
         }
         if (named >= 0 && ioctl(named, SIOCSIFFLAGS, &loopback) == 0 &&
-            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-            mount(file, "/etc/resolv.conf", NULL, MS_BIND, NULL) == 0)
+            mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+            mount(file, "/etc/resolv.conf", "none", MS_BIND, NULL) == 0)
             result = 0;
         close(named);
     }

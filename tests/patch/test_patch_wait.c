@@ -326,7 +326,8 @@ WAIT_TEST(errors_are_the_systems)
     must_fail(nanosleep(&bad, NULL), EINVAL);
     must_fail(nanosleep(&less, NULL), EINVAL);
     struct timespec *volatile none = NULL;
-    must_fail(nanosleep(none, NULL), EFAULT);
+    if (!under_valgrind()) /* which reports it */
+        must_fail(nanosleep(none, NULL), EFAULT);
     assert_int_equal(clock_nanosleep(CLOCK_MONOTONIC, 0, &bad, NULL), EINVAL);
     assert_int_equal(clock_nanosleep(12345, 0, &less, NULL), EINVAL);
     FD_ZERO(&set);
@@ -399,6 +400,8 @@ static void *sleeps_until(void *clock)
 {
     struct timespec time, now;
     must_be_0(clock_gettime((clockid_t)(intptr_t)clock, &time));
+    if ((intptr_t)clock == CLOCK_REALTIME) /* which may be set: it is looked at each second */
+        time.tv_sec++;
     time.tv_nsec += 50000000;
     if (time.tv_nsec >= 1000000000) {
         time.tv_sec++;
