@@ -9,21 +9,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-/* clang makes only some of them of the headers. */
-#ifdef __clang__
-ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room_for);
-ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t room_for, int flags);
-ssize_t __recvfrom_chk(int fd, void *buffer, size_t n, size_t room_for, int flags,
-                       struct sockaddr *address, socklen_t *length);
-int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room_for);
-int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *time, const sigset_t *mask,
-                size_t room_for);
-#define read(fd, buffer, n) __read_chk(fd, buffer, n, sizeof(buffer))
-#define recv(fd, buffer, n, flags) __recv_chk(fd, buffer, n, sizeof(buffer), flags)
-#define recvfrom(fd, buffer, n, flags, address, length) \
-    __recvfrom_chk(fd, buffer, n, sizeof(buffer), flags, address, length)
-#define poll(fds, n, timeout) __poll_chk(fds, n, timeout, sizeof(fds))
-#define ppoll(fds, n, time, mask) __ppoll_chk(fds, n, time, mask, sizeof(fds))
+#ifdef __clang__ /* leaves them out where it does not know the size: they are called by name */
+ssize_t __read_chk(int, void *, size_t, size_t);
+ssize_t __recv_chk(int, void *, size_t, size_t, int);
+ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+int __poll_chk(struct pollfd *, nfds_t, int, size_t);
+int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
+#define read(fd, to, n) __read_chk(fd, to, n, 8)
+#define recv(fd, to, n, flags) __recv_chk(fd, to, n, 8, flags)
+#define recvfrom(fd, to, n, flags, from, length) __recvfrom_chk(fd, to, n, 8, flags, from, length)
+#define poll(fds, n, time) __poll_chk(fds, n, time, 8 * sizeof(struct pollfd))
+#define ppoll(fds, n, time, mask) __ppoll_chk(fds, n, time, mask, 8 * sizeof(struct pollfd))
 #endif
 
 static int pair[2];
