@@ -22,12 +22,13 @@ static long no_such_call(void)
 __attribute__((noinline)) green__real_fn *green__real_find(green__real_fn **slot, const char *name)
 {
     int error = errno;
-    green__real_fn *real = NULL;
-    /* Of these there are others that are as old as x86_64; of some C libraries dlsym() gives them. */
-    if (strncmp(name, "pthread_cond_", strlen("pthread_cond_")) == 0)
-        real = (green__real_fn *)(uintptr_t)dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2");
-    if (real == NULL)
-        real = (green__real_fn *)(uintptr_t)dlsym(RTLD_NEXT, name);
+    void *found = dlsym(RTLD_NEXT, name), *newer;
+    /* Of these x86_64 has older ones, too, that some C libraries' dlsym() gives. */
+    if (strncmp(name, "pthread_cond_", strlen("pthread_cond_")) == 0 && found != NULL &&
+        found == dlvsym(RTLD_NEXT, name, "GLIBC_2.2.5") &&
+        (newer = dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2")) != NULL)
+        found = newer;
+    green__real_fn *real = (green__real_fn *)(uintptr_t)found;
     if (real == NULL)
         real = (green__real_fn *)no_such_call;
     __atomic_store_n(slot, real, __ATOMIC_RELAXED);
