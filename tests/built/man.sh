@@ -7,6 +7,9 @@
 #     man.sh rules                 those of green_hub(7) are the header's
 #     man.sh examples              whole programs in them compile
 #     man.sh lint                  mandoc and groff find nothing; 77 without them
+#     man.sh calls                 those of green_patch(7) are those that src/patch has
+#     man.sh patched LIBGREEN_PATCH.A LIST LIBGREEN [LAUNCHER...]
+#                                  the programs of green_patch(3) and (7) print what follows them
 #
 # CC (with flags) comes from the environment.
 . "$(dirname "$0")/../support/script.sh"
@@ -53,7 +56,7 @@ declared()
             for (i = 1; i <= length($0); i++) {
                 c = substr($0, i, 1)
                 if (c == "}" && depth > 0 && --depth == 0 && code) { text = ""; code = 0; continue }
-                if (c == "}" && depth == 0 && text == "") continue # of extern "C"
+                if (c == "}" && depth == 0 && text ~ /^ *$/) continue # of extern "C"
                 if (c == "{" && depth++ == 0 && text ~ /\)[ \t]*$/) { print text ";"; code = 1 }
                 if (!code) text = text c
                 if (c == ";" && depth == 0) { print text; text = "" }
@@ -118,7 +121,7 @@ GREEN_PRIVATE_INLINE void *green_inline(void)
 }
 #endif
 END
-    declared "$dir/a.h" >"$dir/found"
+    declared "$dir/a.h" "$dir/a.h" | uniq >"$dir/found" # more than one, as there are
     cat >"$dir/expected" <<'END'
 #define GREEN_ONE 1
 #define GREEN_THREE
@@ -220,6 +223,86 @@ examples()
     done
     [ $count -ge 15 ] || failed "only $count examples found"
     [ $status != 0 ] || echo "ok: $count examples compile"
+}
+
+# hooked FILE...: the names of each list of src/patch, but for second ones, as KIND NAME.
+hooked()
+{
+    awk '
+        /^HOOKS\(/ { kind = $0; sub(/HOOKS\(/, "", kind); sub(/\).*/, "", kind) }
+        kind != "" {
+            line = $0
+            while (match(line, /HOOKED\([a-z0-9_]*\)/)) {
+                name = substr(line, RSTART + 7, RLENGTH - 8)
+                if (name !~ /^__/) print kind, name
+                line = substr(line, RSTART + RLENGTH)
+            }
+        }
+        /};/ { kind = "" }' "$@" | sort
+}
+
+# listed PAGE: the same of what stands before the first paragraph of each of its kinds.
+listed()
+{
+    awk '
+        /^\.Ss / { on = /The calls/ }
+        /^\.It Dv GREEN_PATCH_/ && on { kind = tolower(substr($3, 13)); next }
+        /^\.Pp/ { kind = "" }
+        /^\.Xr / && kind != "" { print kind, $2 }' "$1" | sort
+}
+
+calls()
+{
+    listed "$root/man/green_patch.7" >"$dir/listed"
+    hooked "$root"/src/patch/*.c >"$dir/hooked"
+    sed 's/HOOKED(ppoll)/HOOKED(qpoll)/' "$root"/src/patch/*.c >"$dir/bad.c"
+    hooked "$dir/bad.c" | diff "$dir/listed" - >"$dir/diff" && failed "a change is not found"
+    [ "$(wc -l <"$dir/hooked")" -ge 50 ] || failed "only $(wc -l <"$dir/hooked") calls"
+    diff "$dir/hooked" "$dir/listed" ||
+        failed "the calls of src/patch (<) and of green_patch(7) (>) differ"
+    [ $status != 0 ] || echo "ok: $(wc -l <"$dir/hooked") calls"
+}
+
+# prints PAGE PATCH LIST LIBGREEN [LAUNCHER...]: its programs print what the block after each says.
+prints()
+{
+    rm -f "$dir"/block*
+    awk -v dir="$dir" '
+        /^\.Bd/ { file = dir "/block" ++n; next }
+        /^\.Ed/ { file = ""; next }
+        file != "" { print > file }' "$1"
+    page=$(basename "$1")
+    patch=$2 list=$3 library=$4
+    shift 4
+    n=1
+    while [ -e "$dir/block$n" ]; do
+        sed 's/\\e/\\/g' "$dir/block$n" >"$dir/program.c"
+        n=$((n + 1))
+        grep -q '^int main(' "$dir/program.c" || continue
+        count=$((count + 1))
+        [ -e "$dir/block$n" ] || { echo "$page: nothing says what it prints"; return 1; }
+        $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$root/include" \
+            "$dir/program.c" -Wl,-u,green_patch -Wl,--dynamic-list="$list" "$patch" "$library" \
+            -Wl,-rpath,"$(dirname "$library")" -pthread -ldl -o "$dir/program" || return
+        "$@" "$dir/program" >"$dir/printed" || { echo "$page: status $?"; return 1; }
+        diff "$dir/block$n" "$dir/printed" || return
+    done
+}
+
+patched()
+{
+    # Where that is said which is not printed, it is found.
+    count=0
+    sed 's/^quick$/quicker/' "$root/man/green_patch.3" >"$dir/bad.3"
+    prints "$dir/bad.3" "$@" >"$dir/log" 2>&1 && failed "another output is not found"
+    grep -q '^< quicker$' "$dir/log" || { failed "the program of green_patch.3"; cat "$dir/log"; }
+
+    count=0
+    for section in 3 7; do
+        prints "$root/man/green_patch.$section" "$@" || failed "a program of green_patch.$section"
+    done
+    [ $count -ge 2 ] || failed "only $count programs found"
+    [ $status != 0 ] || echo "ok: $count programs"
 }
 
 # lint PAGE: what mandoc and groff have to say.  That the system is named is
