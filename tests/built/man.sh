@@ -8,10 +8,10 @@
 #     man.sh examples              whole programs in them compile
 #     man.sh lint                  mandoc and groff find nothing; 77 without them
 #     man.sh calls                 those of green_patch(7) are those that src/patch has
-#     man.sh patched LIBGREEN_PATCH.A LIST LIBGREEN [LAUNCHER...]
+#     man.sh patched LIBRARY [LAUNCHER...]
 #                                  the programs of green_patch(3) and (7) print what follows them
 #
-# CC (with flags) comes from the environment.
+# CC (with flags) comes from the environment, and PATCH: what those programs are linked with.
 . "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
 
@@ -263,7 +263,7 @@ calls()
     [ $status != 0 ] || echo "ok: $(wc -l <"$dir/hooked") calls"
 }
 
-# prints PAGE PATCH LIST LIBGREEN [LAUNCHER...]: its programs print what the block after each says.
+# prints PAGE LIBRARY [LAUNCHER...]: its programs print what the block after each says.
 prints()
 {
     rm -f "$dir"/block*
@@ -272,8 +272,8 @@ prints()
         /^\.Ed/ { file = ""; next }
         file != "" { print > file }' "$1"
     page=$(basename "$1")
-    patch=$2 list=$3 library=$4
-    shift 4
+    library=$2
+    shift 2
     n=1
     while [ -e "$dir/block$n" ]; do
         sed 's/\\e/\\/g' "$dir/block$n" >"$dir/program.c"
@@ -282,8 +282,8 @@ prints()
         count=$((count + 1))
         [ -e "$dir/block$n" ] || { echo "$page: nothing says what it prints"; return 1; }
         $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$root/include" \
-            "$dir/program.c" -Wl,-u,green_patch -Wl,--dynamic-list="$list" "$patch" "$library" \
-            -Wl,-rpath,"$(dirname "$library")" -pthread -ldl -o "$dir/program" || return
+            "$dir/program.c" $PATCH "$library" -Wl,-rpath,"$(dirname "$library")" -pthread \
+            -o "$dir/program" || return
         "$@" "$dir/program" >"$dir/printed" || { echo "$page: status $?"; return 1; }
         diff "$dir/block$n" "$dir/printed" || return
     done
@@ -291,7 +291,7 @@ prints()
 
 patched()
 {
-    # Where that is said which is not printed, it is found.
+    # What is not printed is found.
     count=0
     sed 's/^quick$/quicker/' "$root/man/green_patch.3" >"$dir/bad.3"
     prints "$dir/bad.3" "$@" >"$dir/log" 2>&1 && failed "another output is not found"

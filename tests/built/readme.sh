@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: MIT
 #
 #     readme.sh LIBRARY [LAUNCHER...]
+#     readme.sh served LIBRARY [LAUNCHER...]    only what asks PostgreSQL, by tests/patch/servers.sh
 #
 # Every C block of a page (README.md, and that of each folder) is a program, and
 # prints the text block that follows it, or is a server at port 7777, and the console
 # block that follows it shows a client.  What the pages link to is there, and
-# the README says early how to link.  CC (with flags) comes from the environment.
+# the README says early how to link.  CC (with flags) comes from the environment, and PATCH:
+# what a program that includes green_patch.h is linked with.
 . "$(dirname "$0")/../support/script.sh"
 : "${CC:=cc}"
+served=
+[ "$1" != served ] || { served=yes; shift; }
 library=$1
 shift
 launcher=$*
@@ -46,6 +50,22 @@ serves()
     [ $answer = 0 ] || { tail -n 3 "$1.errors"; diff "$1.expected" "$1.real"; }
 }
 
+# by_patch PROGRAM.c: sets $with to what it is linked with for the patch; false, and says so, if
+# it cannot be.  What asks PostgreSQL does so where servers.sh has started one.
+by_patch()
+{
+    with=
+    grep -q '^#include <green_patch.h>' "$1" || return 0
+    [ -n "${PATCH:-}" ] || { echo 'skipped: there is no libgreen_patch'; return 1; }
+    with=$PATCH
+    grep -q '^#include <libpq-fe.h>' "$1" || return 0
+    with="$with $(pkg-config --cflags --libs libpq 2>"$dir/found")" ||
+        { echo 'skipped: no libpq'; return 1; }
+    [ -n "${GREEN_POSTGRES_PORT:-}" ] || { echo 'skipped: it asks PostgreSQL'; return 1; }
+    PGHOST=127.0.0.1 PGPORT=$GREEN_POSTGRES_PORT PGUSER=green PGDATABASE=postgres
+    export PGHOST PGPORT PGUSER PGDATABASE
+}
+
 # prints PROGRAM.c: it compiles, and prints what it should.
 prints()
 {
@@ -57,8 +77,9 @@ prints()
         sed "s/\"7777\"/\"$port\"/" "$1" >"$program.own.c"
         set -- "$program.own.c"
     fi
+    by_patch "$1" || return 0
     $CC -std=c11 -Wall -Wextra -Wpedantic -Wshadow -Werror -I"$root/include" "$1" \
-        "$library" -pthread -Wl,-rpath,"$(dirname "$library")" -o "$program" || return
+        $with "$library" -pthread -Wl,-rpath,"$(dirname "$library")" -o "$program" || return
     if [ -s "$program.console" ]; then
         serves "$program"
         return
@@ -132,6 +153,7 @@ for file in "$root"/README.md "$root"/*/README.md; do
     blocks "$file" "$dir/page$page"
     for program in "$dir/page$page"/*.c; do
         [ -e "$program" ] || continue # none on this page
+        [ -z "$served" ] || grep -q '^#include <libpq-fe.h>' "$program" || continue
         count=$((count + 1))
         if prints "$program" >"$dir/log" 2>&1; then
             grep skipped "$dir/log" ||
@@ -144,6 +166,10 @@ for file in "$root"/README.md "$root"/*/README.md; do
     lost "$file" >"$dir/lost"
     [ ! -s "$dir/lost" ] || failed "$name links to: $(cat "$dir/lost")"
 done
+if [ -n "$served" ]; then
+    [ $count -ge 1 ] || failed "only $count programs found"
+    exit $status
+fi
 [ $count -ge 7 ] || failed "only $count programs found"
 [ $page -ge 5 ] || failed "only $page pages found"
 early "$root/README.md" || failed "README.md says late how to link"
