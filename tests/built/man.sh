@@ -291,11 +291,10 @@ prints()
 
 patched()
 {
-    # What is not printed is found.
+    # That nothing says what a program prints is found.
     count=0
-    sed 's/^quick$/quicker/' "$root/man/green_patch.3" >"$dir/bad.3"
-    prints "$dir/bad.3" "$@" >"$dir/log" 2>&1 && failed "another output is not found"
-    grep -q '^< quicker$' "$dir/log" || { failed "the program of green_patch.3"; cat "$dir/log"; }
+    sed '/^It prints$/,$d' "$root/man/green_patch.3" >"$dir/bad.3"
+    prints "$dir/bad.3" "$@" >"$dir/log" && failed "a page without output is not found"
 
     count=0
     for section in 3 7; do
