@@ -226,10 +226,12 @@ examples()
 }
 
 # hooked FILE...: the names of each list of src/patch, but for second ones, as KIND NAME.
+# GREEN_PATCH_LOCKS has three lists.
 hooked()
 {
     awk '
         /^HOOKS\(/ { kind = $0; sub(/HOOKS\(/, "", kind); sub(/\).*/, "", kind) }
+        kind ~ /^(conds|threads)$/ { kind = "locks" }
         kind != "" {
             line = $0
             while (match(line, /HOOKED\([a-z0-9_]*\)/)) {
