@@ -41,9 +41,11 @@
  *
  * How they fail.  In a task that is cancelled with ECANCELED, and after the end of a scope's
  * time with ETIMEDOUT, at once, each time: the library unwinds by itself.  A function that has
- * errors of its own says it by one of these, as getaddrinfo() by EAI_SYSTEM.  close() never fails
- * of it.  Where nothing could ever end the wait (green_hub.h 15) the thread blocks, as without
- * the patch.
+ * errors of its own says it by one of these, as getaddrinfo() by EAI_SYSTEM.  close() never
+ * fails of it, and neither do mutexes, read-write locks, barriers and pthread_once(), which are
+ * waited for whatever comes; pthread_cond_wait() fails with the mutex locked again.  Where
+ * nothing could ever end the wait (green_hub.h 15) the thread blocks, as without the patch, and
+ * locks fail with EDEADLK.
  *
  * With GREEN_PATCH=wait,io,names,locks,processes in the environment, or some of them,
  * or all, every thread of the process begins as if it had asked for these.
