@@ -310,7 +310,9 @@ patched()
 # meant, and what other pages there are declarations() knows better.
 lint_page()
 {
-    mandoc -T lint "$1" 2>&1 |
+    # Together they would be mixed, in the middle of lines.
+    mandoc -T lint "$1" >"$dir/lint" 2>"$dir/lint.err"
+    cat "$dir/lint" "$dir/lint.err" |
         grep -v -e 'operating system explicitly specified' -e 'referenced manual not found' \
             -e 'mandoc\.db'
     groff -mdoc -ww -z -Tutf8 "$1" 2>&1
