@@ -468,14 +468,22 @@ static void *get_in_vain(void *unused)
     return unused;
 }
 
+/* One that has not begun, and dies of it. */
+static void *throw_into_child(void *unused)
+{
+    must(green_throw(child, EDOM) == V(6));
+    note("entered");
+    return unused;
+}
+
 /* In either kind of time: without options a hub has short ways. */
-static void hit_who_gets(void)
+static void hit_who_gets(green_fn *hit)
 {
     int item = 5;
     queue = green_queue_new(sizeof(int), 0);
     green_task_t *task = spawn(get_in_vain, NULL), *other;
     turn();
-    other = spawn(enter_child, V(5));
+    other = spawn(hit, NULL);
     turn();
     assert_noted("hit");
     assert_int_equal(green_queue_put(queue, &item, GREEN_NOWAIT), 0);
@@ -489,12 +497,14 @@ static void hit_who_gets(void)
 
 HUB_TEST(a_get_that_a_death_ends_has_taken_nothing)
 {
-    hit_who_gets();
+    hit_who_gets(enter_child);
+    hit_who_gets(throw_into_child);
 }
 
 WORLD_TEST(a_get_that_a_death_ends_has_taken_nothing_by_the_short_ways_either)
 {
-    hit_who_gets();
+    hit_who_gets(enter_child);
+    hit_who_gets(throw_into_child);
 }
 
 static void *turn_and_be_hit(void *unused)

@@ -405,10 +405,10 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
         if (load(to->life) == GREEN__NEW)
             start(to);
         store(self->current, to);
-    } else {
-        value = unpack_for(self, to, parcel);
     }
     green__leave(self, NULL, to);
+    if (next == NULL)
+        value = unpack_for(self, to, parcel); /* errno at last */
     if (UNLIKELY(self->has_cxx))
         green__fetch_exceptions(self, to);
     void *target = to->sp;
