@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The hazards of green_patch(7): each is as it says, and what it says to do helps. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -160,6 +161,99 @@ HAZARD(h_errno_is_the_threads)
     assert_noted("4 1");
 }
 
+/* ---- Locks --------------------------------------------------------------------------------- */
+
+static int inside;
+
+static void *holds_over_a_wait(void *mutex)
+{
+    must_be_0(pthread_mutex_lock(mutex));
+    note("%d", inside++);
+    wait_ms(10);
+    inside--;
+    must_be_0(pthread_mutex_unlock(mutex));
+    return NULL;
+}
+
+static void two_hold(int type)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutex_t mutex;
+    must_be_0(pthread_mutexattr_init(&attributes));
+    must_be_0(pthread_mutexattr_settype(&attributes, type));
+    must_be_0(pthread_mutex_init(&mutex, &attributes));
+    green_task_t *first = spawn(holds_over_a_wait, &mutex);
+    green_task_t *second = spawn(holds_over_a_wait, &mutex);
+    finish(first);
+    finish(second);
+    must_be_0(pthread_mutex_destroy(&mutex));
+    must_be_0(pthread_mutexattr_destroy(&attributes));
+}
+
+HAZARD(a_recursive_mutex_lets_two_tasks_in)
+{
+    two_hold(PTHREAD_MUTEX_RECURSIVE);
+    assert_noted("0 1");
+}
+
+HAZARD(GREEN_PATCH_LOCKS_lets_one_in_at_a_time)
+{
+    must(green_patch(GREEN_PATCH_WAIT | GREEN_PATCH_LOCKS) != -1);
+    two_hold(PTHREAD_MUTEX_RECURSIVE);
+    two_hold(PTHREAD_MUTEX_NORMAL);
+    assert_noted("0 0 0 0");
+    must(green_patch(GREEN_PATCH_WAIT | GREEN_PATCH_IO) != -1);
+}
+
+/* ---- Handlers -------------------------------------------------------------------------- */
+
+static int handlers_pipe[2], turns, switched;
+
+static void write_in_handler(int number)
+{
+    int before = turns;
+    (void)number;
+    must(write(handlers_pipe[1], "x", 1) == 1);
+    switched += turns != before;
+}
+
+static void *takes_turns(void *unused)
+{
+    while (green_sleep(0) == 0)
+        turns++;
+    return unused;
+}
+
+static void raise_often(int flags)
+{
+    struct sigaction action = { .sa_handler = write_in_handler }, before;
+    green_task_t *other = spawn(takes_turns, NULL);
+    turns = switched = 0;
+    turn();
+    must_be_0(pipe2(handlers_pipe, flags));
+    must_be_0(sigaction(SIGUSR1, &action, &before));
+    for (int i = 0; i < 100; i++)
+        must_be_0(raise(SIGUSR1));
+    must_be_0(sigaction(SIGUSR1, &before, NULL));
+    must_be_0(close(handlers_pipe[0]));
+    must_be_0(close(handlers_pipe[1]));
+    must_be_0(green_task_free(other));
+}
+
+HAZARD(others_may_run_while_a_handler_writes_to_a_pipe)
+{
+    if (UNDER_TSAN)
+        skip(); /* it complains, and rightly */
+    raise_often(0);
+    assert_int_not_equal(switched, 0);
+}
+
+HAZARD(none_does_if_the_pipe_is_nonblocking)
+{
+    raise_often(O_NONBLOCK);
+    assert_int_equal(switched, 0);
+}
+
 /* ---- Threads and processes --------------------------------------------------------------- */
 
 static void *ask_what_is_patched(void *unused)
@@ -181,13 +275,6 @@ HAZARD(the_child_of_fork_is_patched_as_its_parent)
         _exit(green_patch(0));
     must(pid > 0 && waitpid(pid, &status, 0) == pid);
     assert_int_equal(status, (GREEN_PATCH_WAIT | GREEN_PATCH_IO) << 8);
-}
-
-static void *takes_turns(void *unused)
-{
-    while (green_sleep(0) == 0)
-        continue;
-    return unused;
 }
 
 static void *polls_in_a_thread(void *went_on)
