@@ -142,6 +142,16 @@ static inline void assert_works(void)
     client.disconnect(connection);
 }
 
+/* In the end it works: a server that comes back may end first what has just connected. */
+static inline void works_again(void)
+{
+    for (int error = -1; error != 0;) {
+        void *connection = connected();
+        error = client.ask(connection, 4711, 0);
+        client.disconnect(connection);
+    }
+}
+
 /* ---- Tests ------------------------------------------------------------------------ */
 
 TEST(calls_of_the_library_come_to_the_patch)
@@ -365,7 +375,7 @@ CLIENT_TEST(the_servers_death_ends_the_call)
     assert_false(asker.answered);
     assert_int_equal(asker.error, 0);
     first_line(said);
-    assert_works();
+    works_again();
     cell("server death", "the call fails: %s", said);
 }
 
