@@ -113,10 +113,10 @@ HUB = [
      'if (wait->state == GREEN__WAITS && ', 'if (wait->turn.next != NULL) {\n'
      '            wait->state = GREEN__FAILS;\n            wait->error = ECANCELED;\n'
      '        } else if (wait->state == GREEN__WAITS && '),
-    ('12: the result is not the joiner\'s', 'serve_joiner', 'entry->wait->value = task->result;',
-     'entry->wait->value = NULL;'),
+    ('12: the result is not the joiner\'s', 'serve_joiner', 'wait->value = task->result;',
+     'wait->value = NULL;'),
     ('13: a failure that was joined is told', 'serve_joiner',
-     'task->joined = task->joined || entry->wait->role == GREEN__JOINS;', ''),
+     'task->joined = task->joined || bare || wait->role == GREEN__JOINS;', ''),
     ('13: to have been cancelled is a failure', 'green__task_has_failed',
      ' && task->error != ECANCELED', ''),
     ('14: a task is freed by two', 'may_give_up', 'if (task->freeing) {', 'if (0) {'),
@@ -138,8 +138,8 @@ HUB = [
      'mutex->green_private_depth = 1;'),
     ('a select does two cases', 'delist_all', 'i < wait->count', 'i < 1'),
     ('green_hub_wait() waits for daemons', 'green__task_all_wait', ' - hub->daemons', ''),
-    ('green_hub_end() spares what is spawned meanwhile', 'green__task_make',
-     '.cancelled = hub->ending,', ''),
+    ('green_hub_end() spares what is spawned meanwhile', 'make_task',
+     'task->cancelled = hub->ending;', ''),
 ]
 
 # By the bad input.
