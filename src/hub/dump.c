@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "hub.h"
@@ -37,12 +38,13 @@ static const struct green__wait *wait_of(const struct green_task *task)
     return wait != NULL ? wait : task->waits;
 }
 
-/* A descriptor's or a process's: there is nothing at addresses so low. */
+/* Whether what it waits for is the number of a descriptor or of a process, and no address. */
 static bool is_number(const struct green__wait *wait)
 {
-    const uintptr_t lowest_address = (uintptr_t)1 << 22;
-    return (uintptr_t)wait->object < lowest_address &&
-           (wait->object != NULL || wait->descriptors != 0);
+    const uintptr_t lowest_address = (uintptr_t)1 << 22; /* of what has several descriptors */
+    if (wait->descriptors == 0)
+        return wait->object != NULL && strcmp(wait->call, "green_waitpid") == 0;
+    return (uintptr_t)wait->object < lowest_address;
 }
 
 static void add_wait(struct green__hub *hub, struct dump_line *line,

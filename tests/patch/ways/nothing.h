@@ -15,11 +15,14 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static struct pollfd nothing_fd;
-static struct timespec nothing_time = {1, 0};
-static char nothing_byte;
-static struct msghdr nothing_message;
-static struct addrinfo *nothing_list;
+/* A program need not make them all. */
+#define NOTHING_UNUSED __attribute__((unused))
+
+static NOTHING_UNUSED struct pollfd nothing_fd;
+static NOTHING_UNUSED struct timespec nothing_time = {1, 0};
+static NOTHING_UNUSED char nothing_byte;
+static NOTHING_UNUSED struct msghdr nothing_message;
+static NOTHING_UNUSED struct addrinfo *nothing_list;
 
 #define NOTHINGS(each)                                                                      \
     each(poll, (&nothing_fd, 1, 1000))                                                      \
