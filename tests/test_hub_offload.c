@@ -196,7 +196,7 @@ static void *offload_cancelled(void *value)
 }
 
 /* After the end of the scope, which must not be over before the call begins. */
-static void *open_gate_later(void *unused)
+static void *open_gate_after_scope(void *unused)
 {
     must_be_0(green_sleep(GREEN_MS(250)));
     sem_post(&gate);
@@ -212,7 +212,7 @@ OFFLOAD_TEST(without_drop_it_is_waited_for_whatever_comes)
     assert_int_equal(hub_stat(offloads), 1);
     sem_post(&gate);
     assert_ptr_equal(finish(task), V(1));
-    green_task_t *later = spawn(open_gate_later, NULL);
+    green_task_t *later = spawn(open_gate_after_scope, NULL);
     GREEN_SCOPE(limit, GREEN_MS(200), 0);
     assert_int_equal(green_offload(pass_gate, NULL, NULL, NULL), 0);
     finish(later);
