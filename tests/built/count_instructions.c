@@ -74,7 +74,7 @@ static const int ceilings[2][THINGS][2] = {
      [LIFE]        = {   2900,   2930},
      [TURN]        = {    975,    995},
      [ITEM]        = {   1930,   1970},
-     [TASK]        = {   7040,   7140}},
+     [TASK]        = {   7080,   7180}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
