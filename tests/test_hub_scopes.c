@@ -556,6 +556,36 @@ HUB_TEST(the_scopes_of_a_green_end_before_its_deferred_functions_run)
     assert_int_equal(hub_stat(timers), 0);
 }
 
+static green_scope_t left_open;
+
+static void open_a_scope(void *unused)
+{
+    (void)unused;
+    must_be_0(green_scope_begin(&left_open, GREEN_MS(10), 0));
+}
+
+static void *defer_a_scope(void *unused)
+{
+    must_be_0(green_defer(open_a_scope, NULL));
+    return unused;
+}
+
+static void *nap_in_a_scope_of_its_own(void *unused)
+{
+    green_scope_t scope;
+    must_be_0(green_scope_begin(&scope, GREEN_MS(100), 0));
+    nap(50);
+    must(green_scope_end(&scope) == 0);
+    return unused;
+}
+
+HUB_TEST(a_scope_that_a_deferred_function_left_open_is_not_the_next_tasks)
+{
+    assert_null(finish(spawn(defer_a_scope, NULL)));
+    assert_null(finish(spawn(nap_in_a_scope_of_its_own, NULL)));
+    assert_int_equal(clock_ms(), 50);
+}
+
 static __attribute__((noinline)) void jump_out(jmp_buf *target)
 {
     green_scope_t scope;

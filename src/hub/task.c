@@ -336,6 +336,7 @@ static void end_task(struct green__hub *hub, struct green_task *task, void *valu
                      bool alone)
 {
     set_ended(hub, task, value, error);
+    task->scopes = NULL; /* a clean-up's, or in a child: the next task of this block has none */
     while (task->joiners.first != NULL)
         serve_joiner(hub, task->joiners.first, task);
     if (task->freer != NULL)
