@@ -475,6 +475,59 @@ THINGS_TEST(items_that_others_were_given_are_the_next_ones_in_the_child)
     assert_int_equal(green_queue_free(numbers), 0);
 }
 
+/* What a new task has is its own, also where the block of one that is no more is used again. */
+THINGS_TEST(an_item_that_a_new_task_of_the_child_was_given_is_in_the_queue_in_the_grandchild)
+{
+    green_task_t *task = spawn(acquire_unit, NULL);
+    turn();
+    assert_int_equal(green_semaphore_release(&semaphore), 0);
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_task_free(task));
+        numbers = green_queue_new(sizeof(int), 1);
+        task = spawn(get_number, NULL);
+        turn();
+        put_numbers(1, 1);
+        child_pid = fork_now();
+        if (child_pid == 0) {
+            must_get(1);
+            must_be_empty();
+            leave_child(0);
+        }
+        reap(child_pid);
+        must(finish(task) == V(1));
+        must_be_0(green_queue_free(numbers));
+        leave_child(0);
+    }
+    reap(pid);
+    finish(task);
+}
+
+static void *nap_in_a_scope(void *ms)
+{
+    static green_scope_t scopes[2]; /* not on the stack, that may be the same in both */
+    green_scope_t *scope = &scopes[ms == V(10)];
+    must_be_0(green_scope_begin(scope, GREEN_MS((intptr_t)ms), 0));
+    nap((intptr_t)ms - 5);
+    must(green_scope_end(scope) == 0);
+    return NULL;
+}
+
+FORK_TEST(the_scopes_of_a_task_that_is_no_more_are_not_a_new_ones_in_the_child)
+{
+    green_task_t *task = spawn(nap_in_a_scope, V(10));
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must_be_0(green_task_free(task));
+        must(finish(spawn(nap_in_a_scope, V(100))) == NULL);
+        must(clock_ms() == 95);
+        leave_child(0);
+    }
+    reap(pid);
+    finish(task);
+}
+
 /* ---- In a task ------------------------------------------------------------------------------------------ */
 
 static void *fork_and_return(void *unused)

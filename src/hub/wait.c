@@ -595,6 +595,7 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
     if (task->own.turn.next != NULL)
         green__loop_remove(hub, &task->own.turn);
     task->own.state = GREEN__NO_WAIT;
+    task->own.served = &task->own_entry; /* the next task of this block has it so */
 }
 
 void green__wait_break_deadlock(struct green__hub *hub)
