@@ -141,6 +141,67 @@ TEST(a_select_that_returns_a_case_ends_the_row_though_the_case_has_an_error)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/*
+ * The task's green waits for the event, one below it for time.  It is another task that has
+ * started that one, as the task itself could not wait meanwhile.
+ */
+static green_event_t event;
+static green_t *below, *starter;
+
+static void *fail_below(void *unused)
+{
+    green_scope_t scope;
+    must(green_scope_begin(&scope, GREEN_MS(10), 0) == 0);
+    must(green_sleep(GREEN_FOREVER) == -1 && errno == ETIMEDOUT);
+    must(green_scope_end(&scope) == 1);
+    must(green_event_set(&event) == 0);
+    must(green_switch(starter, NULL) == GREEN_FAILED && errno == ECANCELED);
+    return unused;
+}
+
+static void *start_below(void *unused)
+{
+    starter = green_current();
+    must(green_switch(below, NULL) == NULL);
+    return unused;
+}
+
+static void *sleep_briefly(void *unused)
+{
+    must(green_sleep(GREEN_MS(1)) == 0);
+    return unused;
+}
+
+static void *wait_while_one_below_fails(void *unused)
+{
+    green_scope_t scope;
+    green_t *sleeper = green_new(sleep_briefly, NULL);
+    below = green_new(fail_below, NULL);
+    must(sleeper != NULL && below != NULL);
+    must(green_switch(sleeper, NULL) == NULL && green_free(sleeper) == 0);
+    must(green_event_wait(&event, GREEN_FOREVER) == 0);
+    must(green_scope_begin(&scope, 0, 0) == 0);
+    fail_once(ETIMEDOUT);
+    must(green_scope_end(&scope) == 1);
+    return unused;
+}
+
+TEST(a_wait_that_succeeds_ends_the_row_that_one_below_has_begun_meanwhile)
+{
+    const green_hub_options_t options = { .flags = GREEN_HUB_VIRTUAL_TIME };
+    event = (green_event_t)GREEN_EVENT_INIT;
+    assert_int_equal(green_hub_init(&options), 0);
+    green_task_t *waits = green_task_spawn(wait_while_one_below_fails, NULL);
+    green_task_t *starts = green_task_spawn(start_below, NULL);
+    assert_int_equal(green_task_join(waits, NULL, GREEN_FOREVER), 0);
+    assert_int_equal(green_task_join(starts, NULL, GREEN_FOREVER), 0);
+    assert_noted("failed other");
+    assert_int_equal(green_free(below), 0);
+    assert_int_equal(green_task_free(waits), 0);
+    assert_int_equal(green_task_free(starts), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     return run_all_tests();
