@@ -66,9 +66,12 @@ static bool heap_has_room(struct green__timers *timers)
     if (timers->count < timers->room)
         return true;
     size_t room = timers->room != 0 ? timers->room * 2 : 64;
+    int error = errno;
     struct green__timer *heap = realloc(timers->heap, room * sizeof *heap);
-    if (heap == NULL)
+    if (heap == NULL) {
+        errno = error; /* nobody is told */
         return false;
+    }
     timers->heap = heap;
     timers->room = room;
     return true;
