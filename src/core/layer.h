@@ -59,7 +59,7 @@ static inline bool green__layer_may_act(void)
 /* Whether the thread's greens may only look now, as in a trace hook. */
 static inline bool green__layer_only_looks(void)
 {
-    return green__self->look_only != 0;
+    return green__caller()->look_only != 0;
 }
 
 /* More or less than 0: until it is taken back, the thread's greens may only look. */

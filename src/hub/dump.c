@@ -126,6 +126,7 @@ int green_hub_dump(int fd)
         return green__call_fail(EPERM);
     if (hub == NULL)
         return 0;
+    (void)green__layer_current(); /* waits whose frames unwinding has left are no more then */
     int cancelable;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     const void *place = __builtin_return_address(0);
