@@ -443,6 +443,9 @@ static void wait_in_cleanup(void *name)
     note("%s", (const char *)name);
 }
 
+static const char skipped_for_tsan[] =
+    "ThreadSanitizer dies of pthread_exit() on another stack than the thread's";
+
 static void *exit_thread_in_task(void *unused)
 {
     pthread_cleanup_push(note_arg, "task unwound");
@@ -467,10 +470,165 @@ END_TEST(pthread_exit_in_a_task_ends_the_thread_and_what_would_wait_fails)
 {
     green_task_t *tasks[3];
     if (UNDER_TSAN)
-        skip_because("ThreadSanitizer dies of pthread_exit() on another stack than the thread's");
+        skip_because(skipped_for_tsan);
     in_thread(wait_for_exit, tasks);
     assert_noted("task unwound main unwound");
     assert_lost(tasks, 3);
+}
+
+static void *yield_once(void *unused)
+{
+    (void)unused;
+    must(green_yield(V(1)) == V(2));
+    return V(3);
+}
+
+static void use_greens(void *name)
+{
+    green_t *g = green_new(yield_once, NULL);
+    must(green_switch(g, NULL) == V(1) && green_switch(g, V(2)) == V(3));
+    must_be_0(green_free(g));
+    note("%s", (const char *)name);
+}
+
+static void *wait_and_use_greens(void *unused)
+{
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    pthread_cleanup_push(use_greens, "main unwound");
+    green_sleep(GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(who_waited_while_the_thread_ended_may_be_switched_to_in_its_clean_up)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    in_thread(wait_and_use_greens, NULL);
+    assert_noted("task unwound main unwound");
+}
+
+/* The wait of who is unwound is gone, also for the call that does not wait itself. */
+static int pipe_ends[2];
+
+#define LETTERS 4096 /* they are where the wait was */
+
+static void close_pipe(void *unused)
+{
+    char letters[LETTERS + 1] = { 0 };
+    must(memset(letters, 'Z', LETTERS) == letters);
+    must_be_0(green_close(pipe_ends[0]));
+    must(strspn(letters, "Z") == LETTERS);
+    note("closed");
+    (void)unused;
+}
+
+static void dump(void *unused)
+{
+    green_hub_stats_t stats;
+    char letters[LETTERS + 1] = { 0 };
+    must(memset(letters, 'Z', LETTERS) == letters);
+    must_be_0(green_hub_dump(pipe_ends[1]));
+    must(strspn(letters, "Z") == LETTERS);
+    must_be_0(green_hub_stats(&stats, sizeof stats));
+    must(stats.tasks == 1 && stats.descriptors == 0);
+    must_be_0(green_close(pipe_ends[0]));
+    note("dumped");
+    (void)unused;
+}
+
+static void *read_and_clean_up(void *clean_up)
+{
+    char byte;
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    pthread_cleanup_push(*(void (**)(void *))clean_up, NULL);
+    (void)green_read(pipe_ends[0], &byte, 1);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+END_TEST(the_first_call_of_a_clean_up_finds_no_wait_of_the_frames_that_were_left)
+{
+    void (*clean_ups[])(void *) = { dump, close_pipe };
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pipe(pipe_ends), 0);
+        in_thread(read_and_clean_up, &clean_ups[i]);
+        close(pipe_ends[1]);
+    }
+    assert_noted("task unwound dumped task unwound closed");
+}
+
+/*
+ * Who waits is not above the task that ends the thread, but above a green below it, that has
+ * waited, too.  To be in a wait itself meanwhile, it is resumed by another task.
+ */
+static green_t *waiter, *below;
+static green_event_t below_goes;
+
+static void *exit_below(void *unused)
+{
+    must_be_0(green_event_wait(&below_goes, GREEN_FOREVER));
+    pthread_exit(unused);
+}
+
+static void *resume_waiter(void *unused)
+{
+    (void)green_switch(waiter, NULL);
+    return unused;
+}
+
+static void *let_below_go(void *unused)
+{
+    must_be_0(green_event_set(&below_goes));
+    return unused;
+}
+
+static void *wait_above_one_that_exits(void *name)
+{
+    waiter = green_current();
+    below = green_new(exit_below, NULL);
+    must(below != NULL);
+    must_be_0(green_task_detach(spawn(resume_waiter, NULL)));
+    pthread_cleanup_push(wait_in_cleanup, name);
+    must(green_switch(below, NULL) == NULL);
+    must_be_0(green_task_detach(spawn(let_below_go, NULL)));
+    green_event_wait(&event, GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void *join_one_whose_green_exits(void *task)
+{
+    *(green_task_t **)task = spawn(wait_above_one_that_exits, "task unwound");
+    pthread_cleanup_push(wait_in_cleanup, "main unwound");
+    green_task_join(*(green_task_t **)task, NULL, GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+END_TEST(pthread_exit_below_a_green_that_waits_ends_its_wait_and_the_hub)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    below_goes = (green_event_t)GREEN_EVENT_INIT;
+    in_thread(wait_above_one_that_exits, "main unwound");
+    assert_int_equal(green_free(below), 0);
+    assert_noted("main unwound");
+}
+
+END_TEST(pthread_exit_below_a_task_that_waits_ends_its_wait_and_the_hub)
+{
+    green_task_t *task = NULL;
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    below_goes = (green_event_t)GREEN_EVENT_INIT;
+    in_thread(join_one_whose_green_exits, &task);
+    assert_int_equal(green_free(below), 0);
+    assert_noted("task unwound main unwound");
+    noted()[0] = '\0';
+    assert_lost(&task, 1);
 }
 
 /* ---- pthread_cancel() ----------------------------------------------------------------------------------- */

@@ -44,7 +44,9 @@ struct green__layer_calls {
 
     /*
      * An owned green, or the layer's own, has been left by the unwinding that ends the
-     * thread, and so have been the stacks of all that waited below it, down to main's.
+     * thread, and so have been the stacks of all that waited below it, down to main's.  Or
+     * that is in the frames of a green that the layer has kept waiting, which runs
+     * now: what it waited with is no more.
      */
     void (*lost)(struct green__layer *layer, green_t *g);
 
@@ -94,6 +96,14 @@ static inline void green__layer_lost(struct green__thread *self, green_t *g)
     if (g->kept != 0 && self != NULL && self->layer != NULL)
         self->layer->calls->lost(self->layer, g);
     g->layer = NULL;
+}
+
+/* Unwinding is in the frames of g, which the layer keeps waiting: that is over. */
+static inline void green__layer_left(struct green__thread *self, green_t *g)
+{
+    g->kept &= (unsigned char)~GREEN__KEPT_WAITING;
+    store(g->enter, load(g->owner));
+    self->layer->calls->lost(self->layer, g);
 }
 
 /* A plain green has nothing left to do: who is next instead of its parent, or NULL. */

@@ -122,6 +122,8 @@ GREEN__NO_ASAN void green__settle_thread(struct green__thread *self)
             green__release(g);
         g = next;
     }
+    if (to->kept & GREEN__KEPT_WAITING) /* its wait is left, too */
+        green__layer_left(self, to);
     atomic_fetch_and(&self->unsettled, (unsigned char)~GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
 }

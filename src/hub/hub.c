@@ -117,6 +117,7 @@ static void forget_waits(struct green__hub *hub)
     hub->ready = hub->yielding = 0;
     hub->timers.count = 0;
     hub->timers.spilt = NULL;
+    hub->descriptors = 0;
     hub->main.waits = NULL;
     hub->main.own.turn.next = NULL;
     hub->main.own.state = GREEN__NO_WAIT;
@@ -168,7 +169,7 @@ static green_t *on_next(struct green__layer *layer, void **value)
 static void on_lost(struct green__layer *layer, green_t *g)
 {
     struct green__hub *hub = (struct green__hub *)layer;
-    (void)g;
+    green__layer_mark_plain(g, false);
     if (hub->green == NULL)
         return;
     hub->green = NULL;
@@ -469,7 +470,8 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
         return green__call_fail(EPERM);
     green_hub_stats_t all = {0};
     const struct green__hub *hub = green__hub_self;
-    if (hub != NULL)
+    if (hub != NULL) {
+        (void)green__layer_current(); /* as in green_hub_dump() */
         all = (green_hub_stats_t){
             .tasks = hub->tasks + 1,
             .ready = hub->ready,
@@ -480,6 +482,7 @@ int green_hub_stats(green_hub_stats_t *stats, size_t size)
             .turns = green__loop_turns(hub),
             .polls = hub->polls,
         };
+    }
     memset(stats, 0, size);
     memcpy(stats, &all, size < sizeof all ? size : sizeof all);
     return 0;
