@@ -506,6 +506,22 @@ static int wait_for_socket(struct limit *limit, int fd, short events, int option
 
 static int begin_connect(int fd, const struct sockaddr *address, socklen_t length);
 
+/*
+ * What has become of it: 0, or an errno.  Only by being asked again does the socket know
+ * that its caller has been told: it is connected then, or may be tried once more.
+ */
+static int finish_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    int error = begin_connect(fd, address, length);
+    socklen_t size = sizeof error;
+    if (error == EISCONN)
+        return 0;
+    if ((error == EINPROGRESS || error == EALREADY) &&
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        return errno;
+    return error;
+}
+
 static int connect_as_task(int fd, const struct sockaddr *address, socklen_t length)
 {
     struct limit limit = {.begun = false};
@@ -520,10 +536,9 @@ static int connect_as_task(int fd, const struct sockaddr *address, socklen_t len
         pause = pause < GREEN_MS(50) ? 2 * pause : GREEN_MS(100);
     }
     if (error == EINPROGRESS || error == EALREADY) {
-        socklen_t size = sizeof error;
         error = wait_for_socket(&limit, fd, POLLOUT, SO_SNDTIMEO, EINPROGRESS);
-        if (error == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
-            error = errno;
+        if (error == 0)
+            error = finish_connect(fd, address, length);
     }
     (void)end_limit(&limit);
     return error;

@@ -867,6 +867,25 @@ IO_TEST(what_is_told_at_once_is_as_without_the_patch)
     assert_int_equal(clock_ms(), 0);
 }
 
+/* Which the socket has to be told by the system: it is not enough to know it. */
+IO_TEST(a_connected_socket_says_so_and_a_refused_one_may_try_again)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr *address = (struct sockaddr *)&to;
+    socklen_t length = sizeof to;
+    int port = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+    must(port >= 0 && fd >= 0);
+    must_be_0(bind(port, address, length));
+    must_be_0(getsockname(port, address, &length));
+    for (int i = 0; i < 3; i++)
+        must_fail(connect(fd, address, length), ECONNREFUSED);
+    must_be_0(listen(port, 1));
+    must_be_0(connect(fd, address, length));
+    for (int i = 0; i < 3; i++)
+        must_fail(connect(fd, address, length), EISCONN);
+    must_be_0(close(fd) | close(port));
+}
+
 static void *writes_until_broken(void *fd)
 {
     errno = 0;
