@@ -184,16 +184,29 @@ static ssize_t move_some(struct move *m, struct msghdr *message)
                   : green_recvmsg(m->fd, message, m->flags);
 }
 
-/* All of it, part by part where one was moved only partly. */
+/* Behind what came with descriptors the system ends a message, whatever MSG_WAITALL says. */
+static bool has_descriptors(struct msghdr *message)
+{
+    for (struct cmsghdr *one = CMSG_FIRSTHDR(message); one != NULL; one = CMSG_NXTHDR(message, one))
+        if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SCM_RIGHTS)
+            return true;
+    return false;
+}
+
+/*
+ * All of it, part by part where one was moved only partly.  What comes beside the bytes is
+ * that of the last part, as the system has it.
+ */
 static ssize_t move_message(struct move *m)
 {
+    size_t room = m->message->msg_controllen;
     ssize_t moved = move_some(m, m->message);
     size_t whole = size_of_parts(m->message->msg_iov, m->message->msg_iovlen);
     if (moved <= 0 || !m->all || (size_t)moved >= whole)
         return moved;
     struct msghdr rest = {.msg_name = m->out ? m->message->msg_name : NULL,
                           .msg_namelen = m->out ? m->message->msg_namelen : 0};
-    while ((size_t)moved < whole) {
+    while ((size_t)moved < whole && (m->out || !has_descriptors(m->message))) {
         const struct iovec *parts = m->message->msg_iov;
         size_t skip = (size_t)moved, i = 0;
         while (skip >= parts[i].iov_len)
@@ -205,12 +218,18 @@ static ssize_t move_message(struct move *m)
             rest.msg_iov = m->message->msg_iov + i;
             rest.msg_iovlen = m->message->msg_iovlen - i;
         }
+        if (!m->out) {
+            rest.msg_control = m->message->msg_control;
+            rest.msg_controllen = room;
+        }
         ssize_t n = move_some(m, &rest);
         if (n <= 0)
             break;
         moved += n;
-        if (!m->out)
-            m->message->msg_flags |= rest.msg_flags & (MSG_TRUNC | MSG_EOR);
+        if (!m->out) {
+            m->message->msg_controllen = rest.msg_controllen;
+            m->message->msg_flags |= rest.msg_flags & (MSG_TRUNC | MSG_EOR | MSG_CTRUNC);
+        }
     }
     return moved;
 }

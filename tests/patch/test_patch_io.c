@@ -433,6 +433,45 @@ IO_TEST(MSG_WAITALL_waits_for_all_and_a_read_for_some)
     assert_int_equal(recv(stream[0], got, 8, MSG_WAITALL), 0);
 }
 
+static void *writes_with_a_descriptor(void *fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } beside = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec more = {(char *)"more", 4};
+    const struct msghdr message = {.msg_iov = &more, .msg_iovlen = 1,
+                                   .msg_control = &beside, .msg_controllen = sizeof beside};
+    memcpy(CMSG_DATA(&beside.header), &tube[0], sizeof(int));
+    must(write((int)(intptr_t)fd, "half", 4) == 4);
+    nap(100);
+    must(sendmsg((int)(intptr_t)fd, &message, 0) == 4);
+    nap(100);
+    must(write((int)(intptr_t)fd, "rest", 4) == 4);
+    return NULL;
+}
+
+/* And the message ends there, as without the patch. */
+IO_TEST(a_descriptor_that_comes_during_MSG_WAITALL_is_not_lost)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } beside;
+    struct iovec all = {got, 12};
+    struct msghdr message = {.msg_iov = &all, .msg_iovlen = 1,
+                             .msg_control = &beside, .msg_controllen = sizeof beside};
+    int fd;
+    green_task_t *task = spawn(writes_with_a_descriptor, V(stream[1]));
+    assert_int_equal(recvmsg(stream[0], &message, MSG_WAITALL), 8);
+    assert_int_equal(message.msg_controllen, sizeof beside);
+    assert_int_equal(message.msg_flags & MSG_CTRUNC, 0);
+    memcpy(&fd, CMSG_DATA(&beside.header), sizeof fd);
+    must_be_0(close(fd));
+    finish(task);
+    assert_int_equal(recv(stream[0], got, 12, 0), 4);
+}
+
 IO_TEST(MSG_PEEK_takes_nothing_and_MSG_DONTWAIT_never_waits)
 {
     must_fail(recv(stream[0], got, 8, MSG_DONTWAIT), EAGAIN);
