@@ -473,7 +473,8 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, str
     unsigned i = 0;
     ssize_t size = 0;
     int64_t due = INT64_MAX;
-    if ((flags & NEVER_WAITS) != 0 || n == 0)
+    if ((flags & NEVER_WAITS) != 0 || n == 0 ||
+        (time != NULL && (time->tv_sec < 0 || time->tv_nsec < 0 || time->tv_nsec >= 1000000000)))
         return NEXT(recvmmsg)(fd, messages, n, flags, time);
     if (time != NULL && time->tv_sec < INT32_MAX)
         due = now_of_system() + (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
@@ -489,6 +490,11 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, str
         if (size >= 0)
             messages[i++].msg_len = (unsigned)size;
     } while (size >= 0 && i < n && (due == INT64_MAX || now_of_system() < due));
+    if (i > 0 && due != INT64_MAX) { /* it says what is left */
+        int64_t left = due - now_of_system();
+        left = left > 0 ? left : 0;
+        *time = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    }
     return i > 0 ? (int)i : -1;
 }
 
