@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 
 static int ends[2], other[2];
@@ -108,6 +109,44 @@ ELSEWHERE_TEST(threads_of_the_pool_block)
     green_task_t *task = spawn(writes_later, NULL);
     must_be_0(green_offload(waits_in_pool, NULL, NULL, NULL));
     finish(task);
+}
+
+static pid_t ran_in;
+static char was_read;
+
+static void *notes_process(void *unused)
+{
+    ran_in = getpid();
+    return unused;
+}
+
+static void *reads_one(void *unused)
+{
+    must(read(ends[0], &was_read, 1) == 1);
+    return unused;
+}
+
+/* It has the memory of its parent, and descriptors of its own. */
+ELSEWHERE_TEST(the_child_of_vfork_is_no_task)
+{
+    int status;
+    green_task_t *reader = spawn(reads_one, NULL);
+    nap(1);
+    green_task_t *ready = spawn(notes_process, NULL);
+    pid_t pid = vfork();
+    if (pid == 0) {
+        _exit(close(ends[0]) != 0 || usleep(1000) != 0);
+    }
+    assert_int_equal(ran_in, 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    finish(ready);
+    assert_int_equal(ran_in, getpid());
+    nap(1);
+    assert_int_equal(was_read, 0);
+    must(write(ends[1], "x", 1) == 1);
+    finish(reader);
+    assert_int_equal(was_read, 'x');
 }
 
 /* What is asked for is asked of each kind for itself. */
