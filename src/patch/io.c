@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,26 @@ _Noreturn void __chk_fail(void);
 enum kind { NOT_OURS, SOCKET, TERMINAL, OTHER };
 
 /*
+ * Odd while a thread has set O_NONBLOCK for one call: one thread at a time, so that none
+ * takes another's for the program's.
+ */
+unsigned green__modes;
+static _Thread_local volatile bool changes_mode __attribute__((tls_model("initial-exec")));
+
+/* Its flags, as the program has set them, or -1; but in a handler of who changes them. */
+static long mode_of(int fd)
+{
+    for (;;) {
+        unsigned before = __atomic_load_n(&green__modes, __ATOMIC_ACQUIRE);
+        long flags = syscall(SYS_fcntl, fd, F_GETFL);
+        if (flags < 0 || (flags & O_NONBLOCK) == 0 || changes_mode ||
+            (before % 2 == 0 && __atomic_load_n(&green__modes, __ATOMIC_ACQUIRE) == before))
+            return flags;
+        sched_yield();
+    }
+}
+
+/*
  * In blocking mode, and what can make its caller wait.  It is asked before libgreen is: so a
  * signal handler may write to what is not, whatever it has interrupted.
  */
@@ -42,7 +63,7 @@ static enum kind kind_of(int fd)
 {
     struct stat about;
     int error = errno;
-    long flags = syscall(SYS_fcntl, fd, F_GETFL);
+    long flags = mode_of(fd);
     enum kind kind = NOT_OURS;
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
         if (S_ISSOCK(about.st_mode))
@@ -102,17 +123,34 @@ static size_t size_of_parts(const struct iovec *parts, size_t n)
     return size;
 }
 
+static void unlock_modes(void)
+{
+    __atomic_add_fetch(&green__modes, 1, __ATOMIC_RELEASE);
+    changes_mode = false;
+}
+
 /* For one call that shall not block: what is to be restored, or -1. */
 static long begin_nonblocking(int fd)
 {
+    unsigned even = __atomic_load_n(&green__modes, __ATOMIC_RELAXED) & ~1u;
+    changes_mode = true;
+    while (!__atomic_compare_exchange_n(&green__modes, &even, even + 1, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED)) {
+        even &= ~1u;
+        sched_yield();
+    }
     long flags = syscall(SYS_fcntl, fd, F_GETFL);
-    return flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0 ? flags : -1;
+    if (flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0)
+        return flags;
+    unlock_modes();
+    return -1;
 }
 
 static void end_nonblocking(int fd, long flags)
 {
     int error = errno;
     (void)syscall(SYS_fcntl, fd, F_SETFL, flags);
+    unlock_modes();
     errno = error;
 }
 
@@ -137,6 +175,8 @@ static ssize_t write_terminal(int fd, const struct iovec *parts, int n)
         if ((one.revents & POLLNVAL) != 0)
             break;
         long flags = master ? begin_nonblocking(fd) : 0;
+        if (flags < 0)
+            break;
         written = syscall(SYS_writev, own, parts, n);
         if (master)
             end_nonblocking(fd, flags);

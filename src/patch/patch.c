@@ -119,9 +119,12 @@ static bool has_key(void)
  */
 static pid_t process; /* 0: not known yet */
 
+/* Of the other threads, which may have had these locks, there is none in a child. */
 static void begin_process(void)
 {
     process = getpid();
+    green__modes = 0;
+    green__shells_lock = 0;
 }
 
 __attribute__((constructor)) static void know_process(void)

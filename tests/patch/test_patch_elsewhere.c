@@ -6,6 +6,7 @@
 #include "patched.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -109,6 +110,55 @@ ELSEWHERE_TEST(threads_of_the_pool_block)
     green_task_t *task = spawn(writes_later, NULL);
     must_be_0(green_offload(waits_in_pool, NULL, NULL, NULL));
     finish(task);
+}
+
+static int port;
+
+static void *accepts_many(void *n)
+{
+    for (intptr_t i = 0; i < (intptr_t)n; i++) {
+        int connection = accept(port, NULL, NULL);
+        must(connection >= 0);
+        must_be_0(close(connection));
+    }
+    return NULL;
+}
+
+static void *accepts_in_a_thread(void *n)
+{
+    must(green_patch(PATCHED) == 0);
+    green_task_t *second = spawn(accepts_many, n);
+    finish(spawn(accepts_many, n));
+    finish(second);
+    return n;
+}
+
+/* None takes the other's O_NONBLOCK, of one moment, for the program's. */
+ELSEWHERE_TEST(four_threads_accept_from_one_listener)
+{
+    enum { THREADS = 4, EACH = 400 };
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof at;
+    const struct linger none = {1, 0};
+    pthread_t threads[THREADS];
+    must((port = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+    must_be_0(bind(port, (struct sockaddr *)&at, length));
+    must_be_0(getsockname(port, (struct sockaddr *)&at, &length));
+    must_be_0(listen(port, 100));
+    must(green_patch(0) == PATCHED);
+    for (int i = 0; i < THREADS; i++)
+        must_be_0(pthread_create(&threads[i], NULL, accepts_in_a_thread, V(EACH)));
+    for (int i = 0; i < THREADS * 2 * EACH; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        must_be_0(connect(fd, (struct sockaddr *)&at, length));
+        must_be_0(setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none));
+        must_be_0(close(fd));
+    }
+    for (int i = 0; i < THREADS; i++)
+        must_be_0(pthread_join(threads[i], NULL));
+    must_be_0(green_patch(PATCHED));
+    assert_int_equal(fcntl(port, F_GETFL) & O_NONBLOCK, 0);
+    must_be_0(close(port));
 }
 
 static pid_t ran_in;
