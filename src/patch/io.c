@@ -216,9 +216,13 @@ static ssize_t move_some(struct move *m, struct msghdr *message)
     if (!m->limit.begun) {
         n = m->out ? green_sendmsg(m->fd, message, m->flags | MSG_DONTWAIT)
                    : green_recvmsg(m->fd, message, m->flags | MSG_DONTWAIT);
-        if (n >= 0 || errno != EAGAIN)
+        bool connects = n < 0 && m->out && errno == EINPROGRESS; /* as with MSG_FASTOPEN */
+        if (n >= 0 || (errno != EAGAIN && !connects))
             return n;
         begin_limit(&m->limit, m->fd, m->out ? SO_SNDTIMEO : SO_RCVTIMEO);
+        struct pollfd one = {.fd = m->fd, .events = POLLOUT};
+        if (connects && green_poll(&one, 1, GREEN_FOREVER) < 0)
+            return -1;
     }
     return m->out ? green_sendmsg(m->fd, message, m->flags)
                   : green_recvmsg(m->fd, message, m->flags);
@@ -244,6 +248,7 @@ static ssize_t move_message(struct move *m)
     size_t whole = size_of_parts(m->message->msg_iov, m->message->msg_iovlen);
     if (moved <= 0 || !m->all || (size_t)moved >= whole)
         return moved;
+    m->flags &= ~MSG_FASTOPEN; /* that is done */
     struct msghdr rest = {.msg_name = m->out ? m->message->msg_name : NULL,
                           .msg_namelen = m->out ? m->message->msg_namelen : 0};
     while ((size_t)moved < whole && (m->out || !has_descriptors(m->message))) {

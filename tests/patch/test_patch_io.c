@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -926,6 +927,46 @@ IO_TEST(a_connected_socket_says_so_and_a_refused_one_may_try_again)
     for (int i = 0; i < 3; i++)
         must_fail(connect(fd, address, length), EISCONN);
     must_be_0(close(fd) | close(port));
+}
+
+/* To a port where none, or somebody, listens: how many are sent. */
+static ssize_t sends_first(int how, const struct sockaddr_in *to)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const struct sockaddr *address = (const struct sockaddr *)to;
+    ssize_t n = -1;
+    errno = 0;
+    if (how == 0)
+        n = sendto(fd, "first", 5, MSG_FASTOPEN | MSG_NOSIGNAL, address, sizeof *to);
+    else if (setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &how, sizeof how) == 0 &&
+             connect(fd, address, sizeof *to) == 0)
+        n = send(fd, "first", 5, MSG_NOSIGNAL);
+    int error = errno;
+    must_be_0(close(fd));
+    errno = error;
+    return n;
+}
+
+IO_TEST(a_send_that_connects_waits_for_the_connection)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof to;
+    int port = socket(AF_INET, SOCK_STREAM, 0);
+    must_be_0(bind(port, (struct sockaddr *)&to, length));
+    must_be_0(getsockname(port, (struct sockaddr *)&to, &length));
+    for (int i = 0; i < 4; i++) {
+        ssize_t plain, patched;
+        int error;
+        if (i == 2)
+            must_be_0(listen(port, 10));
+        PLAINLY(plain = sends_first(i % 2, &to));
+        error = errno;
+        patched = sends_first(i % 2, &to);
+        assert_int_equal(patched, plain);
+        if (plain < 0)
+            assert_int_equal(errno, error);
+    }
+    must_be_0(close(port));
 }
 
 static void *writes_until_broken(void *fd)
