@@ -144,7 +144,7 @@ ELSEWHERE_TEST(four_threads_accept_from_one_listener)
     must((port = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
     must_be_0(bind(port, (struct sockaddr *)&at, length));
     must_be_0(getsockname(port, (struct sockaddr *)&at, &length));
-    must_be_0(listen(port, 100));
+    must_be_0(listen(port, THREADS * 2 * EACH)); /* none is sent away to come again */
     must(green_patch(0) == PATCHED);
     for (int i = 0; i < THREADS; i++)
         must_be_0(pthread_create(&threads[i], NULL, accepts_in_a_thread, V(EACH)));
