@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,26 @@ _Noreturn void __chk_fail(void);
 enum kind { NOT_OURS, SOCKET, TERMINAL, OTHER };
 
 /*
+ * Odd while a thread has set O_NONBLOCK for one call: one thread at a time, so that none
+ * takes another's for the program's.
+ */
+unsigned green__modes;
+static _Thread_local volatile bool changes_mode __attribute__((tls_model("initial-exec")));
+
+/* Its flags, as the program has set them, or -1; but in a handler of who changes them. */
+static long mode_of(int fd)
+{
+    for (;;) {
+        unsigned before = __atomic_load_n(&green__modes, __ATOMIC_ACQUIRE);
+        long flags = syscall(SYS_fcntl, fd, F_GETFL);
+        if (flags < 0 || (flags & O_NONBLOCK) == 0 || changes_mode ||
+            (before % 2 == 0 && __atomic_load_n(&green__modes, __ATOMIC_ACQUIRE) == before))
+            return flags;
+        sched_yield();
+    }
+}
+
+/*
  * In blocking mode, and what can make its caller wait.  It is asked before libgreen is: so a
  * signal handler may write to what is not, whatever it has interrupted.
  */
@@ -42,7 +63,7 @@ static enum kind kind_of(int fd)
 {
     struct stat about;
     int error = errno;
-    long flags = syscall(SYS_fcntl, fd, F_GETFL);
+    long flags = mode_of(fd);
     enum kind kind = NOT_OURS;
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
         if (S_ISSOCK(about.st_mode))
@@ -102,17 +123,34 @@ static size_t size_of_parts(const struct iovec *parts, size_t n)
     return size;
 }
 
+static void unlock_modes(void)
+{
+    __atomic_add_fetch(&green__modes, 1, __ATOMIC_RELEASE);
+    changes_mode = false;
+}
+
 /* For one call that shall not block: what is to be restored, or -1. */
 static long begin_nonblocking(int fd)
 {
+    unsigned even = __atomic_load_n(&green__modes, __ATOMIC_RELAXED) & ~1u;
+    changes_mode = true;
+    while (!__atomic_compare_exchange_n(&green__modes, &even, even + 1, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED)) {
+        even &= ~1u;
+        sched_yield();
+    }
     long flags = syscall(SYS_fcntl, fd, F_GETFL);
-    return flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0 ? flags : -1;
+    if (flags >= 0 && syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK) == 0)
+        return flags;
+    unlock_modes();
+    return -1;
 }
 
 static void end_nonblocking(int fd, long flags)
 {
     int error = errno;
     (void)syscall(SYS_fcntl, fd, F_SETFL, flags);
+    unlock_modes();
     errno = error;
 }
 
@@ -137,6 +175,8 @@ static ssize_t write_terminal(int fd, const struct iovec *parts, int n)
         if ((one.revents & POLLNVAL) != 0)
             break;
         long flags = master ? begin_nonblocking(fd) : 0;
+        if (flags < 0)
+            break;
         written = syscall(SYS_writev, own, parts, n);
         if (master)
             end_nonblocking(fd, flags);
@@ -176,24 +216,42 @@ static ssize_t move_some(struct move *m, struct msghdr *message)
     if (!m->limit.begun) {
         n = m->out ? green_sendmsg(m->fd, message, m->flags | MSG_DONTWAIT)
                    : green_recvmsg(m->fd, message, m->flags | MSG_DONTWAIT);
-        if (n >= 0 || errno != EAGAIN)
+        bool connects = n < 0 && m->out && errno == EINPROGRESS; /* as with MSG_FASTOPEN */
+        if (n >= 0 || (errno != EAGAIN && !connects))
             return n;
         begin_limit(&m->limit, m->fd, m->out ? SO_SNDTIMEO : SO_RCVTIMEO);
+        struct pollfd one = {.fd = m->fd, .events = POLLOUT};
+        if (connects && green_poll(&one, 1, GREEN_FOREVER) < 0)
+            return -1;
     }
     return m->out ? green_sendmsg(m->fd, message, m->flags)
                   : green_recvmsg(m->fd, message, m->flags);
 }
 
-/* All of it, part by part where one was moved only partly. */
+/* Behind what came with descriptors the system ends a message, whatever MSG_WAITALL says. */
+static bool has_descriptors(struct msghdr *message)
+{
+    for (struct cmsghdr *one = CMSG_FIRSTHDR(message); one != NULL; one = CMSG_NXTHDR(message, one))
+        if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SCM_RIGHTS)
+            return true;
+    return false;
+}
+
+/*
+ * All of it, part by part where one was moved only partly.  What comes beside the bytes is
+ * that of the last part, as the system has it.
+ */
 static ssize_t move_message(struct move *m)
 {
+    size_t room = m->message->msg_controllen;
     ssize_t moved = move_some(m, m->message);
     size_t whole = size_of_parts(m->message->msg_iov, m->message->msg_iovlen);
     if (moved <= 0 || !m->all || (size_t)moved >= whole)
         return moved;
+    m->flags &= ~MSG_FASTOPEN; /* that is done */
     struct msghdr rest = {.msg_name = m->out ? m->message->msg_name : NULL,
                           .msg_namelen = m->out ? m->message->msg_namelen : 0};
-    while ((size_t)moved < whole) {
+    while ((size_t)moved < whole && (m->out || !has_descriptors(m->message))) {
         const struct iovec *parts = m->message->msg_iov;
         size_t skip = (size_t)moved, i = 0;
         while (skip >= parts[i].iov_len)
@@ -205,12 +263,18 @@ static ssize_t move_message(struct move *m)
             rest.msg_iov = m->message->msg_iov + i;
             rest.msg_iovlen = m->message->msg_iovlen - i;
         }
+        if (!m->out) {
+            rest.msg_control = m->message->msg_control;
+            rest.msg_controllen = room;
+        }
         ssize_t n = move_some(m, &rest);
         if (n <= 0)
             break;
         moved += n;
-        if (!m->out)
-            m->message->msg_flags |= rest.msg_flags & (MSG_TRUNC | MSG_EOR);
+        if (!m->out) {
+            m->message->msg_controllen = rest.msg_controllen;
+            m->message->msg_flags |= rest.msg_flags & (MSG_TRUNC | MSG_EOR | MSG_CTRUNC);
+        }
     }
     return moved;
 }
@@ -454,7 +518,8 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, str
     unsigned i = 0;
     ssize_t size = 0;
     int64_t due = INT64_MAX;
-    if ((flags & NEVER_WAITS) != 0 || n == 0)
+    if ((flags & NEVER_WAITS) != 0 || n == 0 ||
+        (time != NULL && (time->tv_sec < 0 || time->tv_nsec < 0 || time->tv_nsec >= 1000000000)))
         return NEXT(recvmmsg)(fd, messages, n, flags, time);
     if (time != NULL && time->tv_sec < INT32_MAX)
         due = now_of_system() + (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
@@ -470,6 +535,11 @@ HOOK(int, recvmmsg, int fd, struct mmsghdr *messages, unsigned n, int flags, str
         if (size >= 0)
             messages[i++].msg_len = (unsigned)size;
     } while (size >= 0 && i < n && (due == INT64_MAX || now_of_system() < due));
+    if (i > 0 && due != INT64_MAX) { /* it says what is left */
+        int64_t left = due - now_of_system();
+        left = left > 0 ? left : 0;
+        *time = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    }
     return i > 0 ? (int)i : -1;
 }
 
@@ -506,6 +576,22 @@ static int wait_for_socket(struct limit *limit, int fd, short events, int option
 
 static int begin_connect(int fd, const struct sockaddr *address, socklen_t length);
 
+/*
+ * What has become of it: 0, or an errno.  Only by being asked again does the socket know
+ * that its caller has been told: it is connected then, or may be tried once more.
+ */
+static int finish_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+    int error = begin_connect(fd, address, length);
+    socklen_t size = sizeof error;
+    if (error == EISCONN)
+        return 0;
+    if ((error == EINPROGRESS || error == EALREADY) &&
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        return errno;
+    return error;
+}
+
 static int connect_as_task(int fd, const struct sockaddr *address, socklen_t length)
 {
     struct limit limit = {.begun = false};
@@ -520,10 +606,9 @@ static int connect_as_task(int fd, const struct sockaddr *address, socklen_t len
         pause = pause < GREEN_MS(50) ? 2 * pause : GREEN_MS(100);
     }
     if (error == EINPROGRESS || error == EALREADY) {
-        socklen_t size = sizeof error;
         error = wait_for_socket(&limit, fd, POLLOUT, SO_SNDTIMEO, EINPROGRESS);
-        if (error == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
-            error = errno;
+        if (error == 0)
+            error = finish_connect(fd, address, length);
     }
     (void)end_limit(&limit);
     return error;

@@ -113,7 +113,7 @@ HOOK(int, getnameinfo, const struct sockaddr *address, socklen_t size, char *hos
     PASS_ON(GREEN_PATCH_NAMES, getnameinfo, address, size, host, host_size, service, service_size,
             flags);
     const int numeric = NI_NUMERICHOST | NI_NUMERICSERV;
-    if ((flags & numeric) == numeric || size > sizeof(struct sockaddr_storage) ||
+    if ((flags & numeric) == numeric || address == NULL || size > sizeof(struct sockaddr_storage) ||
         !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(getnameinfo)(address, size, host, host_size, service, service_size, flags);
     int result = wait_for_info(address, size, host, host_size, service, service_size, flags);
@@ -140,6 +140,12 @@ static void drop_host(void *value)
     struct host *host = value;
     free(host->buffer);
     free(host);
+}
+
+/* No more is read of other sizes: the real call refuses them. */
+static bool is_address(socklen_t size)
+{
+    return size == sizeof(struct in_addr) || size == sizeof(struct in6_addr);
 }
 
 static int ask_host(struct host *host)
@@ -274,7 +280,7 @@ HOOK(struct hostent *, gethostbyaddr, const void *address, socklen_t size, int f
 {
     PASS_ON(GREEN_PATCH_NAMES, gethostbyaddr, address, size, family);
     int h_error;
-    if (size == 0 || !green__patch_enter(GREEN_PATCH_NAMES))
+    if (!is_address(size) || !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyaddr)(address, size, family);
     struct host *host = wait_for_host(address, size, family, false, 1024, true, &h_error);
     struct hostent *entry = keep_host(host, h_error);
@@ -387,7 +393,7 @@ HOOK(int, gethostbyaddr_r, const void *address, socklen_t length, int family, st
 {
     PASS_ON(GREEN_PATCH_NAMES, gethostbyaddr_r, address, length, family, entry, buffer, size,
             result, h_error);
-    if (length == 0 || !green__patch_enter(GREEN_PATCH_NAMES))
+    if (!is_address(length) || !green__patch_enter(GREEN_PATCH_NAMES))
         return NEXT(gethostbyaddr_r)(address, length, family, entry, buffer, size, result,
                                      h_error);
     struct host *host = wait_for_host(address, length, family, false, size, false, h_error);

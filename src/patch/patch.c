@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -112,6 +113,26 @@ static bool has_key(void)
     return __atomic_load_n(&inside_made, __ATOMIC_RELAXED) != 0;
 }
 
+/*
+ * What runs in the memory of the process is not the process: the child of vfork() has
+ * descriptors of its own, and must not run the parent's tasks.
+ */
+static pid_t process; /* 0: not known yet */
+
+/* Of the other threads, which may have had these locks, there is none in a child. */
+static void begin_process(void)
+{
+    process = getpid();
+    green__modes = 0;
+    green__shells_lock = 0;
+}
+
+__attribute__((constructor)) static void know_process(void)
+{
+    if (pthread_atfork(NULL, NULL, begin_process) == 0)
+        begin_process();
+}
+
 bool green__patch_is_tasks(unsigned what)
 {
     if (__builtin_expect(green__patch_state == UNKNOWN, 0) && (what_is_asked() & what) == 0)
@@ -130,7 +151,7 @@ bool green__patch_enter_slowly(unsigned what)
 {
     static const char mark;
     bool entered = false;
-    if (!green__patch_is_tasks(what))
+    if (!green__patch_is_tasks(what) || (process != 0 && getpid() != process))
         return false;
     int error = errno;
     busy = true;

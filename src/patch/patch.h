@@ -105,4 +105,8 @@ static inline bool green__patch_enter(unsigned what)
 }
 __attribute__((visibility("hidden"))) void green__patch_leave(void);
 
+/* Odd while a thread changes the mode of a descriptor; and not 0 while one starts a shell. */
+extern unsigned green__modes __attribute__((visibility("hidden")));
+extern int green__shells_lock __attribute__((visibility("hidden")));
+
 #endif

@@ -119,17 +119,17 @@ HOOK(int, waitid, idtype_t type, id_t id, siginfo_t *info, int options)
 /* ---- Shells ------------------------------------------------------------------------- */
 
 /* Of the process; held over no wait. */
-static int shells_lock;
+int green__shells_lock;
 
 static void lock_shells(void)
 {
-    while (__atomic_exchange_n(&shells_lock, 1, __ATOMIC_ACQUIRE) != 0)
+    while (__atomic_exchange_n(&green__shells_lock, 1, __ATOMIC_ACQUIRE) != 0)
         sched_yield();
 }
 
 static void unlock_shells(void)
 {
-    __atomic_store_n(&shells_lock, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&green__shells_lock, 0, __ATOMIC_RELEASE);
 }
 
 /* Reaps whatever comes. */

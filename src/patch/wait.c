@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <alloca.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,11 +240,34 @@ static bool has(const void *set, int fd)
            (((const unsigned long *)set)[(size_t)fd / bits] >> ((size_t)fd % bits) & 1) != 0;
 }
 
+/*
+ * Who says more than a set has mostly means all descriptors there may be.  The system looks
+ * no further than its table of them goes, and so what is behind a set may be anything.
+ */
+static int within_table(int n)
+{
+    char text[1024];
+    int error = errno;
+    int status = n > FD_SETSIZE ? open("/proc/self/status", O_RDONLY | O_CLOEXEC) : -1;
+    if (status >= 0) {
+        ssize_t size = read(status, text, sizeof text - 1);
+        text[size > 0 ? size : 0] = '\0';
+        const char *said = strstr(text, "\nFDSize:");
+        long most = said != NULL ? strtol(said + strlen("\nFDSize:"), NULL, 10) : 0;
+        (void)close(status);
+        if (most > 0 && most < n)
+            n = (int)most;
+    }
+    errno = error;
+    return n;
+}
+
 static int select_as_task(struct selected *s, int64_t time)
 {
     const short events[3] = {POLLIN, POLLOUT, POLLPRI};
     const size_t bits = 8 * sizeof(unsigned long);
     nfds_t count = 0;
+    s->n = within_table(s->n);
     for (int fd = 0; fd < s->n; fd++)
         count += has(s->sets[0], fd) || has(s->sets[1], fd) || has(s->sets[2], fd);
     s->size = ((size_t)s->n + bits - 1) / bits * sizeof(unsigned long);

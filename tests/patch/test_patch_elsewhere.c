@@ -6,9 +6,11 @@
 #include "patched.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 
 static int ends[2], other[2];
@@ -108,6 +110,95 @@ ELSEWHERE_TEST(threads_of_the_pool_block)
     green_task_t *task = spawn(writes_later, NULL);
     must_be_0(green_offload(waits_in_pool, NULL, NULL, NULL));
     finish(task);
+}
+
+static int port;
+
+static void *accepts_many(void *n)
+{
+    for (intptr_t i = 0; i < (intptr_t)n; i++) {
+        int connection = accept(port, NULL, NULL);
+        must(connection >= 0);
+        must_be_0(close(connection));
+    }
+    return NULL;
+}
+
+static void *accepts_in_a_thread(void *n)
+{
+    must(green_patch(PATCHED) == 0);
+    green_task_t *second = spawn(accepts_many, n);
+    finish(spawn(accepts_many, n));
+    finish(second);
+    return n;
+}
+
+/* None takes the other's O_NONBLOCK, of one moment, for the program's. */
+ELSEWHERE_TEST(four_threads_accept_from_one_listener)
+{
+    enum { THREADS = 4, EACH = 400 };
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof at;
+    const struct linger none = {1, 0};
+    pthread_t threads[THREADS];
+    must((port = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+    must_be_0(bind(port, (struct sockaddr *)&at, length));
+    must_be_0(getsockname(port, (struct sockaddr *)&at, &length));
+    must_be_0(listen(port, THREADS * 2 * EACH)); /* none is sent away to come again */
+    must(green_patch(0) == PATCHED);
+    for (int i = 0; i < THREADS; i++)
+        must_be_0(pthread_create(&threads[i], NULL, accepts_in_a_thread, V(EACH)));
+    for (int i = 0; i < THREADS * 2 * EACH; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        must_be_0(connect(fd, (struct sockaddr *)&at, length));
+        must_be_0(setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none));
+        must_be_0(close(fd));
+    }
+    for (int i = 0; i < THREADS; i++)
+        must_be_0(pthread_join(threads[i], NULL));
+    must_be_0(green_patch(PATCHED));
+    assert_int_equal(fcntl(port, F_GETFL) & O_NONBLOCK, 0);
+    must_be_0(close(port));
+}
+
+static pid_t ran_in;
+static char was_read;
+
+static void *notes_process(void *unused)
+{
+    ran_in = getpid();
+    return unused;
+}
+
+static void *reads_one(void *unused)
+{
+    must(read(ends[0], &was_read, 1) == 1);
+    return unused;
+}
+
+/* It has the memory of its parent, and descriptors of its own. */
+ELSEWHERE_TEST(the_child_of_vfork_is_no_task)
+{
+    int status;
+    if (UNDER_TSAN)
+        skip_because("ThreadSanitizer makes it fork()");
+    green_task_t *reader = spawn(reads_one, NULL);
+    nap(1);
+    green_task_t *ready = spawn(notes_process, NULL);
+    pid_t pid = vfork();
+    if (pid == 0) {
+        _exit(close(ends[0]) != 0 || usleep(1000) != 0);
+    }
+    assert_int_equal(ran_in, 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    finish(ready);
+    assert_int_equal(ran_in, getpid());
+    nap(1);
+    assert_int_equal(was_read, 0);
+    must(write(ends[1], "x", 1) == 1);
+    finish(reader);
+    assert_int_equal(was_read, 'x');
 }
 
 /* What is asked for is asked of each kind for itself. */

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -433,6 +434,45 @@ IO_TEST(MSG_WAITALL_waits_for_all_and_a_read_for_some)
     assert_int_equal(recv(stream[0], got, 8, MSG_WAITALL), 0);
 }
 
+static void *writes_with_a_descriptor(void *fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } beside = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec more = {(char *)"more", 4};
+    const struct msghdr message = {.msg_iov = &more, .msg_iovlen = 1,
+                                   .msg_control = &beside, .msg_controllen = sizeof beside};
+    memcpy(CMSG_DATA(&beside.header), &tube[0], sizeof(int));
+    must(write((int)(intptr_t)fd, "half", 4) == 4);
+    nap(100);
+    must(sendmsg((int)(intptr_t)fd, &message, 0) == 4);
+    nap(100);
+    must(write((int)(intptr_t)fd, "rest", 4) == 4);
+    return NULL;
+}
+
+/* And the message ends there, as without the patch. */
+IO_TEST(a_descriptor_that_comes_during_MSG_WAITALL_is_not_lost)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr header;
+    } beside;
+    struct iovec all = {got, 12};
+    struct msghdr message = {.msg_iov = &all, .msg_iovlen = 1,
+                             .msg_control = &beside, .msg_controllen = sizeof beside};
+    int fd;
+    green_task_t *task = spawn(writes_with_a_descriptor, V(stream[1]));
+    assert_int_equal(recvmsg(stream[0], &message, MSG_WAITALL), 8);
+    assert_int_equal(message.msg_controllen, sizeof beside);
+    assert_int_equal(message.msg_flags & MSG_CTRUNC, 0);
+    memcpy(&fd, CMSG_DATA(&beside.header), sizeof fd);
+    must_be_0(close(fd));
+    finish(task);
+    assert_int_equal(recv(stream[0], got, 12, 0), 4);
+}
+
 IO_TEST(MSG_PEEK_takes_nothing_and_MSG_DONTWAIT_never_waits)
 {
     must_fail(recv(stream[0], got, 8, MSG_DONTWAIT), EAGAIN);
@@ -485,7 +525,10 @@ IO_TEST(recvmmsg_and_sendmmsg_move_several)
     assert_int_equal(messages[2].msg_len, 4);
     assert_int_equal(clock_ms(), 400);
     finish(task);
+    assert_true(second.tv_sec < 100); /* the rest of it */
     must_fail(recvmmsg(datagrams[0], messages, 4, MSG_DONTWAIT, &half), EAGAIN);
+    must_fail(recvmmsg(datagrams[0], messages, 4, 0, &(struct timespec){1, 1000000000}), EINVAL);
+    must_fail(recvmmsg(datagrams[0], messages, 4, 0, &(struct timespec){-1, 0}), EINVAL);
     for (int i = 0; i < 4; i++)
         one[i].iov_len = (size_t)i + 1;
     assert_int_equal(sendmmsg(datagrams[1], messages, 4, 0), 4);
@@ -865,6 +908,65 @@ IO_TEST(what_is_told_at_once_is_as_without_the_patch)
     assert_int_equal(what, 51);
     assert_int_equal(signals, 8); /* of 0, 1, 2, 4, 5, 6, 42 and 44 */
     assert_int_equal(clock_ms(), 0);
+}
+
+/* Which the socket has to be told by the system: it is not enough to know it. */
+IO_TEST(a_connected_socket_says_so_and_a_refused_one_may_try_again)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr *address = (struct sockaddr *)&to;
+    socklen_t length = sizeof to;
+    int port = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+    must(port >= 0 && fd >= 0);
+    must_be_0(bind(port, address, length));
+    must_be_0(getsockname(port, address, &length));
+    for (int i = 0; i < 3; i++)
+        must_fail(connect(fd, address, length), ECONNREFUSED);
+    must_be_0(listen(port, 1));
+    must_be_0(connect(fd, address, length));
+    for (int i = 0; i < 3; i++)
+        must_fail(connect(fd, address, length), EISCONN);
+    must_be_0(close(fd) | close(port));
+}
+
+/* To a port where none, or somebody, listens: how many are sent. */
+static ssize_t sends_first(int how, const struct sockaddr_in *to)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const struct sockaddr *address = (const struct sockaddr *)to;
+    ssize_t n = -1;
+    errno = 0;
+    if (how == 0)
+        n = sendto(fd, "first", 5, MSG_FASTOPEN | MSG_NOSIGNAL, address, sizeof *to);
+    else if (setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &how, sizeof how) == 0 &&
+             connect(fd, address, sizeof *to) == 0)
+        n = send(fd, "first", 5, MSG_NOSIGNAL);
+    int error = errno;
+    must_be_0(close(fd));
+    errno = error;
+    return n;
+}
+
+IO_TEST(a_send_that_connects_waits_for_the_connection)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof to;
+    int port = socket(AF_INET, SOCK_STREAM, 0);
+    must_be_0(bind(port, (struct sockaddr *)&to, length));
+    must_be_0(getsockname(port, (struct sockaddr *)&to, &length));
+    for (int i = 0; i < 4; i++) {
+        ssize_t plain, patched;
+        int error;
+        if (i == 2)
+            must_be_0(listen(port, 10));
+        PLAINLY(plain = sends_first(i % 2, &to));
+        error = errno;
+        patched = sends_first(i % 2, &to);
+        assert_int_equal(patched, plain);
+        if (plain < 0)
+            assert_int_equal(errno, error);
+    }
+    must_be_0(close(port));
 }
 
 static void *writes_until_broken(void *fd)

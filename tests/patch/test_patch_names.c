@@ -319,6 +319,7 @@ static void *look_up_unknown(void *unused)
     int h_error = 0;
     (void)unused;
     must(getaddrinfo("none.test", NULL, &hints, &list) == EAI_NONAME);
+    must(getnameinfo(NULL, 16, buffer, sizeof buffer, NULL, 0, 0) == EAI_FAMILY);
     h_errno = 0;
     must(gethostbyname("none.test") == NULL && h_errno == HOST_NOT_FOUND);
     must_be_0(gethostbyname_r("none.test", &entry, buffer, sizeof buffer, &result, &h_error));

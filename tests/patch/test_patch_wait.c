@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <time.h>
 
@@ -337,6 +338,25 @@ WAIT_TEST(errors_are_the_systems)
     assert_int_equal(poll(&closed, 1, -1), 1);
     assert_int_equal(closed.revents, POLLNVAL);
     assert_int_equal(clock_ms(), 0);
+}
+
+/* As by getdtablesize(): the system looks no further than there are descriptors. */
+WAIT_TEST(select_looks_at_no_more_than_there_may_be)
+{
+    if (under_valgrind())
+        skip_because("Valgrind has descriptors of its own at the end of the table");
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(memory != MAP_FAILED);
+    must_be_0(mprotect(memory + page, page, PROT_NONE));
+    fd_set *in = (fd_set *)(void *)(memory + page - sizeof *in);
+    FD_SET(ends[0], in);
+    green_task_t *task = spawn(writes_after, V(100));
+    assert_int_equal(select(1 << 20, in, NULL, NULL, NULL), 1);
+    assert_true(FD_ISSET(ends[0], in));
+    finish(task);
+    take_byte();
+    must_be_0(munmap(memory, 2 * page));
 }
 
 WAIT_TEST(select_says_how_much_time_is_left)
