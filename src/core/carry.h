@@ -35,8 +35,14 @@ static inline void green__fetch_exceptions(struct green__thread *self, green_t *
 
 /* ---- Sanitizers: told before and after every switch ------------------------------- */
 
+/*
+ * What is put into functions that are not for ASan is not either: gcc has the variables
+ * poisoned at the end of their block all the same, and nobody to unpoison them at the
+ * function's.
+ */
+
 /* Where a green's frames are, as sanitizers see it. */
-static GREEN__ALWAYS_INLINE const void *green__frames_of(const struct green__thread *self,
+static GREEN__ALWAYS_INLINE GREEN__NO_ASAN const void *green__frames_of(const struct green__thread *self,
                                                          const green_t *g, size_t *size)
 {
     /* No thread means no green that has started: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
@@ -45,7 +51,8 @@ static GREEN__ALWAYS_INLINE const void *green__frames_of(const struct green__thr
 }
 
 /* from is NULL if that green ends. */
-static GREEN__ALWAYS_INLINE void green__leave(struct green__thread *self, green_t *from, green_t *to)
+static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__leave(struct green__thread *self,
+                                                             green_t *from, green_t *to)
 {
     if (LIKELY(!self->sanitized))
         return;
@@ -60,10 +67,6 @@ static inline size_t green__size_of_mains_frames(const struct green__thread *sel
     return (size_t)((const char *)self->tools.main_low + self->tools.main_size - self->tools.main_waits);
 }
 
-/*
- * Not for ASan, as it is put into functions that are not: gcc has the variables poisoned
- * at the end of their block all the same, and nobody to unpoison them at the function's.
- */
 static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thread *self, green_t *me)
 {
     if (LIKELY(!self->sanitized))
@@ -87,7 +90,7 @@ static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thre
 }
 
 /* Of a stack that will not be entered again. */
-static inline void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
+static inline GREEN__NO_ASAN void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
 {
     size_t size;
     const void *low = green__frames_of(self, load(self->current), &size);
