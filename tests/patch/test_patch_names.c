@@ -94,8 +94,8 @@ static void *serve(void *unused)
         question->size = recvfrom(server_fd, question->text, 400, 0,
                                   (struct sockaddr *)&question->from, &question->from_size);
         int now = __atomic_add_fetch(&pending, 1, __ATOMIC_SEQ_CST);
-        if (now > most_pending)
-            most_pending = now;
+        if (now > __atomic_load_n(&most_pending, __ATOMIC_SEQ_CST)) /* no other raises it */
+            __atomic_store_n(&most_pending, now, __ATOMIC_SEQ_CST);
         __atomic_add_fetch(&asked, 1, __ATOMIC_SEQ_CST);
         must(pthread_create(&thread, NULL, answer, question) == 0);
         pthread_detach(thread);
