@@ -460,6 +460,7 @@ static inline void change_places(struct green__hub *hub, green_t *me)
     green__wait_take_first(hub, other);
     struct green__turn *last = hub->line.prev;
     turn.green = me;
+    turn.value = NULL;
     turn.kind = GREEN__TURN_FULL;
     turn.yields = false;
     turn.next = &hub->line;
