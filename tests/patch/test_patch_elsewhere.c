@@ -180,8 +180,8 @@ static void *reads_one(void *unused)
 ELSEWHERE_TEST(the_child_of_vfork_is_no_task)
 {
     int status;
-    if (UNDER_TSAN)
-        skip_because("ThreadSanitizer makes it fork()");
+    if (UNDER_TSAN || under_helgrind())
+        skip_because("the tool makes it fork(), or does not know it");
     green_task_t *reader = spawn(reads_one, NULL);
     nap(1);
     green_task_t *ready = spawn(notes_process, NULL);
