@@ -195,6 +195,14 @@ static void *offload_cancelled(void *value)
     return value;
 }
 
+/* After the end of the scope, which must not be over before the call begins. */
+static void *open_gate_after_scope(void *unused)
+{
+    must_be_0(green_sleep(GREEN_MS(250)));
+    sem_post(&gate);
+    return unused;
+}
+
 OFFLOAD_TEST(without_drop_it_is_waited_for_whatever_comes)
 {
     green_task_t *task = spawn(offload_cancelled, V(1));
@@ -204,9 +212,11 @@ OFFLOAD_TEST(without_drop_it_is_waited_for_whatever_comes)
     assert_int_equal(hub_stat(offloads), 1);
     sem_post(&gate);
     assert_ptr_equal(finish(task), V(1));
-    GREEN_SCOPE(limit, GREEN_MS(1), 0);
-    sem_post(&gate);
+    green_task_t *later = spawn(open_gate_after_scope, NULL);
+    GREEN_SCOPE(limit, GREEN_MS(200), 0);
     assert_int_equal(green_offload(pass_gate, NULL, NULL, NULL), 0);
+    assert_int_equal(green_scope_end(&limit), 0); /* it has ended nothing */
+    finish(later);
 }
 
 static void *dropped_value;
@@ -223,7 +233,7 @@ OFFLOAD_TEST(with_drop_the_time_of_a_scope_ends_the_wait_and_the_thread_drops)
 {
     void *value = V(7);
     dropped_value = NULL;
-    GREEN_SCOPE(limit, GREEN_MS(5), 0);
+    GREEN_SCOPE(limit, GREEN_MS(200), 0);
     assert_refused(green_offload(pass_gate, V(1), &value, drop), ETIMEDOUT);
     assert_int_equal(green_scope_end(&limit), 1);
     assert_ptr_equal(value, V(7));
