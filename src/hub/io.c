@@ -109,10 +109,10 @@ static ssize_t write_some(const struct transfer *t, size_t most)
  */
 static ssize_t write_to_terminal(const struct transfer *t)
 {
-    char path[32];
     unsigned number;
     int fd = -1;
     if (ioctl(t->fd, TIOCGPTN, &number) != 0) {
+        char path[32];
         snprintf(path, sizeof path, "/proc/self/fd/%d", t->fd);
         fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }

@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -212,10 +213,9 @@ static ssize_t move_some(struct move *m, struct msghdr *message)
     if (m->kind == OTHER)
         return m->out ? green_writev(m->fd, message->msg_iov, (int)message->msg_iovlen)
                       : green_readv(m->fd, message->msg_iov, (int)message->msg_iovlen);
-    ssize_t n = -1;
     if (!m->limit.begun) {
-        n = m->out ? green_sendmsg(m->fd, message, m->flags | MSG_DONTWAIT)
-                   : green_recvmsg(m->fd, message, m->flags | MSG_DONTWAIT);
+        ssize_t n = m->out ? green_sendmsg(m->fd, message, m->flags | MSG_DONTWAIT)
+                           : green_recvmsg(m->fd, message, m->flags | MSG_DONTWAIT);
         bool connects = n < 0 && m->out && errno == EINPROGRESS; /* as with MSG_FASTOPEN */
         if (n >= 0 || (errno != EAGAIN && !connects))
             return n;
@@ -326,7 +326,7 @@ static bool move_as_task(struct move *m, ssize_t *result)
         errno = EPIPE;
     green__patch_leave();
     if (breaks) {
-        (void)raise(SIGPIPE);
+        (void)pthread_kill(pthread_self(), SIGPIPE);
         errno = EPIPE;
     }
     return *result >= 0 || errno != EDEADLK;

@@ -152,12 +152,12 @@ static int ask_host(struct host *host)
 {
     if (host->key_size > 0)
         return gethostbyaddr_r(host->key, host->key_size, host->family, &host->entry,
-                                     host->buffer, host->size, &host->result, &host->h_error);
+                               host->buffer, host->size, &host->result, &host->h_error);
     if (host->by_family)
         return gethostbyname2_r(host->key, host->family, &host->entry, host->buffer,
-                                      host->size, &host->result, &host->h_error);
+                                host->size, &host->result, &host->h_error);
     return gethostbyname_r(host->key, &host->entry, host->buffer, host->size,
-                                 &host->result, &host->h_error);
+                           &host->result, &host->h_error);
 }
 
 static void *look_up_host(void *arg)
@@ -289,7 +289,7 @@ HOOK(struct hostent *, gethostbyaddr, const void *address, socklen_t size, int f
 }
 
 /* Takes size bytes of what is left, so that any pointer may stand there. */
-static void *take(char **at, char *end, size_t size)
+static void *take(char **at, const char *end, size_t size)
 {
     size_t align = (size_t)(-(uintptr_t)*at % sizeof(void *));
     if ((size_t)(end - *at) < align || (size_t)(end - *at) - align < size)

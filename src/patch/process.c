@@ -252,7 +252,7 @@ struct pipe_to {
 
 static struct pipe_to *pipes;
 
-static struct pipe_to *take_pipe(FILE *stream)
+static struct pipe_to *take_pipe(const FILE *stream)
 {
     lock_shells();
     struct pipe_to **at = &pipes;

@@ -246,10 +246,10 @@ static bool has(const void *set, int fd)
  */
 static int within_table(int n)
 {
-    char text[1024];
     int error = errno;
     int status = n > FD_SETSIZE ? open("/proc/self/status", O_RDONLY | O_CLOEXEC) : -1;
     if (status >= 0) {
+        char text[1024];
         ssize_t size = read(status, text, sizeof text - 1);
         text[size > 0 ? size : 0] = '\0';
         const char *said = strstr(text, "\nFDSize:");
