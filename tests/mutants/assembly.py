@@ -10,7 +10,8 @@ show must be wrong.
     tests/mutants/assembly.py [--every N] [--seed S] [--keep] [--only PATTERN] [CPU]
 
 CPU: x86_64 or aarch64, by default this machine's; the other one is run by
-qemu-user.  --every N: of the mutants one in N, begun at random, or by S.
+qemu-user.  --every N: of the mutants one in N; which ones depends on S and on the
+mutants themselves, so that the same tree has the same ones.
 --keep: says of each one what killed it.  --only: those whose name has the pattern.
 
 Those that change nothing that anybody could see stand in equivalent_CPU.txt
@@ -21,8 +22,8 @@ import argparse
 import collections
 import concurrent.futures
 import filecmp
+import hashlib
 import os
-import random
 import re
 import subprocess
 import sys
@@ -328,7 +329,7 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--every', type=int, default=1)
-    parser.add_argument('--seed', type=int, default=random.randrange(1 << 16))
+    parser.add_argument('--seed', default='1')
     parser.add_argument('--keep', action='store_true')
     parser.add_argument('--only', default='')
     parser.add_argument('cpu', nargs='?', choices=CPUS, default=os.uname().machine)
@@ -356,9 +357,13 @@ def main():
             return None
 
         report = Mutants(f'{HERE}/equivalent_{options.cpu}.txt', tries, options.keep)
-        first = random.Random(options.seed).randrange(options.every)
-        jobs = list(enumerate(key for key in tries if re.search(options.only, key)))
-        jobs = jobs[first::options.every]
+
+        def is_drawn(key):
+            digest = hashlib.sha256((options.seed + key).encode()).digest()
+            return int.from_bytes(digest, 'big') % options.every == 0
+
+        jobs = [(number, key) for number, key in enumerate(tries)
+                if re.search(options.only, key) and is_drawn(key)]
         for job, death in zip(jobs, pool.map(attempt, jobs)):
             report.died(job[1], death, lambda: attempt(job))
     return report.end(f'mutants of the assembly, {options.cpu}: {len(jobs)} of one in '
