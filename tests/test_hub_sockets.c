@@ -502,8 +502,17 @@ WORLD_TEST(a_socket_raises_no_sigpipe_and_a_pipe_does)
     must(dup2(pair.a, pipe.b) == pipe.b); /* a number that was a pipe's */
     assert_refused(green_write(pipe.b, "x", 1), EPIPE);
     assert_int_equal(signals, 1);
+    struct pair known = make_pipe(); /* as one before it breaks */
+    assert_int_equal(green_write(known.b, "xx", 2), 2);
+    assert_int_equal(green_write(known.b, "xx", 2), 2);
+    must(close(known.a) == 0);
+    assert_refused(green_write(known.b, "x", 1), EPIPE);
+    assert_int_equal(signals, 2);
+    must(dup2(pair.a, known.b) == known.b);
+    assert_refused(green_write(known.b, "x", 1), EPIPE);
+    assert_int_equal(signals, 2);
     must(sigaction(SIGPIPE, &before, NULL) == 0);
-    must_be_0(green_close(pair.a) + green_close(tcp.a) + green_close(pipe.b));
+    must_be_0(green_close(pair.a) + green_close(tcp.a) + green_close(pipe.b) + green_close(known.b));
 }
 
 WORLD_TEST(datagrams_stay_whole_and_say_from_whom_they_are)

@@ -37,7 +37,7 @@ struct green__fd {
     unsigned char mode, kind; /* enums above */
     unsigned char ready;     /* of a made one: the directions that may be ready */
     bool made;               /* a TCP socket that the hub made */
-    bool stream;             /* a socket of which a short read has said that it is empty */
+    bool stream;             /* a short read of it has emptied it */
     unsigned char no_nowait; /* the directions in which it cannot be asked not to block */
     bool closing;            /* to be closed when the pool is done with it */
     unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */

@@ -6,8 +6,9 @@
  * a flag of the call.  Others are asked by RWF_NOWAIT where the system has that for them;
  * where it has not, and O_NONBLOCK is not set, they wait to be ready.
  *
- * A TCP socket that the hub made is not tried again once a read has brought less than it
- * asked for: there is nothing more, and the event of what comes next is still to be seen.
+ * A stream is not tried again once a read has brought less than it asked for: there is
+ * nothing more.  Of a TCP socket that the hub made the event of what comes next is still to
+ * be seen; of all others it is asked whenever somebody waits.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -30,6 +31,9 @@
 
 #ifndef RWF_NOWAIT
 #define RWF_NOWAIT 8
+#endif
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x100 /* since Linux 6.18: as MSG_NOSIGNAL, for all descriptors */
 #endif
 
 /* ---- Trying ---------------------------------------------------------------------- */
@@ -74,12 +78,12 @@ static ssize_t move_plainly(const struct transfer *t)
     return GREEN__OWN(t->out ? writev(t->fd, t->parts, t->n) : readv(t->fd, t->parts, t->n));
 }
 
-/* By RWF_NOWAIT: libc's are cancellation points, and some have none. */
-static ssize_t move_without_waiting(const struct transfer *t)
+/* By RWF_NOWAIT and more: libc's are cancellation points, and some have none. */
+static ssize_t move_without_waiting(const struct transfer *t, int more)
 {
     unsigned long low = (unsigned long)t->offset, high = t->offset < 0 ? ~0ul : 0;
     ssize_t n = syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n, low,
-                   high, RWF_NOWAIT);
+                        high, RWF_NOWAIT | more);
     if (n > 0 && !t->out)
         green__layer_given(t->parts, (size_t)n);
     return n;
@@ -139,7 +143,7 @@ static ssize_t move_when_ready(const struct transfer *t)
 static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool ready)
 {
     if (known == NULL || !known->no_nowait) {
-        ssize_t n = move_without_waiting(t);
+        ssize_t n = move_without_waiting(t, 0);
         if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
                        errno != EPERM && errno != ESPIPE))
             return n;
@@ -157,55 +161,80 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
     return -1;
 }
 
-static enum green__fd_kind kind_of(int fd)
+/* stream: that of a pipe is set; one of packets (O_DIRECT) has more behind a short read. */
+static enum green__fd_kind kind_of(int fd, bool *stream)
 {
     struct stat about;
+    *stream = false;
     if (fstat(fd, &about) != 0)
         return GREEN__FD_UNKNOWN;
     if (S_ISSOCK(about.st_mode))
         return GREEN__FD_SOCKET;
+    *stream = S_ISFIFO(about.st_mode) && (fcntl(fd, F_GETFL) & O_DIRECT) == 0;
     return green__file_is_one(&about) ? GREEN__FD_FILE : GREEN__FD_OTHER;
 }
 
-static void note_kind(struct green__fd *known, enum green__fd_kind kind)
+static void note_kind(struct green__fd *known, enum green__fd_kind kind, bool stream)
 {
     if (known == NULL || known->kind == kind)
         return;
     known->kind = (unsigned char)kind;
+    known->stream = stream;
     known->no_nowait = 0;
+}
+
+/* Whether the system knows no RWF_NOSIGNAL: seen once, by whomever. */
+static bool no_nosignal;
+
+/* A write to what is taken for no socket; it may be one by now, and raises no signal there. */
+static bool may_write_quietly(const struct green__fd *known, const struct transfer *t)
+{
+    return t->out && known != NULL && known->kind == GREEN__FD_OTHER && known->no_nowait == 0 &&
+           t->message == NULL && t->flags == 0 && t->offset < 0 &&
+           !__atomic_load_n(&no_nosignal, __ATOMIC_RELAXED);
 }
 
 /*
  * What is known of the number may be of another that had it before.  That a write finds a
- * socket is found by the only call that raises no SIGPIPE there; that a file is none any
- * more, before a thread of the pool is asked.
+ * socket is found by a call that raises no SIGPIPE there, and where a pipe is broken, by one
+ * that raises it; that a file is none any more, before a thread of the pool is asked.
  */
 static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool ready)
 {
     struct green__fd *known = green__fd_look(hub, t->fd);
     enum green__fd_kind kind = known != NULL ? known->kind : GREEN__FD_UNKNOWN;
-    bool may_be_socket = kind == GREEN__FD_UNKNOWN || kind == GREEN__FD_SOCKET;
+    bool may_be_socket = kind == GREEN__FD_UNKNOWN || kind == GREEN__FD_SOCKET, refused = false;
+    if (may_write_quietly(known, t)) {
+        ssize_t n = move_without_waiting(t, RWF_NOSIGNAL);
+        if (n >= 0 || errno == EAGAIN || errno == EINTR)
+            return n;
+        refused = errno == EOPNOTSUPP;
+    }
     if ((may_be_socket || t->out || t->message != NULL || t->flags != 0) && t->offset < 0) {
         ssize_t n = try_socket(t);
         if (n >= 0 || errno != ENOTSOCK) {
             if (!may_be_socket && (n >= 0 || errno == EAGAIN))
-                note_kind(known, GREEN__FD_SOCKET);
+                note_kind(known, GREEN__FD_SOCKET, false);
             return n;
         }
         if (t->message != NULL || t->flags != 0)
             return n;
     }
     if (may_be_socket) {
-        kind = kind_of(t->fd);
-        note_kind(known = green__fd_need(hub, t->fd), kind);
+        bool stream;
+        kind = kind_of(t->fd, &stream);
+        note_kind(known = green__fd_need(hub, t->fd), kind, stream);
     }
     if (kind == GREEN__FD_FILE) {
         ssize_t n = green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
         if (n >= 0 || errno != EAGAIN)
             return n;
-        note_kind(known, GREEN__FD_UNKNOWN); /* what it is now is seen the next time */
+        note_kind(known, GREEN__FD_UNKNOWN, false); /* what it is now is seen the next time */
     }
-    return try_other(known, t, ready);
+    ssize_t n = try_other(known, t, ready);
+    if (refused && n >= 0 && known->no_nowait == 0) /* the rest of the flags is none it does not know */
+        __atomic_store_n(&no_nosignal, true, __ATOMIC_RELAXED);
+    return n;
 }
 
 /* ---- Moving -------------------------------------------------------------------------- */
@@ -218,9 +247,9 @@ static bool is_byte_stream(int fd)
 }
 
 /*
- * A read of a socket that has brought less than it asked for has emptied it, if it is a
- * stream.  If it is not, no more is lost than time: unless the hub has made it, it is asked
- * about anew whenever somebody waits.
+ * A read that has brought less than it asked for has emptied a stream.  If it is none, no more
+ * is lost than time: unless the hub has made it, it is asked about anew whenever somebody
+ * waits.
  */
 static void note_read(struct green__fd *known, const struct transfer *t, ssize_t n)
 {
@@ -231,7 +260,7 @@ static void note_read(struct green__fd *known, const struct transfer *t, ssize_t
         known->kind = GREEN__FD_SOCKET; /* else it would be known what it is */
         known->stream = is_byte_stream(t->fd);
     }
-    if (known->made || (known->kind == GREEN__FD_SOCKET && known->stream))
+    if (known->made || known->stream)
         known->ready &= (unsigned char)~GREEN__FD_IN;
 }
 
@@ -240,7 +269,9 @@ static void note_always(struct green__fd *known, int fd)
 {
     if (known == NULL || known->mode != GREEN__FD_ALWAYS || known->kind != GREEN__FD_OTHER)
         return;
-    note_kind(known, kind_of(fd));
+    bool stream;
+    enum green__fd_kind kind = kind_of(fd, &stream);
+    note_kind(known, kind, stream);
     known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
 }
 

@@ -57,6 +57,14 @@ _Noreturn static inline void leave_child(int status)
 /* What a child returns, and assert_child_held() sees, if the system has no filters: qemu-user. */
 #define NO_FILTERS 77
 
+static inline int set_filter(struct sock_filter *code, unsigned short length)
+{
+    struct sock_fprog program = { length, code };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 /* From now on these calls of the process fail with this error.  0, or -1 if that cannot be had. */
 static inline int filter_calls(const int *calls, int n, int error)
 {
@@ -71,10 +79,22 @@ static inline int filter_calls(const int *calls, int n, int error)
                                                       SECCOMP_RET_ERRNO | (unsigned)error);
     }
     code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = { length, code };
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return -1;
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    return set_filter(code, length);
+}
+
+/* The same with one call where the bit is set in its last argument. */
+static inline int filter_flag(int call, unsigned bit, int error)
+{
+    size_t low = offsetof(struct seccomp_data, args[5]); /* both CPUs are little-endian */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bit, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    return set_filter(code, sizeof code / sizeof code[0]);
 }
 
 /* No thread can be started. */
