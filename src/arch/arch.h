@@ -116,7 +116,8 @@
  * How to add a port
  * -----------------
  *   1. Copy the directory of the nearest CPU; its two files are the port.
- *   2. Add its row to the table below, and its switch to green_fast.h.
+ *   2. Add its row to the table below.  Its switch may be in green_fast.h, too; without,
+ *      the calls of that are those of green.h.
  *   3. Run the tests: test_registers (it wants the patterns for your registers
  *      in test_registers.S), test_kept, then all.
  *      Of these, test_backtrace wants the entry's CFI.

@@ -70,6 +70,22 @@ for flags in -O0 -O2 "-O2 -flto" "-O2 -fPIC" \
     result $? "one that does not use it does, and without a warning: $flags"
 done
 
+# Where the CPU has no switch in it: this machine's compiler asked for 32 bits, say.
+cat > "$dir/calls.c" << 'END'
+#include <green_fast.h>
+void *switch_to(green_t *g) { return green_switch_fast(g, NULL); }
+void *yield_to_parent(void) { return green_yield_fast(NULL); }
+END
+if [ "$(uname -m)" = x86_64 ] && echo | $CC -m32 -ffreestanding -c -x c - -o "$dir/none.o" 2> "$dir/out"; then
+    $CC -m32 -ffreestanding -fno-lto -O2 -Wall -Wextra -Werror -I"$include" -c "$dir/calls.c" -o "$dir/calls.o" \
+        > "$dir/out" 2>&1 && nm "$dir/calls.o" | awk '$1 == "U"' > "$dir/out" &&
+        [ "$(grep -cE 'green_(switch|yield)$' "$dir/out")" = 2 ] &&
+        ! grep -q green_private "$dir/out"
+    result $? "without a port of its own it is two calls"
+else
+    echo "fast: skipped: the compiler has no CPU without a port"
+fi
+
 case $library in
     *.so*)
         # It was linked with the library of its header, and finds this one.
