@@ -752,6 +752,52 @@ END_TEST(a_scope_of_frames_that_were_left_limits_nothing_that_is_called_above_th
     assert_noted("checked");
 }
 
+/* ---- Waits in clean-up that come before anything is lost ------------------------------------------------ */
+
+static void wait_for_sleeper(void *task)
+{
+    void *value = NULL;
+    must_be_0(green_sleep(0));
+    must_be_0(green_task_join(*(green_task_t **)task, &value, GREEN_FOREVER));
+    must(value == NULL);
+    must_be_0(green_task_free(*(green_task_t **)task));
+    note("waited");
+}
+
+static void *exit_and_wait(void *unused)
+{
+    green_task_t *task = spawn(sleep_for, V(10));
+    pthread_cleanup_push(wait_for_sleeper, &task);
+    pthread_exit(unused);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(main_that_calls_pthread_exit_may_wait_in_its_clean_up)
+{
+    in_thread(exit_and_wait, NULL);
+    assert_noted("waited");
+}
+
+static void *wait_for_one_that_waits(void *unused)
+{
+    must_be_0(green_task_detach(spawn(exit_and_wait, NULL)));
+    pthread_cleanup_push(wait_in_cleanup, "main unwound");
+    must_be_0(green_sleep(0));
+    note("main runs");
+    green_sleep(GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(a_task_that_calls_pthread_exit_may_wait_in_its_clean_up_and_main_not_after_it)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    in_thread(wait_for_one_that_waits, NULL);
+    assert_noted("main runs waited main unwound");
+}
+
 /*
  * Who waits is not above the task that ends the thread, but above a green below it, that has
  * waited, too.  To be in a wait itself meanwhile, it is resumed by another task.
