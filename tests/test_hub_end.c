@@ -561,6 +561,244 @@ END_TEST(the_first_call_of_a_clean_up_finds_no_wait_of_the_frames_that_were_left
 }
 
 /*
+ * So is a scope that lay in those frames and was not ended.  Letters are there now, and the
+ * first call of the clean-up neither reads a scope from them nor writes to them.
+ */
+static green_scope_t *outer_scope;
+
+static void end_outer(void)
+{
+    must_be_0(green_scope_end(outer_scope));
+}
+
+static void begin_one(void)
+{
+    green_scope_t scope;
+    must_be_0(green_scope_begin(&scope, GREEN_FOREVER, GREEN_SHIELD));
+    must_be_0(green_scope_end(&scope));
+}
+
+static void check(void)
+{
+    (void)green_task_check();
+}
+
+static void give_a_turn(void)
+{
+    (void)green_sleep(0);
+}
+
+static void *give_a_turn_below(void *unused)
+{
+    give_a_turn();
+    return unused;
+}
+
+static void use_a_green(void)
+{
+    green_t *g = green_new(give_a_turn_below, NULL);
+    must(g != NULL && green_switch(g, NULL) == NULL);
+    must_be_0(green_free(g));
+}
+
+static void end_hub_here(void)
+{
+    (void)green_hub_end(GREEN_FOREVER);
+}
+
+static void (*const first_calls[])(void) = {
+    end_outer, begin_one, check, give_a_turn, use_a_green, end_hub_here,
+};
+
+static void call_first(void *call)
+{
+    char letters[LETTERS + 1] = { 0 };
+    must(memset(letters, 'Z', LETTERS) == letters);
+    (*(void (**)(void))call)();
+    must(strspn(letters, "Z") == LETTERS);
+    must_be_0(green_scope_end(outer_scope));
+    must(strspn(letters, "Z") == LETTERS);
+    note("cleaned");
+}
+
+static __attribute__((noinline)) void leave_a_scope(void)
+{
+    green_scope_t inner;
+    must_be_0(green_scope_begin(&inner, GREEN_SEC(100), 0));
+    pthread_exit(NULL);
+}
+
+static __attribute__((noinline)) void wait_in_a_scope(void)
+{
+    green_scope_t inner;
+    must_be_0(green_scope_begin(&inner, GREEN_SEC(100), 0));
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    (void)green_sleep(GREEN_FOREVER);
+}
+
+static void *exit_in_two_scopes(void *call)
+{
+    green_scope_t outer;
+    outer_scope = &outer;
+    must_be_0(green_scope_begin(&outer, GREEN_SEC(200), 0));
+    pthread_cleanup_push(call_first, call);
+    leave_a_scope();
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void *wait_in_two_scopes(void *call)
+{
+    green_scope_t outer;
+    outer_scope = &outer;
+    must_be_0(green_scope_begin(&outer, GREEN_SEC(200), 0));
+    pthread_cleanup_push(call_first, call);
+    wait_in_a_scope();
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+static void *exit_in_a_task(void *call)
+{
+    must_be_0(green_task_detach(spawn(exit_in_two_scopes, call)));
+    (void)green_sleep(GREEN_FOREVER);
+    return NULL;
+}
+
+static green_t *exited;
+
+static void *exit_in_a_green(void *call)
+{
+    turn();
+    exited = green_new(exit_in_two_scopes, NULL);
+    return green_switch(exited, call);
+}
+
+/* Of whose thread: each of the calls in a clean-up of it. */
+static void leave_scopes(void *(*body)(void *))
+{
+    for (size_t i = 0; i < sizeof first_calls / sizeof first_calls[0]; i++) {
+        exited = NULL;
+        in_thread(body, (void *)&first_calls[i]);
+        assert_int_equal(green_free(exited), 0);
+        assert_string_equal(strrchr(noted(), 'c'), "cleaned");
+        noted()[0] = '\0';
+    }
+}
+
+END_TEST(the_first_call_of_a_clean_up_finds_no_scope_of_the_frames_that_were_left)
+{
+    leave_scopes(exit_in_two_scopes);
+}
+
+END_TEST(neither_does_it_in_a_task_or_a_green_or_in_main_that_waits)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    leave_scopes(exit_in_a_task);
+    leave_scopes(exit_in_a_green);
+    leave_scopes(wait_in_two_scopes);
+}
+
+/* One that is below all frames that are there is not even looked at. */
+static bool scope_on_stack; /* ASan may have it elsewhere */
+
+static __attribute__((noinline)) void leave_a_scope_that_is_over(const volatile char *above)
+{
+    green_scope_t inner;
+    must(*above == 'Z');
+    scope_on_stack = labs((intptr_t)&inner - (intptr_t)__builtin_frame_address(0)) < LETTERS;
+    must_be_0(green_scope_begin(&inner, 0, 0));
+    must_fail(green_task_check(), ETIMEDOUT);
+    pthread_exit(NULL);
+}
+
+static __attribute__((noinline)) void leave_it_far_below(void)
+{
+    char room[LETTERS];
+    must(memset(room, 'Z', sizeof room) == room);
+    leave_a_scope_that_is_over(room);
+}
+
+static void check_in_cleanup(void *unused)
+{
+    must(!scope_on_stack || green_task_check() == 0);
+    note("checked");
+    (void)unused;
+}
+
+static void *exit_far_below(void *unused)
+{
+    pthread_cleanup_push(check_in_cleanup, NULL);
+    leave_it_far_below();
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+static void *exit_far_below_in_a_task(void *unused)
+{
+    must_be_0(green_task_detach(spawn(exit_far_below, NULL)));
+    (void)green_sleep(GREEN_FOREVER);
+    return unused;
+}
+
+END_TEST(a_scope_of_frames_that_were_left_limits_nothing_that_is_called_above_them)
+{
+    in_thread(exit_far_below, NULL);
+    assert_noted("checked");
+    if (UNDER_TSAN)
+        return;
+    in_thread(exit_far_below_in_a_task, NULL);
+    assert_noted("checked");
+}
+
+/* ---- Waits in clean-up that come before anything is lost ------------------------------------------------ */
+
+static void wait_for_sleeper(void *task)
+{
+    void *value = NULL;
+    must_be_0(green_sleep(0));
+    must_be_0(green_task_join(*(green_task_t **)task, &value, GREEN_FOREVER));
+    must(value == NULL);
+    must_be_0(green_task_free(*(green_task_t **)task));
+    note("waited");
+}
+
+static void *exit_and_wait(void *unused)
+{
+    green_task_t *task = spawn(sleep_for, V(10));
+    pthread_cleanup_push(wait_for_sleeper, &task);
+    pthread_exit(unused);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(main_that_calls_pthread_exit_may_wait_in_its_clean_up)
+{
+    in_thread(exit_and_wait, NULL);
+    assert_noted("waited");
+}
+
+static void *wait_for_one_that_waits(void *unused)
+{
+    must_be_0(green_task_detach(spawn(exit_and_wait, NULL)));
+    pthread_cleanup_push(wait_in_cleanup, "main unwound");
+    must_be_0(green_sleep(0));
+    note("main runs");
+    green_sleep(GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(a_task_that_calls_pthread_exit_may_wait_in_its_clean_up_and_main_not_after_it)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    in_thread(wait_for_one_that_waits, NULL);
+    assert_noted("main runs waited main unwound");
+}
+
+/*
  * Who waits is not above the task that ends the thread, but above a green below it, that has
  * waited, too.  To be in a wait itself meanwhile, it is resumed by another task.
  */

@@ -139,6 +139,24 @@ static inline bool green__layer_is_started(const green_t *g)
     return load(g->life) == GREEN__STARTED && !g->unwound;
 }
 
+/* Where the frames of one end that is suspended ... */
+static inline uintptr_t green__layer_sp(const green_t *g)
+{
+    return (uintptr_t)g->sp;
+}
+
+/* ... and the stack of one that is not main. */
+static inline uintptr_t green__layer_low(const green_t *g)
+{
+    return (uintptr_t)g->stack.low;
+}
+
+/* What is at low is about to be read, whatever it is, by a function that no sanitizer minds. */
+static inline __attribute__((always_inline)) void green__layer_asks(const void *low, size_t size)
+{
+    green__valgrind_asks(low, size);
+}
+
 /* Whether it waits in green__layer_switch(). */
 static inline bool green__layer_waits(const green_t *g)
 {

@@ -170,6 +170,8 @@ struct green__hub {
     green_t *own_green;        /* ... which has not released it */
     struct green_task main;
 
+    uintptr_t main_low;        /* the least stack pointer that main has begun a scope with */
+
     /* The line: round, from turns. */
     struct green__turn line;
     size_t ready;              /* how many are in it ... */

@@ -5,6 +5,12 @@
  * A scope is in the list of the green that began it, the last begun first, and nowhere
  * else: no timer points to one.  The list of a task's green, main's too, begins in
  * its task; that of any other in the layer's word of the green.
+ *
+ * pthread_exit() and cancellation leave frames without the end of their scopes, and the
+ * clean-up runs where these were.  So each has a seal, by which it is known as a scope still.
+ * What has none ends the list: those behind it cannot be found any more.  One that is still
+ * whole counts, though to ASan its memory may be out of bounds: so who goes along a list
+ * is GREEN__NO_ASAN.
  */
 #include "hub.h"
 
@@ -12,6 +18,7 @@
 #define NEXT(scope) (*(green_scope_t **)(void *)&(scope)->green_private_links[0])
 #define GREEN_OF(scope) (*(green_t **)(void *)&(scope)->green_private_links[2]) /* NULL: ended */
 #define NUMBER(scope) ((scope)->green_private_room[0]) /* of the last wait that began before it */
+#define SEAL(scope) ((scope)->green_private_room[1])   /* what seal_of() says */
 #define HIT UINT64_C(1) /* in the flags: a call in it has failed when its time was over */
 
 static bool begins_in_task(const green_t *g)
@@ -19,7 +26,7 @@ static bool begins_in_task(const green_t *g)
     return green__layer_knows(g) || green__layer_is_main(g);
 }
 
-static green_scope_t *first_scope(const green_t *g)
+static green_scope_t *listed_first(const green_t *g)
 {
     void *word = green__layer_word(g);
     return word != NULL && begins_in_task(g) ? ((struct green_task *)word)->scopes : word;
@@ -37,7 +44,67 @@ static void set_first_scope(green_t *g, green_scope_t *scope)
         green__task_mark_plain(task);
 }
 
-int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
+static inline uint64_t rotated(uint64_t bits, unsigned by)
+{
+    return bits << by | bits >> (64 - by);
+}
+
+/* Of what is in it, and where it is; but for HIT. */
+static inline __attribute__((always_inline)) GREEN__NO_ASAN GREEN__NO_MSAN uint64_t
+seal_of(const green_scope_t *scope)
+{
+    return (uintptr_t)scope ^ rotated((uintptr_t)NEXT(scope), 13) ^
+           rotated((uintptr_t)GREEN_OF(scope), 26) ^ rotated(NUMBER(scope), 39) ^
+           rotated((uint64_t)scope->green_private_due, 52) ^
+           (scope->green_private_flags & GREEN_SHIELD);
+}
+
+static GREEN__NO_ASAN green_scope_t *listed_after(const green_t *g, green_scope_t *before)
+{
+    return before != NULL ? NEXT(before) : listed_first(g);
+}
+
+static GREEN__NO_ASAN void list_after(green_t *g, green_scope_t *before, green_scope_t *scope)
+{
+    if (before == NULL) {
+        set_first_scope(g, scope);
+        return;
+    }
+    NEXT(before) = scope;
+    SEAL(before) = seal_of(before);
+}
+
+/*
+ * Whether what g's list has there is a scope still.  It is none below all frames of g, and
+ * is not read there, as a signal may write to it at any time.
+ *
+ * Not in line, as its own frame is to be below those.
+ */
+static __attribute__((noinline)) GREEN__NO_ASAN GREEN__NO_MSAN bool
+is_scope(const green_t *g, const green_scope_t *scope)
+{
+    uintptr_t sp = g == green__layer_current() ? (uintptr_t)__builtin_frame_address(0)
+                                               : green__layer_sp(g);
+    uintptr_t low = green__layer_is_main(g) ? green__hub_self->main_low : green__layer_low(g);
+    if (low <= (uintptr_t)scope && (uintptr_t)scope < sp)
+        return false;
+    green__layer_asks(scope, sizeof *scope);
+    return SEAL(scope) == seal_of(scope);
+}
+
+/* The next of g's list, or the first. */
+static green_scope_t *scope_after(green_t *g, green_scope_t *before)
+{
+    green_scope_t *scope = listed_after(g, before);
+    if (scope == NULL || LIKELY(is_scope(g, scope)))
+        return scope;
+    list_after(g, before, NULL);
+    return NULL;
+}
+
+/* Not in line, as is_scope(). */
+__attribute__((noinline)) int green_scope_begin(green_scope_t *scope, int64_t timeout,
+                                                unsigned flags)
 {
     if (scope == NULL)
         return green__call_fail(EINVAL);
@@ -49,29 +116,39 @@ int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
         return -1;
     int error = errno;
     green_t *me = green__layer_current();
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    if (green__layer_is_main(me) && sp < hub->main_low)
+        hub->main_low = sp;
     scope->green_private_due = timeout == GREEN_FOREVER
                                    ? GREEN_FOREVER
                                    : green__time_add(green__loop_now(hub), timeout);
     scope->green_private_flags = flags;
     NUMBER(scope) = hub->waits_made;
-    NEXT(scope) = first_scope(me);
+    NEXT(scope) = scope_after(me, NULL);
     GREEN_OF(scope) = me;
+    SEAL(scope) = seal_of(scope);
     set_first_scope(me, scope);
     errno = error;
     return 0;
 }
 
-static void take_out(green_t *g, green_scope_t *scope)
+/* Of those that are not the first. */
+static __attribute__((noinline)) void take_out_slowly(green_t *g, green_scope_t *scope)
 {
-    green_scope_t *first = first_scope(g);
-    if (first == scope) {
+    (void)green__layer_current(); /* if main's frames are being left, its list is no more then */
+    green_scope_t *before = NULL, *found;
+    while ((found = listed_after(g, before)) != NULL && found != scope && is_scope(g, found))
+        before = found;
+    if (found != NULL) /* else the list has been dropped */
+        list_after(g, before, NEXT(scope));
+}
+
+static GREEN__NO_ASAN void take_out(green_t *g, green_scope_t *scope)
+{
+    if (LIKELY(listed_first(g) == scope))
         set_first_scope(g, NEXT(scope));
-    } else {
-        while (first != NULL && NEXT(first) != scope)
-            first = NEXT(first);
-        if (first != NULL) /* else the thread's end has dropped the list */
-            NEXT(first) = NEXT(scope);
-    }
+    else
+        take_out_slowly(g, scope);
     GREEN_OF(scope) = NULL;
 }
 
@@ -86,9 +163,9 @@ int green_scope_end(green_scope_t *scope)
 
 void green__scope_end_all(green_t *g, bool gone)
 {
-    if (gone && first_scope(g) != NULL)
+    if (gone && listed_first(g) != NULL)
         set_first_scope(g, NULL);
-    for (green_scope_t *scope; (scope = first_scope(g)) != NULL;)
+    for (green_scope_t *scope; (scope = scope_after(g, NULL)) != NULL;)
         take_out(g, scope);
 }
 
@@ -102,16 +179,16 @@ struct scope_walk {
     bool shielded;        /* what is farther out is not seen */
 };
 
-static green_scope_t *next_scope(struct scope_walk *walk)
+static GREEN__NO_ASAN green_scope_t *next_scope(struct scope_walk *walk)
 {
     if (walk->scope != NULL && (walk->scope->green_private_flags & GREEN_SHIELD) != 0) {
         walk->shielded = true;
         return NULL;
     }
-    green_scope_t *scope = walk->scope != NULL ? NEXT(walk->scope) : first_scope(walk->green);
+    green_scope_t *scope = scope_after(walk->green, walk->scope);
     for (;;) {
         while (scope != NULL && NUMBER(scope) >= walk->number)
-            scope = NEXT(scope);
+            scope = scope_after(walk->green, scope);
         if (scope != NULL)
             return walk->scope = scope;
         if (begins_in_task(walk->green))
@@ -119,12 +196,12 @@ static green_scope_t *next_scope(struct scope_walk *walk)
         do /* of those above that have ended the scopes have, too */
             walk->green = green__layer_above(walk->green);
         while (!green__layer_is_started(walk->green));
-        scope = first_scope(walk->green);
+        scope = scope_after(walk->green, NULL);
     }
 }
 
-int green__scope_verdict(struct green__hub *hub, green_t *me, const struct green_task *task,
-                         uint64_t number, bool mark)
+GREEN__NO_ASAN int green__scope_verdict(struct green__hub *hub, green_t *me,
+                                        const struct green_task *task, uint64_t number, bool mark)
 {
     struct scope_walk walk = {.green = me, .number = number};
     bool over = false, known = false;
@@ -147,7 +224,7 @@ int green__scope_verdict(struct green__hub *hub, green_t *me, const struct green
     return over ? ETIMEDOUT : 0;
 }
 
-int64_t green__scope_due(green_t *me, uint64_t number)
+GREEN__NO_ASAN int64_t green__scope_due(green_t *me, uint64_t number)
 {
     struct scope_walk walk = {.green = me, .number = number};
     int64_t due = GREEN_FOREVER;

@@ -760,17 +760,36 @@ static void close_each(unsigned first, unsigned last)
     closedir(directory);
 }
 
+static void tell_each(unsigned first, unsigned last)
+{
+    if (first > last || !green__patch_enter(GREEN_PATCH_IO))
+        return;
+    int error = errno;
+    close_each(first, last);
+    errno = error;
+    green__patch_leave();
+}
+
 HOOK(int, close_range, unsigned first, unsigned last, int flags)
 {
     PASS_ON(GREEN_PATCH_IO, close_range, first, last, flags);
-    if (flags == 0 && first <= last && green__patch_enter(GREEN_PATCH_IO)) {
-        int error = errno;
-        close_each(first, last);
-        errno = error;
-        green__patch_leave();
-    }
+    if (flags == 0)
+        tell_each(first, last);
     return NEXT(close_range)(first, last, flags);
 }
+
+HOOK(void, closefrom, int first)
+{
+    tell_each(first > 0 ? (unsigned)first : 0, UINT_MAX);
+    NEXT(closefrom)(first);
+}
+
+HOOK_TOO(read, __read);
+HOOK_TOO(write, __write);
+HOOK_TOO(send, __send);
+HOOK_TOO(connect, __connect);
+HOOK_TOO(close, __close);
+HOOK_TOO(dup2, __dup2);
 
 HOOKS(io) = {
     HOOKED(read),     HOOKED(__read_chk), HOOKED(write),    HOOKED(readv),
@@ -778,5 +797,8 @@ HOOKS(io) = {
     HOOKED(recvfrom), HOOKED(__recvfrom_chk), HOOKED(sendto), HOOKED(recvmsg),
     HOOKED(sendmsg),  HOOKED(recvmmsg),   HOOKED(sendmmsg), HOOKED(connect),
     HOOKED(accept),   HOOKED(accept4),    HOOKED(close),    HOOKED(dup2),
-    HOOKED(dup3),     HOOKED(close_range), HOOKS_END,
+    HOOKED(dup3),     HOOKED(close_range), HOOKED(closefrom),
+    HOOKED_TOO(read, __read), HOOKED_TOO(write, __write), HOOKED_TOO(send, __send),
+    HOOKED_TOO(connect, __connect), HOOKED_TOO(close, __close), HOOKED_TOO(dup2, __dup2),
+    HOOKS_END,
 };

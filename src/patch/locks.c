@@ -473,6 +473,15 @@ HOOK(int, mtx_unlock, mtx_t *mutex)
     return green__lock_c11(green__mutex_unlock(lot, mutex_of(mutex)));
 }
 
+HOOK_TOO(pthread_mutex_lock, __pthread_mutex_lock);
+HOOK_TOO(pthread_mutex_trylock, __pthread_mutex_trylock);
+HOOK_TOO(pthread_mutex_unlock, __pthread_mutex_unlock);
+HOOK_TOO(pthread_rwlock_rdlock, __pthread_rwlock_rdlock);
+HOOK_TOO(pthread_rwlock_wrlock, __pthread_rwlock_wrlock);
+HOOK_TOO(pthread_rwlock_tryrdlock, __pthread_rwlock_tryrdlock);
+HOOK_TOO(pthread_rwlock_trywrlock, __pthread_rwlock_trywrlock);
+HOOK_TOO(pthread_rwlock_unlock, __pthread_rwlock_unlock);
+
 HOOKS(locks) = {
     HOOKED(pthread_mutex_lock),         HOOKED(pthread_mutex_trylock),
     HOOKED(pthread_mutex_timedlock),    HOOKED(pthread_mutex_clocklock),
@@ -483,5 +492,13 @@ HOOKS(locks) = {
     HOOKED(pthread_rwlock_clockwrlock), HOOKED(pthread_rwlock_unlock),
     HOOKED(mtx_lock),                   HOOKED(mtx_trylock),
     HOOKED(mtx_timedlock),              HOOKED(mtx_unlock),
+    HOOKED_TOO(pthread_mutex_lock, __pthread_mutex_lock),
+    HOOKED_TOO(pthread_mutex_trylock, __pthread_mutex_trylock),
+    HOOKED_TOO(pthread_mutex_unlock, __pthread_mutex_unlock),
+    HOOKED_TOO(pthread_rwlock_rdlock, __pthread_rwlock_rdlock),
+    HOOKED_TOO(pthread_rwlock_wrlock, __pthread_rwlock_wrlock),
+    HOOKED_TOO(pthread_rwlock_tryrdlock, __pthread_rwlock_tryrdlock),
+    HOOKED_TOO(pthread_rwlock_trywrlock, __pthread_rwlock_trywrlock),
+    HOOKED_TOO(pthread_rwlock_unlock, __pthread_rwlock_unlock),
     HOOKS_END,
 };

@@ -19,7 +19,7 @@
  *
  * Between enter and leave every hook passes what the same green calls on, so libgreen's own
  * calls do not come back here.  The build reads the names off the lines that begin
- * with HOOK(.
+ * with HOOK( or HOOK_TOO(.
  *
  * A wait that fails with EDEADLK is one that nothing could end as a task: it is the
  * real call's then, since no task can run.
@@ -52,6 +52,11 @@ GREEN__PUSH_VISIBILITY(GREEN__VISIBILITY)
         __attribute__((visibility("default"), alias("green__hook_" #name)));                \
     result green__hook_##name(__VA_ARGS__)
 
+/* It is called by another name, too, that the C library has for the same function. */
+#define HOOK_TOO(name, other)                                                               \
+    __typeof__(green__hook_##name) green__export_##other __asm__(#other)                    \
+        __attribute__((visibility("default"), alias("green__hook_" #name)))
+
 /* The first line of a hook: what is no task's that has asked for it is passed on at once. */
 #define PASS_ON(what, name, ...)                                                            \
     do {                                                                                    \
@@ -68,6 +73,7 @@ struct green__patch_hook {
     green__real_fn *hook;
 };
 #define HOOKED(name) {#name, (green__real_fn *)green__hook_##name}
+#define HOOKED_TOO(name, other) {#other, (green__real_fn *)green__hook_##name}
 #define HOOKS_END {NULL, NULL}
 #define HOOKS(kind)                                                                         \
     __attribute__((visibility("hidden"))) const struct green__patch_hook green__patch_hooks_##kind[]

@@ -402,7 +402,11 @@ HOOK(int, pclose, FILE *stream)
     return reaped == pid ? status : -1;
 }
 
+HOOK_TOO(waitpid, __waitpid);
+HOOK_TOO(wait, __wait);
+
 HOOKS(processes) = {
     HOOKED(waitpid), HOOKED(wait),  HOOKED(wait3),  HOOKED(wait4), HOOKED(waitid),
-    HOOKED(system),  HOOKED(popen), HOOKED(pclose), HOOKS_END,
+    HOOKED(system),  HOOKED(popen), HOOKED(pclose),
+    HOOKED_TOO(waitpid, __waitpid), HOOKED_TOO(wait, __wait), HOOKS_END,
 };

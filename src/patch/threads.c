@@ -240,8 +240,10 @@ HOOK(void, call_once, once_flag *once, void (*function)(void))
     NEXT(call_once)(once, function);
 }
 
+HOOK_TOO(pthread_once, __pthread_once);
+
 HOOKS(threads) = {
     HOOKED(pthread_barrier_wait), HOOKED(pthread_join), HOOKED(pthread_timedjoin_np),
     HOOKED(pthread_clockjoin_np), HOOKED(thrd_join),    HOOKED(pthread_once),
-    HOOKED(call_once),            HOOKS_END,
+    HOOKED(call_once),            HOOKED_TOO(pthread_once, __pthread_once), HOOKS_END,
 };

@@ -177,14 +177,6 @@ HOOK(int, poll, struct pollfd *fds, nfds_t n, int timeout)
                ? result : NEXT(poll)(fds, n, timeout);
 }
 
-HOOK(int, __poll, struct pollfd *fds, nfds_t n, int timeout)
-{
-    PASS_ON(GREEN_PATCH_WAIT, __poll, fds, n, timeout);
-    int result;
-    return poll_as_task(fds, n, of_milliseconds(timeout), NULL, &result)
-               ? result : NEXT(__poll)(fds, n, timeout);
-}
-
 HOOK(int, __poll_chk, struct pollfd *fds, nfds_t n, int timeout, size_t size)
 {
     PASS_ON(GREEN_PATCH_WAIT, __poll_chk, fds, n, timeout, size);
@@ -520,9 +512,15 @@ HOOK(int, thrd_sleep, const struct timespec *time, struct timespec *rest)
     return result == 0 ? 0 : errno == EINTR ? -1 : -2;
 }
 
+HOOK_TOO(poll, __poll);
+HOOK_TOO(select, __select);
+HOOK_TOO(nanosleep, __nanosleep);
+
 HOOKS(wait) = {
-    HOOKED(poll),        HOOKED(__poll),       HOOKED(__poll_chk), HOOKED(ppoll),
+    HOOKED(poll),        HOOKED(__poll_chk),   HOOKED(ppoll),
     HOOKED(__ppoll_chk), HOOKED(select),       HOOKED(pselect),    HOOKED(epoll_wait),
     HOOKED(epoll_pwait), HOOKED(epoll_pwait2), HOOKED(sleep),      HOOKED(usleep),
-    HOOKED(nanosleep),   HOOKED(clock_nanosleep), HOOKED(thrd_sleep), HOOKS_END,
+    HOOKED(nanosleep),   HOOKED(clock_nanosleep), HOOKED(thrd_sleep),
+    HOOKED_TOO(poll, __poll), HOOKED_TOO(select, __select), HOOKED_TOO(nanosleep, __nanosleep),
+    HOOKS_END,
 };

@@ -15,6 +15,7 @@
 #define GREEN__MEMCHECK_MAKE_MEM_NOACCESS 0x4d430000 /* memcheck.h */
 #define GREEN__MEMCHECK_MAKE_MEM_UNDEFINED 0x4d430001
 #define GREEN__MEMCHECK_MAKE_MEM_DEFINED 0x4d430002
+#define GREEN__MEMCHECK_MAKE_MEM_DEFINED_IF_ADDRESSABLE 0x4d43000b
 
 /* Valgrind must know both stacks to take a change for a switch.  Returns its number there. */
 static inline unsigned green__valgrind_register(const void *low, const void *end)
@@ -45,6 +46,12 @@ static inline void green__valgrind_unuse(const void *low, size_t size)
 static inline void green__valgrind_return(const void *low, size_t size)
 {
     green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_DEFINED, (uintptr_t)low, size);
+}
+
+/* It is about to be asked what is there, which may be nothing. */
+static inline void green__valgrind_asks(const void *low, size_t size)
+{
+    green__arch_valgrind(GREEN__MEMCHECK_MAKE_MEM_DEFINED_IF_ADDRESSABLE, (uintptr_t)low, size);
 }
 
 static inline void green__valgrind_deregister(unsigned number)

@@ -10,11 +10,20 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <termios.h>
+
+/* Second names, which headers do not declare. */
+ssize_t __read(int fd, void *buffer, size_t size);
+ssize_t __write(int fd, const void *buffer, size_t size);
+ssize_t __send(int fd, const void *buffer, size_t size, int flags);
+int __connect(int fd, const struct sockaddr *address, socklen_t length);
+int __close(int fd);
+int __dup2(int from, int to);
 
 #define SIZE (1 << 20)
 
@@ -148,6 +157,10 @@ MAKE(sendmsg, sendmsg(full[0], &(struct msghdr){.msg_iov = parts, .msg_iovlen = 
 MAKE(sendmmsg, sendmmsg(full[0], (struct mmsghdr[2]){{{.msg_iov = parts, .msg_iovlen = 1}, 0},
                                                      {{.msg_iov = parts, .msg_iovlen = 1}, 0}},
                         2, 0))
+MAKE(__read, __read(stream[0], bytes, sizeof bytes))
+MAKE(__write, __write(full[0], bytes, sizeof bytes))
+MAKE(__send, __send(full[0], bytes, sizeof bytes, 0))
+MAKE(__connect, __connect(connecting, (struct sockaddr *)&silent, sizeof silent))
 MAKE(read_pipe, read(tube[0], bytes, sizeof bytes))
 MAKE(readv_pipe, readv(tube[0], parts, 2))
 MAKE(write_pipe, write(full_tube[1], bytes, sizeof bytes))
@@ -176,7 +189,9 @@ static const struct {
     {CALL(read_eventfd), &event},   {CALL(read_timerfd), &timer},
     {CALL(read_terminal), &terminal}, {CALL(read_master), &master},
     {CALL(accept), &unix_listener}, {CALL(accept4), &unix_listener},
-    {CALL(connect), &connecting},
+    {CALL(connect), &connecting},   {CALL(__connect), &connecting},
+    {CALL(__read), &stream[0]},     {CALL(__write), &full[0]},
+    {CALL(__send), &full[0]},
 };
 
 IO_TEST(a_cancel_ends_each_call_and_all_that_come_later)
@@ -238,7 +253,7 @@ static void *reads_stream(void *unused)
 
 IO_TEST(who_waits_for_a_number_that_is_made_another_is_told)
 {
-    for (closed_by = 0; closed_by < 3; closed_by++) {
+    for (closed_by = 0; closed_by < 5; closed_by++) {
         int kept = dup(stream[0]);
         green_task_t *task = spawn(reads_stream, NULL);
         nap(50);
@@ -246,8 +261,12 @@ IO_TEST(who_waits_for_a_number_that_is_made_another_is_told)
             must(dup2(tube[0], stream[0]) == stream[0]);
         else if (closed_by == 1)
             must(dup3(tube[0], stream[0], O_CLOEXEC) == stream[0]);
-        else
+        else if (closed_by == 2)
             must_be_0(close_range((unsigned)stream[0], (unsigned)stream[0], 0));
+        else if (closed_by == 3)
+            must(__dup2(tube[0], stream[0]) == stream[0]);
+        else
+            must_be_0(__close(stream[0]));
         assert_int_equal((intptr_t)finish(task), EBADF);
         must(dup2(kept, stream[0]) == stream[0]);
         must_be_0(close(kept));
@@ -258,6 +277,44 @@ IO_TEST(who_waits_for_a_number_that_is_made_another_is_told)
     must_fail(dup3(stream[0], stream[0], 0), EINVAL);
     must(fcntl(stream[0], F_GETFD) >= 0);
 }
+
+#if __GLIBC_PREREQ(2, 34)
+static void *reads_from(void *fd)
+{
+    char byte;
+    return V(read((int)(intptr_t)fd, &byte, 1) < 0 ? errno : 0);
+}
+
+/* A copy of it with a number above all others. */
+static int copy_above_all(int fd)
+{
+    int most = fd;
+    DIR *directory = opendir("/proc/self/fd");
+    must(directory != NULL);
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+        if (atoi(entry->d_name) > most)
+            most = atoi(entry->d_name);
+    closedir(directory);
+    return fcntl(fd, F_DUPFD_CLOEXEC, most + 1);
+}
+
+IO_TEST(who_waits_for_a_number_from_which_on_all_are_closed_is_told)
+{
+    struct stat there;
+    green_task_t *tasks[2];
+    int high = copy_above_all(stream[0]), higher = copy_above_all(high);
+    must(high > stream[0] && higher > high);
+    tasks[0] = spawn(reads_from, V(high));
+    tasks[1] = spawn(reads_from, V(higher));
+    nap(50);
+    closefrom(high);
+    assert_int_equal((intptr_t)finish(tasks[0]), EBADF);
+    assert_int_equal((intptr_t)finish(tasks[1]), EBADF);
+    must_fail(fstat(high, &there), EBADF);
+    must_fail(fstat(higher, &there), EBADF);
+    must_be_0(fstat(stream[0], &there));
+}
+#endif
 
 static void *closes_all(void *unused)
 {

@@ -103,6 +103,57 @@ LOCK_TEST(who_finds_a_mutex_held_by_another_task_waits_and_the_rest_run)
     must_be_0(pthread_mutex_destroy(&mutex));
 }
 
+/* Second names, by which programs call that were linked with an older glibc. */
+int __pthread_mutex_lock(pthread_mutex_t *mutex);
+int __pthread_mutex_trylock(pthread_mutex_t *mutex);
+int __pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __pthread_rwlock_rdlock(pthread_rwlock_t *lock);
+int __pthread_rwlock_wrlock(pthread_rwlock_t *lock);
+int __pthread_rwlock_tryrdlock(pthread_rwlock_t *lock);
+int __pthread_rwlock_trywrlock(pthread_rwlock_t *lock);
+int __pthread_rwlock_unlock(pthread_rwlock_t *lock);
+int __pthread_once(pthread_once_t *once, void (*function)(void));
+
+static pthread_rwlock_t second_rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_once_t second_once = PTHREAD_ONCE_INIT;
+
+static void nap_once(void)
+{
+    nap(100);
+    note("once@%d", (int)clock_ms());
+}
+
+static void *hold_by_second_names(void *ms)
+{
+    must_be_0(__pthread_mutex_lock(&mutex));
+    must_be_0(__pthread_rwlock_wrlock(&second_rwlock));
+    note("got@%d", (int)clock_ms());
+    nap((intptr_t)ms);
+    must_be_0(__pthread_rwlock_unlock(&second_rwlock));
+    must_be_0(__pthread_mutex_unlock(&mutex));
+    must_be_0(__pthread_rwlock_rdlock(&second_rwlock));
+    must_be_0(__pthread_rwlock_unlock(&second_rwlock));
+    must_be_0(__pthread_once(&second_once, nap_once));
+    return NULL;
+}
+
+LOCK_TEST(second_names_of_locks_are_the_same_calls)
+{
+    init_mutex(&mutex, PTHREAD_MUTEX_DEFAULT);
+    green_task_t *a = spawn(hold_by_second_names, V(1000)), *b = spawn(hold_mutex, V(100));
+    turn();
+    assert_int_equal(__pthread_mutex_trylock(&mutex), EBUSY);
+    assert_int_equal(__pthread_rwlock_tryrdlock(&second_rwlock), EBUSY);
+    assert_int_equal(__pthread_rwlock_trywrlock(&second_rwlock), EBUSY);
+    must_be_0(__pthread_mutex_lock(&mutex)); /* after both */
+    must_be_0(__pthread_mutex_unlock(&mutex));
+    must_be_0(__pthread_once(&second_once, nap_once));
+    finish(a);
+    finish(b);
+    assert_noted("got@0 got100@1000 once@1100");
+    must_be_0(pthread_mutex_destroy(&mutex));
+}
+
 LOCK_TEST(a_mutex_is_handed_to_those_who_wait_in_the_order_in_which_they_came)
 {
     init_mutex(&mutex, PTHREAD_MUTEX_DEFAULT);

@@ -301,6 +301,10 @@ PATCH_TEST(a_child_that_was_reaped_otherwise_is_ECHILD)
     assert_refused(waitpid(1, NULL, 0), ECHILD);
 }
 
+/* Second names, which headers do not declare. */
+pid_t __waitpid(pid_t pid, int *status, int options);
+pid_t __wait(int *status);
+
 static void *limited(void *unused)
 {
     (void)unused;
@@ -309,6 +313,8 @@ static void *limited(void *unused)
     pid_t pid = child_that_exits(0, 100000);
     must_fail(waitpid(pid, NULL, 0), ETIMEDOUT);
     must_fail(wait4(pid, NULL, 0, NULL), ETIMEDOUT);
+    must_fail(__waitpid(pid, NULL, 0), ETIMEDOUT);
+    must_fail(__wait(NULL), ETIMEDOUT);
     must_be_0(kill(pid, SIGKILL));
     must(green_scope_end(&limit) == 1);
     must(waitpid(pid, NULL, 0) == pid);

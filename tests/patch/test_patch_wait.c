@@ -10,6 +10,8 @@
 #include <time.h>
 
 int __poll(struct pollfd *fds, nfds_t n, int timeout);
+int __select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *time);
+int __nanosleep(const struct timespec *time, struct timespec *rest);
 
 static int ends[2]; /* of a pipe: nothing comes, or what a test writes */
 static int epoll = -1;
@@ -520,6 +522,16 @@ static int make_nanosleep(void)
     return nanosleep(&(struct timespec){1000, 0}, NULL) != 0 ? errno : 0;
 }
 
+static int make___nanosleep(void)
+{
+    return __nanosleep(&(struct timespec){1000, 0}, NULL) != 0 ? errno : 0;
+}
+
+static int make___select(void)
+{
+    return __select(0, NULL, NULL, NULL, NULL) < 0 ? errno : 0;
+}
+
 static int make_clock_nanosleep(void)
 {
     return clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){1000, 0}, NULL);
@@ -529,7 +541,7 @@ static const struct call calls[] = {
     CALL(poll),          CALL(__poll),       CALL(ppoll),        CALL(select),
     CALL(pselect),       CALL(epoll_wait),   CALL(epoll_pwait),  CALL(epoll_pwait2),
     CALL(ppoll_with_a_mask), CALL(sleep),    CALL(usleep),       CALL(nanosleep),
-    CALL(clock_nanosleep),
+    CALL(clock_nanosleep), CALL(__nanosleep), CALL(__select),
 };
 
 WAIT_TEST(a_cancel_ends_each_call_and_all_that_come_later)
