@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Scopes: whose waits they limit, for how long, and what they say at their end (rule 8). */
+#include "contexts.h"
 #include "hubs.h"
 
 /* ---- One scope ----------------------------------------------------------------- */
@@ -774,6 +775,50 @@ HUB_TEST(a_shield_does_not_shield_the_tasks_that_are_spawned_under_it)
     green_task_t *task = spawn(sleep_cancelled, NULL);
     assert_int_equal(green_task_cancel(task), 0);
     assert_null(finish(task));
+}
+
+/* ---- Other stacks ------------------------------------------------------------------ */
+
+struct visited {
+    char *stack;
+    size_t size;
+};
+
+static void fail_by_the_scope(void *unused)
+{
+    must_fail(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    must_fail(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    (void)unused;
+}
+
+static void *visit_in_a_scope(void *arg)
+{
+    struct visited *to = arg;
+    green_scope_t scope, *elsewhere = malloc(sizeof *elsewhere);
+    must(elsewhere != NULL);
+    must_be_0(green_scope_begin(&scope, GREEN_MS(10), 0));
+    on_stack(to->stack, to->size, fail_by_the_scope, NULL);
+    must(green_scope_end(&scope) == 1);
+    must_be_0(green_scope_begin(elsewhere, GREEN_MS(10), 0));
+    on_stack(to->stack, to->size, fail_by_the_scope, NULL);
+    must_fail(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    must(green_scope_end(elsewhere) == 1);
+    free(elsewhere);
+    return arg;
+}
+
+/* One stack lies above all others, one below. */
+HUB_TEST(a_scope_limits_what_its_green_waits_for_on_another_stack)
+{
+    static _Alignas(16) char low[256 << 10];
+    _Alignas(16) char high[64 << 10];
+    struct visited visited[] = {{low, sizeof low}, {high, sizeof high}};
+    if (!HAS_CONTEXTS || UNDER_TSAN)
+        skip_because("there is no swapcontext(), or the tool does not know it");
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_equal(finish(spawn(visit_in_a_scope, &visited[i])), &visited[i]);
+        assert_ptr_equal(in_thread(visit_in_a_scope, &visited[i]), &visited[i]);
+    }
 }
 
 int main(void)

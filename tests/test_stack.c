@@ -9,6 +9,8 @@
 #define SYSTEM_OWN /* of system.h only what looks at stacks */
 #include "system.h"
 
+#include "contexts.h"
+
 enum { FLOOR = 16384, GUARD = 65536 };
 
 static green_t *with_size(size_t size)
@@ -22,36 +24,17 @@ static void has_size(const green_t *g, size_t size)
     assert_in_range(size_of(g), size, size + 4095);
 }
 
-/* A program may leave a green's stack for another, by means of its own: musl has none. */
-#ifdef __GLIBC__
-#include <ucontext.h>
-#define HAS_CONTEXTS 1
-static ucontext_t own, other;
 static _Alignas(16) char other_stack[256 << 10];
-static void (*do_there)(void);
 
-static void call_it(void)
+static void call_it(void *fn)
 {
-    do_there();
+    (*(void (**)(void))fn)();
 }
 
 static void on_another_stack(void (*fn)(void))
 {
-    do_there = fn;
-    must(getcontext(&other) == 0);
-    other.uc_stack.ss_sp = other_stack;
-    other.uc_stack.ss_size = sizeof other_stack;
-    other.uc_link = &own;
-    makecontext(&other, call_it, 0);
-    must(swapcontext(&own, &other) == 0);
+    on_stack(other_stack, sizeof other_stack, call_it, &fn);
 }
-#else
-#define HAS_CONTEXTS 0
-static void on_another_stack(void (*fn)(void))
-{
-    fn();
-}
-#endif
 
 /* ---- Options --------------------------------------------------------------------------- */
 

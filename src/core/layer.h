@@ -151,6 +151,11 @@ static inline uintptr_t green__layer_low(const green_t *g)
     return (uintptr_t)g->stack.low;
 }
 
+static inline uintptr_t green__layer_top(const green_t *g)
+{
+    return (uintptr_t)g->stack.low + g->stack.size;
+}
+
 /* What is at low is about to be read, whatever it is, by a function that no sanitizer minds. */
 static inline __attribute__((always_inline)) void green__layer_asks(const void *low, size_t size)
 {

@@ -257,7 +257,6 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->failed = options->failed;
     limit_pool(options->threads);
     hub->data = options->data;
-    hub->main_low = UINTPTR_MAX;
     hub->on_due = green__wait_is_due;
     hub->layout = &green__hub_layout;
     empty_list(&hub->living);

@@ -170,7 +170,7 @@ struct green__hub {
     green_t *own_green;        /* ... which has not released it */
     struct green_task main;
 
-    uintptr_t main_low;        /* the least stack pointer that main has begun a scope with */
+    uintptr_t main_low, main_end; /* of main's stack, once scope.c has asked; 0: not yet */
 
     /* The line: round, from turns. */
     struct green__turn line;

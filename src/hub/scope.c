@@ -12,6 +12,9 @@
  * whole counts, though to ASan its memory may be out of bounds: so who goes along a list
  * is GREEN__NO_ASAN.
  */
+#define _GNU_SOURCE
+#include <pthread.h>
+
 #include "hub.h"
 
 /* What is in a green_scope_t. */
@@ -74,9 +77,38 @@ static GREEN__NO_ASAN void list_after(green_t *g, green_scope_t *before, green_s
     SEAL(before) = seal_of(before);
 }
 
+/* Where the thread's own stack is; if that cannot be had, nowhere. */
+static void ask_for_main(struct green__hub *hub)
+{
+    pthread_attr_t attributes;
+    void *low = NULL;
+    size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        if (pthread_attr_getstack(&attributes, &low, &size) != 0)
+            size = 0;
+        (void)pthread_attr_destroy(&attributes);
+    }
+    hub->main_low = size != 0 ? (uintptr_t)low : UINTPTR_MAX;
+    hub->main_end = hub->main_low + size;
+}
+
+/* Whether it is on the stack of g, and so are the frames of g, and all above it. */
+static __attribute__((noinline)) bool is_below(const green_t *g, const green_scope_t *scope,
+                                               uintptr_t sp)
+{
+    struct green__hub *hub = green__hub_self;
+    bool is_main = green__layer_is_main(g);
+    if (is_main && hub->main_low == 0)
+        ask_for_main(hub);
+    uintptr_t low = is_main ? hub->main_low : green__layer_low(g);
+    uintptr_t end = is_main ? hub->main_end : green__layer_top(g);
+    return low <= (uintptr_t)scope && (uintptr_t)scope < sp && sp < end;
+}
+
 /*
  * Whether what g's list has there is a scope still.  It is none below all frames of g, and
- * is not read there, as a signal may write to it at any time.
+ * is not read there, as a signal may write to it at any time.  It may be on another stack
+ * than these: the program's, or the heap.
  *
  * Not in line, as its own frame is to be below those.
  */
@@ -85,8 +117,7 @@ is_scope(const green_t *g, const green_scope_t *scope)
 {
     uintptr_t sp = g == green__layer_current() ? (uintptr_t)__builtin_frame_address(0)
                                                : green__layer_sp(g);
-    uintptr_t low = green__layer_is_main(g) ? green__hub_self->main_low : green__layer_low(g);
-    if (low <= (uintptr_t)scope && (uintptr_t)scope < sp)
+    if (UNLIKELY((uintptr_t)scope < sp) && is_below(g, scope, sp))
         return false;
     green__layer_asks(scope, sizeof *scope);
     return SEAL(scope) == seal_of(scope);
@@ -102,9 +133,7 @@ static green_scope_t *scope_after(green_t *g, green_scope_t *before)
     return NULL;
 }
 
-/* Not in line, as is_scope(). */
-__attribute__((noinline)) int green_scope_begin(green_scope_t *scope, int64_t timeout,
-                                                unsigned flags)
+int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
 {
     if (scope == NULL)
         return green__call_fail(EINVAL);
@@ -116,9 +145,6 @@ __attribute__((noinline)) int green_scope_begin(green_scope_t *scope, int64_t ti
         return -1;
     int error = errno;
     green_t *me = green__layer_current();
-    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-    if (green__layer_is_main(me) && sp < hub->main_low)
-        hub->main_low = sp;
     scope->green_private_due = timeout == GREEN_FOREVER
                                    ? GREEN_FOREVER
                                    : green__time_add(green__loop_now(hub), timeout);
