@@ -17,7 +17,6 @@
 
 #include "fd.h"
 #include "io.h"
-#include "quiet.h"
 
 #define CHUNK 64 /* numbers; what is known of one does not move */
 #define RENEW_AFTER INT64_C(1000000000)

@@ -277,6 +277,9 @@ void green__loop_begin(struct green__hub *hub);
 void green__loop_end(struct green__hub *hub);
 void green__loop_fork(struct green__hub *hub); /* what is the parent's is closed */
 
+/* close() as no cancellation point. */
+int green__close(int fd);
+
 /* The time of the hub's thread, read. */
 int64_t green__loop_now(struct green__hub *hub);
 

@@ -25,7 +25,6 @@
 
 #include "fd.h"
 #include "io.h"
-#include "quiet.h"
 
 #define PLACE __builtin_return_address(0)
 

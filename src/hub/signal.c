@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "fd.h"
-#include "quiet.h"
 
 #define PLACE __builtin_return_address(0)
 

@@ -319,7 +319,5 @@ OWN_TEST(locks_are_libgreens_own)
 
 int main(void)
 {
-    if (FEW_FIBERS)
-        return skip_all_because("what ThreadSanitizer is to see closed is closed by a close() that comes to the patch");
     return run_all_tests();
 }
