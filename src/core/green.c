@@ -251,15 +251,23 @@ static bool is_left_to(const struct green__thread *thread, const green_t *freer)
     return g != NULL;
 }
 
+/* Whether unwinding that ends its thread is in the frames of g, or has left them just now. */
+static bool is_being_unwound(const struct green__thread *thread, const green_t *g)
+{
+    bool left = g->unwound &&
+                atomic_load_explicit(&g->life, memory_order_acquire) != GREEN__DEAD;
+    return left || thread->end.unwinds == g;
+}
+
 /*
- * As far as another thread can see: it is being freed, current, kept, or abandoned
+ * As far as another thread can see: it is being freed or unwound, current, kept, or abandoned
  * already.  The first is read first: what is not being freed any more has all that this did.
  */
 static bool seems_busy(const green_t *g)
 {
     const struct green__thread *thread = load(g->thread);
     const green_t *freer = __atomic_load_n(&g->stand_in, __ATOMIC_ACQUIRE);
-    if (freer != NULL && !is_left_to(thread, freer))
+    if ((freer != NULL && !is_left_to(thread, freer)) || is_being_unwound(thread, g))
         return true;
     return load(thread->current) == g || g->kept != 0 || green__is_abandoned(g);
 }

@@ -90,7 +90,7 @@ struct green {
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char asked_to_end; /* inside green_thread_end(): it has been asked to die */
-    unsigned char unwound;    /* by forced unwinding; dead as soon as somebody asks */
+    unsigned char unwound;    /* set under the lock: by forced unwinding; dead when somebody asks */
     unsigned char has_ending; /* its ending holds something, see cleanup.h */
     int error;                /* at its end: errno if result is GREEN_FAILED */
     unsigned valgrind;        /* the number of a lent stack there */
@@ -183,6 +183,7 @@ struct green__tools {
 struct green__end {
     bool ended;          /* this is what a thread has past its end */
     bool destructor_ran; /* its thread-specific destructor has run once */
+    const green_t *unwinds; /* in whose frames forced unwinding is; under the lock */
     bool in_thread_end;  /* inside green_thread_end() ... */
     green_t mark;        /* ... then a place in the list of STARTED greens, and no green */
 };
