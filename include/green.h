@@ -294,7 +294,8 @@ int green_free(green_t *g);
  * and green_set_parent() of another thread g as its parent's child.
  * A green of another thread that is current there, or is being freed, is EBUSY as
  * far as that can be seen: it may become so the next moment.  So it is also while
- * that thread's green_thread_end() unwinds it, after which the call succeeds.
+ * that thread ends it, by green_thread_end() or because the thread itself ends and
+ * is being unwound (see "Unwinding"); after that the call succeeds.
  */
 int green_abandon(green_t *g);
 

@@ -421,12 +421,21 @@ TEST(whom_it_was_freeing_has_its_parent_again)
     assert_noted("");
 }
 
+static void *find_it_busy(void *g)
+{
+    must(green_abandon(g) == -1 && errno == EBUSY);
+    return NULL;
+}
+
 TEST(both_may_be_abandoned_one_after_the_other)
 {
     for (int of_both = 0; of_both < 2; of_both++) {
         size_t greens = handles(), stacks = stacks_live();
         make_freed(NULL);
         green_t *freed = theirs, *freer = above;
+        green_t *third = green_new(never, NULL);
+        abandon_it_in_between(third);
+        in_thread(find_it_busy, freed);
         abandon_it_in_between(freer);
         if (of_both)
             abandon_it_in_between(freed);

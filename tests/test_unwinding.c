@@ -549,6 +549,64 @@ TEST(but_not_what_another_thread_has_abandoned)
     assert_noted("child thread");
 }
 
+static void *find_it_busy(void *unused)
+{
+    must(green_abandon(abandoned) == -1 && errno == EBUSY);
+    return unused;
+}
+
+static void note_it_is_busy(const char *const *text)
+{
+    in_thread(find_it_busy, NULL);
+    note("%s", *text);
+}
+
+static green_t *abandoned_last;
+
+/* What was left is dead as soon as its thread asks something. */
+static void note_it_is_busy_until_it_is_dead(const char *const *text)
+{
+    green_t *left = abandoned;
+    in_thread(find_it_busy, NULL);
+    abandoned = abandoned_last;
+    in_thread(find_it_busy, NULL);
+    must(green_free(green_new(never, NULL)) == 0);
+    in_thread(find_it_busy, NULL);
+    abandoned = left;
+    in_thread(abandon_it, NULL);
+    note("%s", *text);
+}
+
+static void *be_left_and_be_busy(void *value)
+{
+    __attribute__((cleanup(note_it_is_busy), unused)) const char *text = "b";
+    return green_switch(green_new_with(end_the_thread, NULL, detached), value);
+}
+
+static void *be_above(void *value)
+{
+    __attribute__((cleanup(note_it_is_busy_until_it_is_dead), unused)) const char *text = "a";
+    abandoned = green_new(be_left_and_be_busy, NULL);
+    return green_switch(abandoned, value);
+}
+
+static void *end_below_two(void *value)
+{
+    ON_LEAVING("thread");
+    abandoned_last = green_new(be_above, NULL);
+    return green_switch(abandoned_last, value);
+}
+
+TEST(and_another_thread_abandons_none_whose_frames_these_are)
+{
+    skip_if_it_cannot_end_in_a_green();
+    cancels = 0;
+    assert_ptr_equal(in_thread(end_below_two, V(8)), V(8));
+    assert_noted("c b a thread");
+    abandoned = abandoned_last;
+    abandon_it(NULL); /* its thread has ended */
+}
+
 TEST(wherever_their_stacks_are)
 {
     skip_if_it_cannot_end_in_a_green();

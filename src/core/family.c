@@ -146,7 +146,7 @@ int green__take_over(struct green__thread *self, green_t *g, green_t *parent)
 void green__stop_freeing(green_t *g)
 {
     if (g->freeing != NULL && g->freeing->green != NULL) {
-        g->freeing->green->stand_in = NULL;
+        green__set_stand_in(g->freeing->green, NULL);
         g->freeing->green = NULL;
     }
 }
@@ -154,7 +154,7 @@ void green__stop_freeing(green_t *g)
 void green__end_unrun(struct green__thread *self, green_t *g)
 {
     green__stop_freeing(g);
-    g->stand_in = NULL;
+    green__set_stand_in(g, NULL);
     if (load(g->life) == GREEN__STARTED)
         green__forget(self, g);
     green__set_life(g, GREEN__DEAD);
@@ -214,11 +214,11 @@ void green__release_abandoned(struct green__thread *self, bool at_end)
     green_t *g = load(self->abandoned);
     store(self->abandoned, NULL);
     green__collect_taken(self);
-    if (!at_end)
-        green__unlock();
     for (green_t *freer = g; freer != NULL; freer = freer->next_abandoned)
         if (load(freer->life) != GREEN__DEAD)
             green__stop_freeing(freer); /* of one that may be in the list, too */
+    if (!at_end)
+        green__unlock();
     while (g != NULL) {
         green_t *next = g->next_abandoned;
         if (load(g->life) != GREEN__DEAD)
@@ -229,4 +229,14 @@ void green__release_abandoned(struct green__thread *self, bool at_end)
         g = next;
     }
     green__thread_set_tag(self);
+}
+
+void green__lock_collected(struct green__thread *self)
+{
+    green__lock();
+    while (load(self->abandoned) != NULL) {
+        green__unlock();
+        green__release_abandoned(self, false);
+        green__lock();
+    }
 }

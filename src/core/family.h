@@ -116,8 +116,11 @@ static inline bool green__is_abandoned(const green_t *g)
 /* Releases the thread's greens that others have abandoned; at its end, under the lock. */
 void green__release_abandoned(struct green__thread *self, bool at_end);
 
+/* Takes the lock when there are none, and there will be none until it is given up. */
+void green__lock_collected(struct green__thread *self);
+
 /*
- * The same, if there are any: before all that makes, frees, or goes where an
+ * Releases them if there are any: before all that makes, frees, or goes where an
  * abandoned green may be found on the way.  Not inside a hook, which may be looking
  * at them.
  */

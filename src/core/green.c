@@ -242,12 +242,34 @@ static void leave_to_its_thread(green_t *g)
     atomic_store_explicit(&thread->tag, GREEN__TAG_SLOW, memory_order_release);
 }
 
-/* As far as another thread can see: it is current, kept, being freed, or abandoned already. */
+/* Whether freer waits for its thread to release it.  It may be gone: nothing of it is read. */
+static bool is_left_to(const struct green__thread *thread, const green_t *freer)
+{
+    const green_t *g = load(thread->abandoned);
+    while (g != NULL && g != freer)
+        g = g->next_abandoned;
+    return g != NULL;
+}
+
+/* Whether unwinding that ends its thread is in the frames of g, or has left them just now. */
+static bool is_being_unwound(const struct green__thread *thread, const green_t *g)
+{
+    bool left = g->unwound &&
+                atomic_load_explicit(&g->life, memory_order_acquire) != GREEN__DEAD;
+    return left || thread->end.unwinds == g;
+}
+
+/*
+ * As far as another thread can see: it is being freed or unwound, current, kept, or abandoned
+ * already.  The first is read first: what is not being freed any more has all that this did.
+ */
 static bool seems_busy(const green_t *g)
 {
-    if (load(load(g->thread)->current) == g || g->kept != 0 || green__is_abandoned(g))
+    const struct green__thread *thread = load(g->thread);
+    const green_t *freer = __atomic_load_n(&g->stand_in, __ATOMIC_ACQUIRE);
+    if ((freer != NULL && !is_left_to(thread, freer)) || is_being_unwound(thread, g))
         return true;
-    return g->stand_in != NULL && !green__is_abandoned(g->stand_in);
+    return load(thread->current) == g || g->kept != 0 || green__is_abandoned(g);
 }
 
 /* Frees or abandons a green that is not the calling thread's; 0 or an errno. */

@@ -7,7 +7,8 @@
  *
  * Who reads what from another thread: of a green its life, enter, owner and
  * thread; of a thread its id and current.  These are atomic, always relaxed
- * unless noted, and cost what plain ones do.  All else is touched only by the
+ * unless noted, and cost what plain ones do.  Who abandons a green of another
+ * thread reads some more, see seems_busy().  All else is touched only by the
  * thread that owns it, or under the lock once that thread has ended.
  *
  * Memory that is reachable from a handle stays readable: a struct
@@ -79,6 +80,7 @@ struct green {
     /*
      * Who is freeing it, instead of the parent; NULL if released.  These make no circle:
      * whoever begins to free one that frees others ends that first, see green__cancel().
+     * By green__set_stand_in() alone.
      */
     green_t *stand_in;
 
@@ -88,7 +90,7 @@ struct green {
     unsigned char detached;
     unsigned char released;   /* the handle is gone; kept for its children only */
     unsigned char asked_to_end; /* inside green_thread_end(): it has been asked to die */
-    unsigned char unwound;    /* by forced unwinding; dead as soon as somebody asks */
+    unsigned char unwound;    /* set under the lock: by forced unwinding; dead when somebody asks */
     unsigned char has_ending; /* its ending holds something, see cleanup.h */
     int error;                /* at its end: errno if result is GREEN_FAILED */
     unsigned valgrind;        /* the number of a lent stack there */
@@ -154,6 +156,7 @@ static inline char *green__base(const green_t *g)
 static inline void green__tell_atomics(green_t *g)
 {
     green__atomics(&g->enter, sizeof g->enter);
+    green__atomics(&g->stand_in, sizeof g->stand_in);
     green__atomics(&g->life, sizeof g->life);
     green__atomics(&g->owner, sizeof g->owner + sizeof g->thread);
 }
@@ -180,6 +183,7 @@ struct green__tools {
 struct green__end {
     bool ended;          /* this is what a thread has past its end */
     bool destructor_ran; /* its thread-specific destructor has run once */
+    const green_t *unwinds; /* in whose frames forced unwinding is; under the lock */
     bool in_thread_end;  /* inside green_thread_end() ... */
     green_t mark;        /* ... then a place in the list of STARTED greens, and no green */
 };
@@ -268,6 +272,17 @@ int green__layer_go_long(green_t *to, void *value) GREEN__MOVES;
 /* The bounds of GREEN__MOVES, by the linker.  Under other names gcc would not hide them. */
 extern const char __start_green_moves[] __attribute__((visibility("hidden")));
 extern const char __stop_green_moves[] __attribute__((visibility("hidden")));
+
+/*
+ * Other threads look at it before they abandon g: as long as somebody stands in who is not
+ * abandoned too, they do not.  Where the library enters g of its own accord, as in
+ * green_thread_end(), it is set under the lock.  What was done to g meanwhile comes before
+ * it is taken back.
+ */
+static inline void green__set_stand_in(green_t *g, green_t *freer)
+{
+    __atomic_store_n(&g->stand_in, freer, __ATOMIC_RELEASE);
+}
 
 /*
  * Changes life from old, and with it enter and the thread's list, which a signal

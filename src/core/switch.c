@@ -320,14 +320,14 @@ int green__cancel(struct green__thread *self, green_t *g, bool release)
      * for us, there would be a circle.
      */
     green__stop_freeing(g);
-    g->stand_in = me;
+    green__set_stand_in(g, me);
     me->freeing = &call;
     void *value = move(self, me, g, (struct parcel){.error = ECANCELED});
     int error = value == GREEN_FAILED ? errno : EBUSY;
     me->freeing = NULL;
 
     if (call.green != NULL && !(call.died && detached))
-        g->stand_in = NULL;
+        green__set_stand_in(g, NULL);
     if (call.died) {
         if (release && !detached)
             green__release(g);
@@ -391,7 +391,7 @@ static _Noreturn GREEN__NO_ASAN void die(struct green__thread *self, green_t *me
     if (me->detached) {
         green__arch_disown(green__base(me));
         give_up(self, me);
-        me->stand_in = NULL;
+        green__set_stand_in(me, NULL);
         green__release(me);
     } else {
         give_up(self, me);

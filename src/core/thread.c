@@ -92,7 +92,7 @@ static void drop_greens(struct green__thread *self)
     main->freeing = NULL;
     for (green_t *g = main->next; g != main; g = g->next) {
         g->freeing = NULL;
-        g->stand_in = NULL;
+        green__set_stand_in(g, NULL);
     }
     green__release_abandoned(self, true);
     while (main->next != main) {
@@ -297,24 +297,37 @@ static void move_before(green_t *g, green_t *before)
 }
 
 /*
+ * The next to be ended, or NULL.  Another thread may abandon it until there is a stand-in:
+ * unless somebody frees it already, main stands in, before the lock is given up.
+ */
+static green_t *next_to_end(struct green__thread *self)
+{
+    green_t *main = &self->main, *mark = &self->end.mark, *g = NULL;
+    green__lock_collected(self);
+    if (mark->next != main) {
+        g = mark->next;
+        while (g->stand_in != NULL && !g->stand_in->asked_to_end)
+            g = g->stand_in; /* it is waiting for the others: it goes first */
+        g->asked_to_end = true;
+        move_before(g, mark);
+        if (g->stand_in == NULL)
+            green__set_stand_in(g, main);
+    }
+    green__unlock();
+    return g;
+}
+
+/*
  * Ends the started greens that are not tried yet, oldest first.  A mark in their
  * list parts those that were tried and still live from the others; whatever is
  * started meanwhile joins the others.  False if one refused.
  */
 static GREEN__MOVES bool end_greens(struct green__thread *self)
 {
-    green_t *mark = &self->end.mark;
     bool all_died = true;
-
-    while (green__collect_abandoned(self), mark->next != &self->main) {
-        green_t *g = mark->next;
-        while (g->stand_in != NULL && !g->stand_in->asked_to_end)
-            g = g->stand_in; /* it is waiting for the others: it goes first */
-        g->asked_to_end = true;
-        move_before(g, mark);
-        if (g->stand_in != NULL || green__cancel(self, g, false) != 0)
+    for (green_t *g = next_to_end(self); g != NULL; g = next_to_end(self))
+        if (g->stand_in != &self->main || green__cancel(self, g, false) != 0)
             all_died = false;
-    }
     return all_died;
 }
 

@@ -76,9 +76,11 @@ static void leave_by_unwinding(struct green__thread *self)
         g = unwinding_target(g);
     if (g == NULL || g->is_main || self->look_only != 0)
         return;
-    green__collect_abandoned(self); /* nothing of these runs, clean-up neither */
+    green__lock_collected(self); /* nothing of these runs, clean-up neither */
     green_t *to = unwinding_target(g);
     g->unwound = true;
+    self->end.unwinds = to;
+    green__unlock();
     atomic_fetch_or(&self->unsettled, GREEN__UNSETTLED_LEFT);
     green__thread_set_tag(self);
     end_calls(self, to); /* as long as its frames are there */

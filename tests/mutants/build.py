@@ -17,7 +17,8 @@ from source import Missing, ROOT, Source, files
 TESTS = os.path.join(ROOT, 'tests')
 SUPPORT = os.path.join(TESTS, 'support')
 
-UNWOUND = ['test_unwinding', 'test_told_asan', 'test_hub_afterwards', 'test_hub_end']
+UNWOUND = ['test_unwinding', 'test_abandon_anywhere', 'test_told_asan', 'test_hub_afterwards',
+           'test_hub_end']
 PLAYER = ['play', 'play_log', 'model']  # what tests/random/ is made of, beside its programs
 HUB_PLAYER = ['hub_play', 'play_log', 'hub_model']  # the same of its programs of the hub
 
