@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "patch/real.h"
+#include "tools/helgrind.h"
 
 static long no_such_call(void)
 {
@@ -31,6 +32,7 @@ __attribute__((noinline)) green__real_fn *green__real_find(green__real_fn **slot
     green__real_fn *real = (green__real_fn *)(uintptr_t)found;
     if (real == NULL)
         real = (green__real_fn *)no_such_call;
+    green__atomics(slot, sizeof *slot);
     __atomic_store_n(slot, real, __ATOMIC_RELAXED);
     errno = error;
     return real;
