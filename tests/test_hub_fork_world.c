@@ -394,6 +394,7 @@ static int listen_full(char *service, int *filler)
     sprintf(service, "%u", ntohs(address.sin_port));
     *filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     must_be_0(connect(*filler, (struct sockaddr *)&address, sizeof address));
+    await_full(listener);
     return listener;
 }
 

@@ -221,6 +221,7 @@ static inline int silent_port(int fds[3])
         must(fds[i] >= 0);
         must(connect(fds[i], (struct sockaddr *)&address, length) == 0 || errno == EINPROGRESS);
     }
+    await_full(fds[0]);
     return ntohs(address.sin_port);
 }
 
