@@ -873,13 +873,23 @@ END_TEST(pthread_exit_below_a_task_that_waits_ends_its_wait_and_the_hub)
 
 static sem_t started;
 
-static void *sleep_long(void *unused)
+static green_hub_t *to_be_cancelled;
+static green_event_t cancelled;
+
+/* Until it is told, after it has been cancelled. */
+static void *wait_until_cancelled(void *unused)
 {
     sem_post(&started);
-    must_be_0(green_sleep(GREEN_MS(50)));
-    note("slept");
+    must_be_0(green_event_wait(&cancelled, GREEN_FOREVER));
+    note("waited");
     pthread_testcancel();
     note("never");
+    return unused;
+}
+
+static void *tell_of_cancel(void *unused)
+{
+    must_be_0(green_event_set(&cancelled));
     return unused;
 }
 
@@ -887,9 +897,8 @@ static void *be_cancelled_in_the_hub(void *handles)
 {
     must((((green_task_t **)handles)[0] = spawn(wait_and_note, "waits")) != NULL);
     turn();
-    green_hub_t *handle = green_hub_open(); /* so that it sleeps in the kernel's epoll */
-    must_be_0(green_hub_close(handle));
-    return sleep_long(NULL);
+    to_be_cancelled = green_hub_open(); /* so that it sleeps in the kernel's epoll */
+    return wait_until_cancelled(NULL);
 }
 
 /* No function of the hub is a cancellation point. */
@@ -898,14 +907,17 @@ END_TEST(a_thread_that_is_cancelled_while_it_waits_ends_at_its_next_cancellation
     green_task_t *tasks[1];
     pthread_t thread;
     void *result;
+    cancelled = (green_event_t)GREEN_EVENT_INIT;
     sem_init(&started, 0, 0);
     assert_int_equal(pthread_create(&thread, NULL, be_cancelled_in_the_hub, tasks), 0);
     while (sem_wait(&started) != 0)
         continue;
     assert_int_equal(pthread_cancel(thread), 0);
+    assert_int_equal(green_hub_spawn(to_be_cancelled, tell_of_cancel, NULL), 0);
     assert_int_equal(pthread_join(thread, &result), 0);
+    assert_int_equal(green_hub_close(to_be_cancelled), 0);
     assert_ptr_equal(result, PTHREAD_CANCELED);
-    assert_string_equal(noted(), "slept");
+    assert_string_equal(noted(), "waited");
     noted()[0] = '\0';
     assert_lost(tasks, 1);
     sem_destroy(&started);

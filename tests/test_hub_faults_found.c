@@ -24,12 +24,17 @@ static void *read_into(void *arg)
     return n < 0 ? GREEN_FAILED : V(n);
 }
 
-static void join_soon(green_task_t *task, void *expected)
+static void join_within(green_task_t *task, void *expected, int64_t time)
 {
     void *result = NULL;
-    assert_int_equal(green_task_join(task, &result, SOON), 0);
+    assert_int_equal(green_task_join(task, &result, time), 0);
     assert_ptr_equal(result, expected);
     assert_int_equal(green_task_free(task), 0);
+}
+
+static void join_soon(green_task_t *task, void *expected)
+{
+    join_within(task, expected, SOON);
 }
 
 /* ---- Sockets that the hub made -------------------------------------------------------- */
@@ -120,19 +125,30 @@ static void *poll_for_urgent_data(void *arg)
     return V(green_poll(&one, 1, GREEN_FOREVER));
 }
 
-TEST(who_asks_for_urgent_data_takes_nothing_from_who_writes)
+/* From fill() to drain(), in at most so much: how long that takes. */
+static int64_t move_much(bool with_poller, int64_t most)
 {
     int ends[2];
     connect_pair(ends);
-    green_task_t *writer = green_task_spawn(fill, ends);
+    green_task_t *writer = green_task_spawn(fill, ends), *poller = NULL;
     green_sleep(0);
-    green_task_t *poller = green_task_spawn(poll_for_urgent_data, ends);
+    if (with_poller)
+        poller = green_task_spawn(poll_for_urgent_data, ends);
     green_sleep(0);
+    int64_t begin = green_now();
     green_task_t *reader = green_task_spawn(drain, ends);
-    join_soon(writer, V(16 << 20));
-    join_soon(reader, V(16 << 20));
+    join_within(writer, V(16 << 20), most);
+    join_within(reader, V(16 << 20), most);
+    int64_t took = green_now() - begin;
     assert_int_equal(green_task_free(poller), 0);
     close_pair(ends);
+    return took;
+}
+
+TEST(who_asks_for_urgent_data_takes_nothing_from_who_writes)
+{
+    int64_t alone = move_much(false, GREEN_FOREVER);
+    (void)move_much(true, SOON + 4 * alone);
 }
 
 static void *poll_by_other_names(void *arg)
@@ -250,6 +266,7 @@ TEST(a_file_that_is_never_ready_for_an_event_is_waited_for)
     static const short events[] = {POLLPRI, 0};
     FILE *file = tmpfile();
     assert_non_null(file);
+    assert_int_equal(green_hub_init(&(green_hub_options_t){.flags = GREEN_HUB_VIRTUAL_TIME}), 0);
     for (int i = 0; i < 2; i++) {
         int turns = 0;
         green_task_t *other = green_task_spawn(note_turn, &turns);
@@ -739,7 +756,7 @@ TEST(to_read_nothing_waits_for_nothing)
     int ends[2];
     struct iovec parts[2] = {{&byte, 0}, {&byte, 0}};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    GREEN_SCOPE(limit, SOON, 0);
+    GREEN_SCOPE(limit, GREEN_SEC(20), 0);
     assert_int_equal(green_read(ends[0], &byte, 0), 0);
     assert_int_equal(green_readv(ends[0], parts, 2), 0);
     assert_int_equal(green_read_all(ends[0], &byte, 0), 0);

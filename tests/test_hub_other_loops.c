@@ -173,7 +173,7 @@ LOOP_TEST(it_is_readable_when_a_timer_is_due_and_not_before)
     assert_false(is_readable(0));
     int64_t start = green_now();
     green_task_t *task = spawn(sleep_for, V(50));
-    assert_int_equal(run_all(0), 1);
+    assert_in_range(run_all(0), 1, 2); /* it may be due by now */
     while (green_task_join(task, NULL, GREEN_NOWAIT) != 0) {
         assert_true(is_readable(20000));
         (void)green_hub_run(GREEN_NOWAIT);

@@ -297,30 +297,56 @@ static int ready_now(int fd, short events, int ms)
     return poll(&one_fd, 1, ms);
 }
 
+/* Writes what can be written, in blocks of that size and then byte by byte: whether anything. */
+static bool write_some(int fd, size_t size)
+{
+    static const char block[4096];
+    bool moved = false;
+    for (; size > 0; size = size == 1 ? 0 : 1)
+        while (write(fd, block, size) > 0)
+            moved = true;
+    return moved;
+}
+
 /*
- * Until no more can be written.  What TCP has taken goes on for a while.  A terminal says that
- * there is room when there is none, unless it is told to stop.
+ * Has the other end of a TCP connection say how much it has taken, which it may put off for
+ * 40 ms.  It does so with what it sends.
+ */
+static void have_acknowledged(const struct object *o)
+{
+    char byte = 0;
+    must(write(o->peer_out, &byte, 1) == 1);
+    must(ready_now(o->in, POLLIN, -1) == 1);
+    must(read(o->in, &byte, 1) == 1);
+}
+
+/*
+ * Until no more can be written, now or later.  A terminal says that there is room when there
+ * is none, unless it is told to stop.
  */
 static void fill(const struct kind *kind, const struct object *o)
 {
-    static const char block[4096];
     const uint64_t most = UINT64_MAX - 1;
-    size_t size = kind->make == make_unix_datagram ? 1 : sizeof block;
+    size_t size = kind->make == make_unix_datagram ? 1 : 4096;
     if (kind->is_terminal) {
         must(tcflow(o->out, TCOOFF) == 0);
         return;
     }
     bool was = set_nonblocking(o->out, true);
-    if (kind->message == 8) {
+    if (kind->message == 8)
         must(write(o->out, &most, sizeof most) == sizeof most);
-    } else {
-        do
-            for (; size > 0; size = size == 1 ? 0 : 1)
-                while (write(o->out, block, size) > 0)
-                    continue;
-        while ((size = 1, ready_now(o->out, POLLOUT, kind->is_tcp ? times(4, 50) : 0)) != 0);
-    }
+    else
+        while (write_some(o->out, size) && kind->is_tcp)
+            have_acknowledged(o);
     set_nonblocking(o->out, was);
+}
+
+/* Whether the other end of a TCP connection has not acknowledged all that was written. */
+static bool is_underway(int fd)
+{
+    int bytes;
+    must(ioctl(fd, TIOCOUTQ, &bytes) == 0);
+    return bytes != 0;
 }
 
 /* Until there is room, and nothing more comes. */
@@ -335,8 +361,7 @@ static void drain(const struct kind *kind, const struct object *o)
     do
         while (read(o->peer_in, block, sizeof block) > 0)
             continue;
-    while (ready_now(o->out, POLLOUT, 1) == 0 ||
-           (kind->is_tcp && ready_now(o->peer_in, POLLIN, 3) != 0));
+    while (ready_now(o->out, POLLOUT, 1) == 0 || (kind->is_tcp && is_underway(o->out)));
     set_nonblocking(o->peer_in, was);
 }
 
@@ -703,7 +728,7 @@ static void run_cell(const struct cell *cell)
     settle(cell, w, expected);
     if (cell->situation == CLOSED_BEHIND && cell->kind->make == make_tcp_of_hub)
         must_fail(green_close(seen.in), EBADF); /* so the number is known to be another's */
-    if (cell->situation == COPY_STAYS && ask_system(cell, &copy, 'r', 100).result == WAITS)
+    if (cell->situation == COPY_STAYS && ask_system(cell, &copy, 'r', 5000).result == WAITS)
         complain(cell, "the copy has lost what came");
     close_end(&copy.in, &copy.out);
     unmake(cell->kind, &o);
@@ -757,22 +782,13 @@ static int begin_world(void **state)
 TEST_WITH(every_kind_of_waiter_on_every_kind_of_descriptor_hears_of_what_happens, begin_world,
           hubs_end)
 {
-    if (SANITIZED || STRESSED || under_valgrind() || getenv("GREEN_TEST_LEAKS") != NULL)
-        skip_because("TCP's buffers grow while it is slow to fill them");
 #ifdef GREEN_TEST_EMULATED
     skip_because("TCP's buffers grow while QEMU is slow to fill them");
 #endif
     int count = 0, possible = 0;
     have_epoll_made();
-    for (int i = 0; i < KINDS; i++) {
-        /* A full TCP socket may have room again when the other end has had time to take more. */
-        int failed = failed_cells, cells = run_kind(&kinds[i]);
-        for (int again = 0; again < 2 && failed_cells != failed; again++) {
-            failed_cells = failed;
-            cells = run_kind(&kinds[i]);
-        }
-        count += cells;
-    }
+    for (int i = 0; i < KINDS; i++)
+        count += run_kind(&kinds[i]);
     possible = KINDS * (SITUATIONS - 1) * WAITERS;
     print_message("%d cells of %d kinds, %d situations, %d waiters (%d are impossible)\n", count,
                   (int)KINDS, SITUATIONS - 1, (int)WAITERS, possible - count);
@@ -846,40 +862,55 @@ static void end_reused(struct reused *r, const struct kind *before)
     unmake(r->cell.kind, &r->now);
 }
 
-/* libdill: d3.  Those that the hub has made itself cost a second, once. */
-TEST_WITH(any_kind_of_descriptor_may_have_the_number_of_any_other, begin_world, hubs_end)
+/* Each kind in the place of one of this, all at a time: how long the waits took. */
+static int64_t use_all_again(const struct kind *before, int *count)
 {
     static const char *const whats[] = {"r", "w"};
     static struct reused reused[KINDS][2];
+    for (int now = 0; now < KINDS; now++) {
+        for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++) {
+            struct reused *r = &reused[now][i];
+            const struct cell plain = {&kinds[now], DATA, whats[i]};
+            struct object o;
+            plain.kind->make(&o);
+            happen(&plain, &o);
+            r->expected = ask_system(&plain, &o, whats[i][0], 1000);
+            unmake(plain.kind, &o);
+            use_again(r, before, &kinds[now], whats[i]);
+            begin_waiters(&r->cell, &r->now, &r->waiter);
+            happen(&r->cell, &r->now);
+            ++*count;
+        }
+    }
+    int64_t start = green_now();
+    for (int now = 0; now < KINDS; now++)
+        for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++)
+            wait_until_done(&reused[now][i].waiter);
+    int64_t took = green_now() - start;
+    for (int now = 0; now < KINDS; now++)
+        for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++)
+            end_reused(&reused[now][i], before);
+    return took;
+}
+
+/*
+ * libdill: d3.  Those that the hub has made itself cost a second, once.  A machine that is busy
+ * may take as long, but not each time.
+ */
+TEST_WITH(any_kind_of_descriptor_may_have_the_number_of_any_other, begin_world, hubs_end)
+{
     int count = 0;
     have_epoll_made();
     for (int before = 0; before < KINDS; before++) {
-        for (int now = 0; now < KINDS; now++) {
-            for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++) {
-                struct reused *r = &reused[now][i];
-                const struct cell plain = {&kinds[now], DATA, whats[i]};
-                struct object o;
-                plain.kind->make(&o);
-                happen(&plain, &o);
-                r->expected = ask_system(&plain, &o, whats[i][0], 1000);
-                unmake(plain.kind, &o);
-                use_again(r, &kinds[before], &kinds[now], whats[i]);
-                begin_waiters(&r->cell, &r->now, &r->waiter);
-                happen(&r->cell, &r->now);
-                count++;
-            }
-        }
-        int64_t start = green_now();
-        for (int now = 0; now < KINDS; now++)
-            for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++)
-                wait_until_done(&reused[now][i].waiter);
+        const struct cell cell = {&kinds[before], REUSED, ""};
         bool was_made = kinds[before].make == make_tcp_of_hub;
-        if (green_now() - start > (was_made ? GREEN_SEC(3) : GREEN_MS(900)))
-            complain(&reused[0][0].cell, "numbers of \"%s\" took %d ms", kinds[before].name,
-                     (int)((green_now() - start) / GREEN_MS(1)));
-        for (int now = 0; now < KINDS; now++)
-            for (int i = 0; i < (kinds[now].writes ? 2 : 1); i++)
-                end_reused(&reused[now][i], &kinds[before]);
+        int64_t most = was_made ? GREEN_SEC(3) : GREEN_MS(900), took = 0;
+        for (int tries = 0; tries == 0 || (tries < 5 && took > most); tries++) {
+            int ignored = 0;
+            took = use_all_again(&kinds[before], tries == 0 ? &count : &ignored);
+        }
+        if (took > most)
+            complain(&cell, "they take %d ms", (int)(took / GREEN_MS(1)));
     }
     print_message("%d pairs of %d kinds\n", count, (int)KINDS);
     assert_int_equal(failed_cells, 0);

@@ -327,7 +327,7 @@ WORLD_TEST(much_data_goes_through_whole_and_others_run_meanwhile)
 }
 
 /* gevent: test_sendall_timeout; tokio: write_all is not cancel safe */
-WORLD_TEST(to_write_all_to_nobody_in_a_scope_says_what_went)
+HUB_TEST(to_write_all_to_nobody_in_a_scope_says_what_went)
 {
     enum { SIZE = 4 << 20 };
     struct pair pair = make_stream();
@@ -674,7 +674,7 @@ WORLD_TEST(a_wake_up_that_is_not_used_is_passed_on)
     must_be_0(green_close((int)t[1].result) + green_close(client) + green_close(listener));
 }
 
-WORLD_TEST(to_connect_to_a_full_unix_listener_waits_for_room)
+HUB_TEST(to_connect_to_a_full_unix_listener_waits_for_room)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "green-%d", (int)getpid());
@@ -684,13 +684,15 @@ WORLD_TEST(to_connect_to_a_full_unix_listener_waits_for_room)
     green_scope_t scope;
     int n = 0;
     must_be_0(green_scope_begin(&scope, GREEN_MS(20), 0));
-    for (;; n++) {
+    for (;; n++) { /* one or two find room */
         clients[n] = socket(AF_UNIX, SOCK_STREAM, 0);
         if (green_connect(clients[n], (struct sockaddr *)&address, sizeof address) != 0)
             break;
         must(n < 2);
     }
     assert_int_equal(errno, ETIMEDOUT);
+    assert_int_equal(clock_ms(), 20);
+    assert_true(n > 0);
     assert_int_equal(green_scope_end(&scope), 1);
     for (int i = 0; i < n; i++)
         must((served[i] = green_accept(listener, NULL, NULL, 0)) >= 0);
@@ -766,9 +768,9 @@ WORLD_TEST(while_the_group_is_full_nobody_is_accepted)
         clients[i] = connect_to(server.listener);
     assert_answers(clients[0]);
     assert_answers(clients[1]);
+    must(green_write(clients[2], "x", 1) == 1);
     green_scope_t scope;
     must_be_0(green_scope_begin(&scope, GREEN_MS(5), 0));
-    must(green_write(clients[2], "x", 1) == 1);
     assert_refused(green_read(clients[2], &byte, 1), ETIMEDOUT);
     must(green_scope_end(&scope) == 1);
     must_be_0(green_close(clients[0]));
@@ -878,7 +880,7 @@ WORLD_TEST(timeouts_of_less_than_a_millisecond_do_not_spin)
     uint64_t polls = hub_stat(polls);
     for (int i = 0; i < 20; i++)
         assert_int_equal(green_poll(&fds, 1, GREEN_US(300)), 0);
-    assert_in_range(hub_stat(polls) - polls, 20, 45);
+    assert_in_range(hub_stat(polls) - polls, 1, 45); /* none for a time that is over before */
     close_pair(pipe);
 }
 
@@ -892,8 +894,11 @@ static void *wait_in_thread(void *unused)
 /* neco: t5 */
 WORLD_TEST(while_a_thread_of_the_pool_works_the_hub_sleeps)
 {
-    uint64_t polls = hub_stat(polls);
-    must_be_0(green_offload(wait_in_thread, NULL, NULL, NULL));
+    uint64_t polls;
+    do { /* again if the thread was faster than the hub */
+        polls = hub_stat(polls);
+        must_be_0(green_offload(wait_in_thread, NULL, NULL, NULL));
+    } while (hub_stat(polls) == polls);
     assert_in_range(hub_stat(polls) - polls, 1, 5);
 }
 
@@ -950,7 +955,9 @@ WORLD_TEST(what_another_process_holds_does_not_wake_the_hub_once_it_is_closed)
     must(write(pair.b, "x", 1) == 1);
     uint64_t polls = hub_stat(polls);
     struct pollfd fds = {.fd = held.a, .events = POLLIN};
-    assert_int_equal(green_poll(&fds, 1, GREEN_MS(5)), 0);
+    do
+        assert_int_equal(green_poll(&fds, 1, GREEN_MS(5)), 0);
+    while (hub_stat(polls) == polls);
     assert_in_range(hub_stat(polls) - polls, 1, 4);
     close_pair(held);
     must(waitpid(child, NULL, 0) == child);
@@ -990,7 +997,9 @@ WORLD_TEST(a_full_terminal_does_not_keep_the_hub_awake)
     green_task_t *task = spawn(write_all, &t);
     nap(2);
     uint64_t polls = hub_stat(polls);
-    nap(5);
+    do
+        nap(5);
+    while (hub_stat(polls) == polls); /* the hub need not look if the time was over before */
     assert_in_range(hub_stat(polls) - polls, 1, 12);
     assert_int_equal(green_read(pty.a, &byte, 1), 1);
     must_be_0(green_task_free(task));

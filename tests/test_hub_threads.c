@@ -87,7 +87,7 @@ static void *spawn_after_a_while(void *unused)
 /* gevent: test__core_async, test_cross_thread_use */
 THREAD_TEST(a_hub_that_sleeps_is_woken)
 {
-    for (int with_timer = 0; with_timer < 2; with_timer++) {
+    for (int with_timer = 0, woken = 1; with_timer < 2; with_timer += woken) {
         pthread_t thread;
         green_task_t *task = with_timer ? spawn(sleep_or_fail, V(20000)) : NULL;
         int64_t start = green_now();
@@ -100,7 +100,8 @@ THREAD_TEST(a_hub_that_sleeps_is_woken)
         assert_true(green_now() - start < GREEN_SEC(15)); /* not by a timer */
         pthread_join(thread, NULL);
 #if COUNTS_WRITES
-        assert_int_equal(atomic_load(&writes), 1);
+        woken = atomic_load(&writes); /* if it did not sleep yet, again */
+        assert_in_range(woken, 0, 1);
 #endif
         assert_int_equal(green_task_free(task), 0);
         assert_int_equal(green_event_clear(&event), 0);
@@ -431,7 +432,7 @@ THREAD_TEST(a_hub_that_waits_for_other_threads_does_nothing_meanwhile)
     assert_int_equal(green_event_wait(&event, GREEN_FOREVER), 0);
     getrusage(RUSAGE_THREAD, &after);
     assert_true(hub_stat(polls) - polls <= 3);
-    assert_true(after.ru_nvcsw - before.ru_nvcsw <= 5);
+    assert_true(after.ru_nvcsw - before.ru_nvcsw <= 15);
     pthread_join(thread, NULL);
 }
 

@@ -58,12 +58,15 @@ if command -v socat >"$dir/found"; then
         sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$script.log" >>"$dir/ports"
     done
     { read -r silent && read -r short && read -r strange; } <"$dir/ports"
-    run -t 1 "http://127.0.0.1:$silent/" "http://127.0.0.1:$short/" "http://127.0.0.1:$strange/" "$at"
-    check 'a limit for each' fetched 1 "http://127.0.0.1:$silent/: not within 1 s
-http://127.0.0.1:$short/: 4 bytes of 9
+    run -t 60 "http://127.0.0.1:$short/" "http://127.0.0.1:$strange/" "$at"
+    check 'answers that are none' fetched 1 "http://127.0.0.1:$short/: 4 bytes of 9
 http://127.0.0.1:$strange/: not an answer of HTTP
 $at: 6 bytes
-1 of 4"
+1 of 3"
+    run -t 1 "http://127.0.0.1:$silent/1" "http://127.0.0.1:$silent/2"
+    check 'a limit for each' fetched 1 "http://127.0.0.1:$silent/1: not within 1 s
+http://127.0.0.1:$silent/2: not within 1 s
+0 of 2"
     run -T 1 -j 2 "http://127.0.0.1:$silent/1" "http://127.0.0.1:$silent/2" "$at"
     check 'and one for all' fetched 1 "http://127.0.0.1:$silent/1: not within the 1 s for all
 http://127.0.0.1:$silent/2: not within the 1 s for all

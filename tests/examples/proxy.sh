@@ -53,7 +53,7 @@ check 'who cannot be reached' is_reset "telnet://127.0.0.1:$port"
 check 'and why' until_true grep 'proxy: 127.0.0.1: Connection refused' "$dir/err"
 stop TERM
 
-start -p 0 -t 1 127.0.0.1 "$target"
+start -p 0 -t 2 127.0.0.1 "$target"
 
 check 'where nothing moves' is_reset "telnet://127.0.0.1:$port"
 check 'it says so' until_true grep 'proxy: a connection: Connection timed out' "$dir/err"

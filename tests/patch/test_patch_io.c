@@ -78,6 +78,7 @@ static void make_listeners(void)
     must_be_0(getsockname(listener, (struct sockaddr *)&silent, &length));
     must((room[0] = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
     must_be_0(connect(room[0], (struct sockaddr *)&silent, length));
+    await_full(listener);
     must((room[1] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)) >= 0);
     must(connect(room[1], (struct sockaddr *)&silent, length) == 0 || errno == EINPROGRESS);
     must((connecting = socket(AF_INET, SOCK_STREAM, 0)) >= 0);

@@ -9,15 +9,31 @@
 
 #include <green_patch.h>
 
-static pid_t child_that_exits(int code, int ms)
+/* Each child waits for a byte, or a shell for a line, which let_end() writes. */
+static int ends[2];
+
+static pid_t child_that_exits(int code)
 {
     pid_t pid = fork();
     must(pid >= 0);
     if (pid == 0) {
-        usleep((unsigned)ms * 1000);
+        char byte;
+        alarm(60);
+        while (read(ends[0], &byte, 1) != 1)
+            continue;
         _exit(code);
     }
     return pid;
+}
+
+/* In a task: so others run while they are waited for. */
+static void *let_end(void *children)
+{
+    for (intptr_t i = (intptr_t)children; i > 0; i--) {
+        nap(5);
+        must(write(ends[1], "\n", 1) == 1);
+    }
+    return NULL;
 }
 
 static void assert_no_children(void)
@@ -27,25 +43,29 @@ static void assert_no_children(void)
 
 static int patched(void **state)
 {
-    return hubs_begin_world(state) == 0 && green_patch(GREEN_PATCH_PROCESSES) == 0 ? 0 : -1;
+    return hubs_begin_world(state) == 0 && pipe(ends) == 0 &&
+                   green_patch(GREEN_PATCH_PROCESSES) == 0
+               ? 0
+               : -1;
 }
 
 static int unpatched(void **state)
 {
     green_patch(0);
+    must_be_0(close(ends[0]) | close(ends[1]));
     return hubs_end(state);
 }
 
 #define PATCH_TEST(sentence) TEST_WITH(sentence, patched, unpatched)
 
-static int running, most_running;
+static int running;
 
 static void *in_shell(void *code)
 {
     char command[64];
-    snprintf(command, sizeof command, "sleep 0.2; exit %d", (int)(intptr_t)code);
+    snprintf(command, sizeof command, "read -r line </dev/fd/%d; exit %d", ends[0],
+             (int)(intptr_t)code);
     running++;
-    most_running = running > most_running ? running : most_running;
     int status = system(command);
     running--;
     must(WIFEXITED(status) && WEXITSTATUS(status) == (int)(intptr_t)code);
@@ -59,17 +79,18 @@ PATCH_TEST(ten_shells_run_beside_each_other)
     sigset_t mask_before, mask_after;
     sigaction(SIGINT, NULL, &before);
     pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
-    most_running = 0;
+    running = 0;
     for (int i = 0; i < 10; i++)
         tasks[i] = spawn(in_shell, V(i));
-    turn();
+    while (running < 10) /* none ends until all run */
+        turn();
     sigaction(SIGINT, NULL, &after);
     assert_ptr_equal(after.sa_handler, SIG_IGN);
     pthread_sigmask(SIG_SETMASK, NULL, &mask_after);
     assert_int_equal(sigismember(&mask_after, SIGCHLD), 1);
+    finish(spawn(let_end, V(10)));
     for (int i = 0; i < 10; i++)
         finish(tasks[i]);
-    assert_int_equal(most_running, 10);
     sigaction(SIGINT, NULL, &after);
     assert_ptr_equal(after.sa_handler, before.sa_handler);
     pthread_sigmask(SIG_SETMASK, NULL, &mask_after);
@@ -118,7 +139,7 @@ static void *wait_in_turn(void *how)
     int status = 0, kind = (int)(intptr_t)how;
     siginfo_t info;
     struct rusage usage = { 0 };
-    pid_t pid = child_that_exits(kind + 1, 100);
+    pid_t pid = child_that_exits(kind + 1);
     switch (kind) {
     case 0:
         must(waitpid(pid, &status, 0) == pid);
@@ -141,21 +162,12 @@ static void *wait_in_turn(void *how)
     return NULL;
 }
 
-static void *count_turns(void *turns)
-{
-    while (green_sleep(GREEN_MS(5)) == 0)
-        ++*(int *)turns;
-    return NULL;
-}
-
 PATCH_TEST(each_call_waits_as_a_task_for_its_own_child)
 {
     for (intptr_t i = 0; i < 4; i++) {
-        int turns = 0;
-        green_task_t *counter = spawn(count_turns, &turns);
-        finish(spawn(wait_in_turn, V(i)));
-        must_be_0(green_task_free(counter));
-        assert_true(turns > 0);
+        green_task_t *waits = spawn(wait_in_turn, V(i));
+        finish(spawn(let_end, V(1)));
+        finish(waits);
     }
     assert_noted("0 1 2 3");
     assert_no_children();
@@ -164,7 +176,7 @@ PATCH_TEST(each_call_waits_as_a_task_for_its_own_child)
 static void *wait_for_any(void *how)
 {
     int status;
-    pid_t a = child_that_exits(1, 50), b = child_that_exits(2, 100), reaped[2];
+    pid_t a = child_that_exits(1), b = child_that_exits(2), reaped[2];
     for (int i = 0; i < 2; i++) {
         reaped[i] = how == NULL ? wait(&status) : wait3(&status, 0, NULL);
         must(WIFEXITED(status) && WEXITSTATUS(status) == (reaped[i] == a ? 1 : 2));
@@ -176,18 +188,17 @@ static void *wait_for_any(void *how)
 
 PATCH_TEST(whichever_ends_first_is_reaped)
 {
-    int turns = 0;
-    green_task_t *counter = spawn(count_turns, &turns);
-    finish(spawn(wait_for_any, NULL));
-    finish(spawn(wait_for_any, V(1)));
-    must_be_0(green_task_free(counter));
-    assert_true(turns > 0);
+    for (intptr_t how = 0; how < 2; how++) {
+        green_task_t *waits = spawn(wait_for_any, V(how));
+        finish(spawn(let_end, V(2)));
+        finish(waits);
+    }
 }
 
 PATCH_TEST(a_stopped_and_continued_child_is_told)
 {
     int status;
-    pid_t pid = child_that_exits(0, 100000);
+    pid_t pid = child_that_exits(0);
     must_be_0(kill(pid, SIGSTOP));
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
     assert_true(WIFSTOPPED(status));
@@ -201,11 +212,11 @@ PATCH_TEST(a_stopped_and_continued_child_is_told)
 static void *read_from_shell(void *number)
 {
     char command[64], line[64];
-    snprintf(command, sizeof command, "sleep 0.2; echo %d; exit 7", (int)(intptr_t)number);
+    snprintf(command, sizeof command, "read -r line </dev/fd/%d; echo %d; exit 7", ends[0],
+             (int)(intptr_t)number);
     FILE *stream = popen(command, "r");
     must(stream != NULL);
     running++;
-    most_running = running > most_running ? running : most_running;
     must(fgets(line, sizeof line, stream) != NULL);
     running--;
     must(atoi(line) == (int)(intptr_t)number);
@@ -216,12 +227,14 @@ static void *read_from_shell(void *number)
 PATCH_TEST(ten_pipes_are_read_beside_each_other)
 {
     green_task_t *tasks[10];
-    most_running = 0;
+    running = 0;
     for (int i = 0; i < 10; i++)
         tasks[i] = spawn(read_from_shell, V(i));
+    while (running < 10) /* none ends until all are read */
+        turn();
+    finish(spawn(let_end, V(10)));
     for (int i = 0; i < 10; i++)
         finish(tasks[i]);
-    assert_int_equal(most_running, 10);
     assert_no_children();
 }
 
@@ -275,7 +288,9 @@ PATCH_TEST(a_stream_of_libcs_own_is_closed_by_libc)
 static void *close_cancelled(void *unused)
 {
     (void)unused;
-    FILE *stream = popen("sleep 0.3", "r");
+    char command[64];
+    snprintf(command, sizeof command, "read -r line </dev/fd/%d", ends[0]);
+    FILE *stream = popen(command, "r");
     must(stream != NULL);
     must_fail(pclose(stream), ECANCELED);
     must(popen("true", "r") == NULL && errno == ECANCELED);
@@ -288,6 +303,7 @@ PATCH_TEST(the_child_of_a_cancelled_pclose_is_reaped_later)
     nap(50);
     must_be_0(green_task_cancel(task));
     finish(task);
+    finish(spawn(let_end, V(1)));
     while (waitpid(-1, NULL, WNOHANG) == 0)
         nap(5);
     assert_no_children();
@@ -310,7 +326,7 @@ static void *limited(void *unused)
     (void)unused;
     GREEN_SCOPE(limit, GREEN_MS(50), 0);
     must_fail(system("exec sleep 1000"), ETIMEDOUT);
-    pid_t pid = child_that_exits(0, 100000);
+    pid_t pid = child_that_exits(0);
     must_fail(waitpid(pid, NULL, 0), ETIMEDOUT);
     must_fail(wait4(pid, NULL, 0, NULL), ETIMEDOUT);
     must_fail(__waitpid(pid, NULL, 0), ETIMEDOUT);

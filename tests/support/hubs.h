@@ -182,6 +182,13 @@ static inline void *note_number(void *number)
     return number;
 }
 
+/* A listener of backlog 0 has room for one; from then on it is silent. */
+static inline void await_full(int listener)
+{
+    struct pollfd one = { listener, POLLIN, 0 };
+    must(poll(&one, 1, -1) == 1);
+}
+
 /* One field of the hub's numbers. */
 #define hub_stat(field) \
     (must_be_0(green_hub_stats(&hubs_stats, sizeof hubs_stats)), hubs_stats.field)
