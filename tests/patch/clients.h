@@ -42,6 +42,7 @@ struct client {
 
     /* The process that serves this one. */
     pid_t (*server)(void *connection);
+    bool together; /* if that is killed, those of all others are ended soon after */
 
     void (*disconnect)(void *connection);
 };

@@ -76,6 +76,7 @@ static const struct client client = {
     .ask = pq_ask,
     .move = pq_move,
     .server = pq_server,
+    .together = true,
     .disconnect = pq_disconnect,
 };
 
