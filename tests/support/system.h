@@ -44,7 +44,6 @@ static struct refusal {
     size_t maps_above;  /* mappings larger than this; 0: none */
     enum how guards;    /* MADV_GUARD_INSTALL */
     enum how protects;  /* mprotect to PROT_NONE */
-    int pipes;          /* no descriptors left */
 } refusal;
 
 BEFORE_MAIN void *mmap(void *address, size_t size, int access, int flags, int fd, off_t offset)
@@ -81,13 +80,6 @@ BEFORE_MAIN int madvise(void *address, size_t size, int advice)
     if (refusal.guards == REFUSE)
         return refuse(EINVAL);
     return refusal.guards == PRETEND ? 0 : (int)syscall(SYS_madvise, address, size, advice);
-}
-
-BEFORE_MAIN int pipe2(int ends[2], int flags)
-{
-    if (refusal.pipes)
-        return refuse(EMFILE);
-    return (int)syscall(SYS_pipe2, ends, flags);
 }
 
 #endif
