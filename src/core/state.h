@@ -156,7 +156,7 @@ static inline char *green__base(const green_t *g)
 static inline void green__tell_atomics(green_t *g)
 {
     green__atomics(&g->enter, sizeof g->enter);
-    green__atomics(&g->stand_in, sizeof g->stand_in);
+    green__atomics(&g->stand_in, sizeof(void *));
     green__atomics(&g->life, sizeof g->life);
     green__atomics(&g->owner, sizeof g->owner + sizeof g->thread);
 }

@@ -114,7 +114,7 @@ static ssize_t write_to_terminal(const struct transfer *t)
 {
     unsigned number;
     int fd = -1;
-    if (ioctl(t->fd, TIOCGPTN, &number) != 0) {
+    if (syscall(SYS_ioctl, t->fd, TIOCGPTN, &number) != 0) { /* the type of ioctl() differs */
         char path[32];
         snprintf(path, sizeof path, "/proc/self/fd/%d", t->fd);
         fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);

@@ -107,7 +107,7 @@ HUB = [
      'if (0)'),
     ('10: a shield hides its own time', 'next_scope', 'walk->shielded = true;\n        return NULL;',
      'walk->shielded = true;\n        return NULL;\n    }\n    if (walk->scope == NULL && '
-     'first_scope(walk->green) != NULL &&\n        (first_scope(walk->green)->green_private_flags '
+     'listed_first(walk->green) != NULL &&\n        (listed_first(walk->green)->green_private_flags '
      '& GREEN_SHIELD) != 0) {\n        walk->shielded = true;\n        return NULL;'),
     ('10: a shield does not hide the cancel', 'green__scope_verdict', ' && !walk.shielded', ''),
     ('11: who was served is cancelled', 'green__wait_cancel',
