@@ -66,7 +66,7 @@ static inline int hubs_begin_with(unsigned flags)
 {
     const green_hub_options_t options = { .flags = flags, .failed = hubs_failed };
     struct hubs_held *held = hubs_held();
-    alarm((unsigned)times(30, 300));
+    alarm((unsigned)times(120, 300));
     noted()[0] = '\0';
     hubs_count(held);
     held->errors = held->error = 0;
