@@ -240,20 +240,6 @@ GREEN_PRIVATE_INLINE void *green_private_enter(struct green_private *me, struct 
 
 /* ---- The calls ------------------------------------------------------------- */
 
-#ifdef GREEN_PRIVATE_CALLS
-
-GREEN_PRIVATE_INLINE void *green_switch_fast(green_t *g, void *value)
-{
-    return green_switch(g, value);
-}
-
-GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
-{
-    return green_yield(value);
-}
-
-#else
-
 #define GREEN_PRIVATE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /*
@@ -267,6 +253,9 @@ GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
 /* green_switch() */
 GREEN_PRIVATE_INLINE void *green_switch_fast(green_t *g, void *value)
 {
+#ifdef GREEN_PRIVATE_CALLS
+    return green_switch(g, value);
+#else
     struct green_private_thread *self = green_private_self;
     struct green_private *me = __atomic_load_n(&self->current, __ATOMIC_RELAXED);
     struct green_private *to = (struct green_private *)g;
@@ -279,11 +268,15 @@ GREEN_PRIVATE_INLINE void *green_switch_fast(green_t *g, void *value)
         return green_switch(g, value);
     __atomic_store_n(&self->current, to, __ATOMIC_RELAXED);
     return green_private_enter(me, to, value);
+#endif
 }
 
 /* green_yield() */
 GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
 {
+#ifdef GREEN_PRIVATE_CALLS
+    return green_yield(value);
+#else
     struct green_private_thread *self = green_private_self;
     struct green_private *me = __atomic_load_n(&self->current, __ATOMIC_RELAXED);
     struct green_private *to;
@@ -296,16 +289,15 @@ GREEN_PRIVATE_INLINE void *green_yield_fast(void *value)
         return green_yield(value);
     __atomic_store_n(&self->current, to, __ATOMIC_RELAXED);
     return green_private_enter(me, to, value);
-}
-
-#undef GREEN_PRIVATE_MAY_ENTER
-#undef GREEN_PRIVATE_UNLIKELY
 #endif
-#undef GREEN_PRIVATE_CALLS
+}
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop
 #endif
 
+#undef GREEN_PRIVATE_MAY_ENTER
+#undef GREEN_PRIVATE_UNLIKELY
+#undef GREEN_PRIVATE_CALLS
 #undef GREEN_PRIVATE_INLINE
 #endif
