@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: MIT
 #
 # Static analysis of the library: clang-tidy (.clang-tidy), cppcheck and gcc
@@ -87,13 +87,27 @@ must_find 'gcc -fanalyzer' $analyzer "$planted"
 # ---- And nothing in the library --------------------------------------------------
 
 sources=$(find src -name '*.c')
-$tidy -p "$build" $sources 2> /dev/null || failed=1
-$check src || failed=1
+jobs=$(nproc)
+echo "$sources" | xargs -P "$jobs" -n 4 $tidy -p "$build" 2> /dev/null || failed=1
+$check -j "$jobs" src || failed=1
 
 # A warning's function is the last that was named above it.
 export LC_ALL=C # else there are other quotes
+analyze()
+{
+    log=$build/$(echo "$1" | tr / _).log
+    $analyzer "$1" 2> "$log" || echo 'analyse: it does not compile' >> "$log"
+}
 for file in $sources; do
-    $analyzer "$file" 2> "$build/analyzer.log" || failed=1
+    while [ "$(jobs -p | wc -l)" -ge "$jobs" ]; do
+        wait -n
+    done
+    analyze "$file" &
+done
+wait
+for file in $sources; do
+    cp "$build/$(echo "$file" | tr / _).log" "$build/analyzer.log"
+    ! grep 'analyse: it does not compile' "$build/analyzer.log" || failed=1
     awk -F "'" '
         /In function / { name = $2 }
         / warning: / { sub(/.*\[-W(analyzer-)?/, ""); sub(/\].*/, ""); print name, $0 }' \
