@@ -182,6 +182,8 @@ ELSEWHERE_TEST(the_child_of_vfork_is_no_task)
     int status;
     if (UNDER_TSAN || under_helgrind())
         skip_because("the tool makes it fork(), or does not know it");
+    ran_in = 0;
+    was_read = 0;
     green_task_t *reader = spawn(reads_one, NULL);
     nap(1);
     green_task_t *ready = spawn(notes_process, NULL);

@@ -158,6 +158,7 @@ static void *hold_by_second_names(void *ms)
 LOCK_TEST(second_names_of_locks_are_the_same_calls)
 {
     init_mutex(&mutex, PTHREAD_MUTEX_DEFAULT);
+    second_once = (pthread_once_t)PTHREAD_ONCE_INIT;
     green_task_t *a = spawn(hold_by_second_names, V(1000)), *b = spawn(hold_mutex, V(100));
     turn();
     assert_int_equal(__pthread_mutex_trylock(&mutex), EBUSY);
@@ -1271,6 +1272,7 @@ static int end_with_7(void *unused)
 
 LOCK_TEST(the_locks_of_c11_are_the_same)
 {
+    c_once = (once_flag)ONCE_FLAG_INIT;
     thrd_t thread;
     int value = 0;
     must(mtx_init(&c_mutex, mtx_timed) == thrd_success);
@@ -1337,6 +1339,7 @@ static void *offload(void *value)
 
 WORLD_LOCK_TEST(the_locks_of_libgreen_are_not_taken_for_a_tasks)
 {
+    static bool has_pool; /* where it is repeated no more threads begin */
     green_task_t *tasks[8];
     init_mutex(&mutex, PTHREAD_MUTEX_DEFAULT);
     must_be_0(pthread_mutex_lock(&mutex));
@@ -1346,7 +1349,8 @@ WORLD_LOCK_TEST(the_locks_of_libgreen_are_not_taken_for_a_tasks)
         tasks[i] = spawn(offload, V(i + 1));
     for (int i = 0; i < 8; i++)
         finish(tasks[i]);
-    assert_int_equal(most_held, 1);
+    assert_true(most_held == 1 || (has_pool && most_held == 0));
+    has_pool = true;
     must_be_0(pthread_mutex_unlock(&mutex));
     assert_int_equal(*green__lot_mine, 0);
     must_be_0(pthread_mutex_destroy(&mutex));

@@ -6,11 +6,11 @@
 #
 #     tests/tools/leaks.sh BUILD-DIRECTORY [TIMES]
 #
-# TIMES: after so many repetitions a test that still grows has a leak (40: a
+# TIMES: after so many repetitions a test that still grows has a leak (100: each
 # thread of the pool keeps what it has freed for itself at first).
 . "$(dirname "$0")/../support/script.sh"
 build=$1
-GREEN_TEST_LEAKS=${2:-40} GREEN_TEST_SLOW=1
+GREEN_TEST_LEAKS=${2:-100} GREEN_TEST_SLOW=1
 export GREEN_TEST_LEAKS GREEN_TEST_SLOW
 
 programs=$(find "$build/tests" -maxdepth 1 -type f -perm -u+x -name 'test_*' ! -name 'test_fast_*')
