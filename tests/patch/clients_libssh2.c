@@ -80,8 +80,12 @@ static int say(struct ssh *ssh, const char *text, char *said, size_t size)
     ssize_t n;
     if (channel == NULL)
         return failed(ssh);
-    while (used < size - 1 && (n = libssh2_channel_read(channel, said + used, size - 1 - used)) > 0)
+    while (used < size - 1) { /* nothing may have been said yet, and yet it returns */
+        n = libssh2_channel_read(channel, said + used, size - 1 - used);
+        if (n < 0 || (n == 0 && libssh2_channel_eof(channel) == 1))
+            break;
         used += (size_t)n;
+    }
     said[used] = '\0';
     if (libssh2_channel_eof(channel) != 1 || used == 0) {
         failed(ssh);
