@@ -636,26 +636,25 @@ static __attribute__((noinline)) void wait_in_a_scope(void)
     (void)green_sleep(GREEN_FOREVER);
 }
 
-static void *exit_in_two_scopes(void *call)
+static void *leave_two_scopes(void *call, void (*leave)(void))
 {
     green_scope_t outer;
     outer_scope = &outer;
     must_be_0(green_scope_begin(&outer, GREEN_SEC(200), 0));
     pthread_cleanup_push(call_first, call);
-    leave_a_scope();
+    leave();
     pthread_cleanup_pop(0);
     return NULL;
 }
 
+static void *exit_in_two_scopes(void *call)
+{
+    return leave_two_scopes(call, leave_a_scope);
+}
+
 static void *wait_in_two_scopes(void *call)
 {
-    green_scope_t outer;
-    outer_scope = &outer;
-    must_be_0(green_scope_begin(&outer, GREEN_SEC(200), 0));
-    pthread_cleanup_push(call_first, call);
-    wait_in_a_scope();
-    pthread_cleanup_pop(0);
-    return NULL;
+    return leave_two_scopes(call, wait_in_a_scope);
 }
 
 static void *exit_in_a_task(void *call)
@@ -752,7 +751,7 @@ END_TEST(a_scope_of_frames_that_were_left_limits_nothing_that_is_called_above_th
     assert_noted("checked");
 }
 
-/* ---- Waits in clean-up that come before anything is lost ------------------------------------------------ */
+/* ---- Waits in clean-up that come before anything is lost --------------------------- */
 
 static void wait_for_sleeper(void *task)
 {

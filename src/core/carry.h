@@ -42,8 +42,8 @@ static inline void green__fetch_exceptions(struct green__thread *self, green_t *
  */
 
 /* Where a green's frames are, as sanitizers see it. */
-static GREEN__ALWAYS_INLINE GREEN__NO_ASAN const void *green__frames_of(const struct green__thread *self,
-                                                         const green_t *g, size_t *size)
+static GREEN__ALWAYS_INLINE GREEN__NO_ASAN const void *
+green__frames_of(const struct green__thread *self, const green_t *g, size_t *size)
 {
     /* No thread means no green that has started: NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     *size = g->is_main ? self->tools.main_size : g->stack.size;
@@ -90,7 +90,8 @@ static GREEN__ALWAYS_INLINE GREEN__NO_ASAN void green__arrive(struct green__thre
 }
 
 /* Of a stack that will not be entered again. */
-static inline GREEN__NO_ASAN void green__drop_fiber(struct green__thread *self, struct green__fiber *fiber)
+static inline GREEN__NO_ASAN void green__drop_fiber(struct green__thread *self,
+                                                    struct green__fiber *fiber)
 {
     size_t size;
     const void *low = green__frames_of(self, load(self->current), &size);

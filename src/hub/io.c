@@ -81,8 +81,8 @@ static ssize_t move_plainly(const struct transfer *t)
 static ssize_t move_without_waiting(const struct transfer *t, int more)
 {
     unsigned long low = (unsigned long)t->offset, high = t->offset < 0 ? ~0ul : 0;
-    ssize_t n = syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n, low,
-                        high, RWF_NOWAIT | more);
+    ssize_t n = syscall(t->out ? SYS_pwritev2 : SYS_preadv2, t->fd, t->parts, (unsigned long)t->n,
+                        low, high, RWF_NOWAIT | more);
     if (n > 0 && !t->out)
         green__layer_given(t->parts, (size_t)n);
     return n;
@@ -114,7 +114,7 @@ static ssize_t write_to_terminal(const struct transfer *t)
 {
     unsigned number;
     int fd = -1;
-    if (syscall(SYS_ioctl, t->fd, TIOCGPTN, &number) != 0) { /* the type of ioctl() differs */
+    if (syscall(SYS_ioctl, t->fd, TIOCGPTN, &number) != 0) { /* musl has another ioctl() */
         char path[32];
         snprintf(path, sizeof path, "/proc/self/fd/%d", t->fd);
         fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -231,7 +231,7 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
         note_kind(known, GREEN__FD_UNKNOWN, false); /* what it is now is seen the next time */
     }
     ssize_t n = try_other(known, t, ready);
-    if (refused && n >= 0 && known->no_nowait == 0) /* the rest of the flags is none it does not know */
+    if (refused && n >= 0 && known->no_nowait == 0) /* without that flag it is done */
         __atomic_store_n(&no_nosignal, true, __ATOMIC_RELAXED);
     return n;
 }

@@ -77,9 +77,10 @@ static GREEN__NO_ASAN void list_after(green_t *g, green_scope_t *before, green_s
     SEAL(before) = seal_of(before);
 }
 
-/* Where the thread's own stack is; if that cannot be had, nowhere. */
+/* Where the thread's own stack is; if that cannot be had, nowhere.  Keeps errno. */
 static void ask_for_main(struct green__hub *hub)
 {
+    int error = errno;
     pthread_attr_t attributes;
     void *low = NULL;
     size_t size = 0;
@@ -90,6 +91,7 @@ static void ask_for_main(struct green__hub *hub)
     }
     hub->main_low = size != 0 ? (uintptr_t)low : UINTPTR_MAX;
     hub->main_end = hub->main_low + size;
+    errno = error;
 }
 
 /* Whether it is on the stack of g, and so are the frames of g, and all above it. */

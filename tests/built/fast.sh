@@ -76,8 +76,9 @@ cat > "$dir/calls.c" << 'END'
 void *switch_to(green_t *g) { return green_switch_fast(g, NULL); }
 void *yield_to_parent(void) { return green_yield_fast(NULL); }
 END
-if [ "$(uname -m)" = x86_64 ] && echo | $CC -m32 -ffreestanding -c -x c - -o "$dir/none.o" 2> "$dir/out"; then
-    $CC -m32 -ffreestanding -fno-lto -O2 -Wall -Wextra -Werror -I"$include" -c "$dir/calls.c" -o "$dir/calls.o" \
+bits="-m32 -ffreestanding -fno-lto"
+if [ "$(uname -m)" = x86_64 ] && echo | $CC $bits -c -x c - -o "$dir/none.o" 2> "$dir/out"; then
+    $CC $bits -O2 -Wall -Wextra -Werror -I"$include" -c "$dir/calls.c" -o "$dir/calls.o" \
         > "$dir/out" 2>&1 && nm "$dir/calls.o" | awk '$1 == "U"' > "$dir/out" &&
         [ "$(grep -cE 'green_(switch|yield)$' "$dir/out")" = 2 ] &&
         ! grep -q green_private "$dir/out"

@@ -36,7 +36,8 @@ def main():
         name = os.path.relpath(os.path.join(ROOT, file['file']), source.src)
         part = name.split('/')[0]
         if part in LEAST_OF:
-            counts_of[part] += [line['count'] for line in file['lines'] if not line['gcovr/noncode']]
+            counts_of[part] += [line['count'] for line in file['lines']
+                                if not line['gcovr/noncode']]
             continue
         keys = source.keys(name)
         for line in file['lines']:

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Coverage of the library by its tests: outside the hub and the patch every line of C is executed and each of
-# its branches taken, but for what coverage_exceptions.txt lists with its reason.
-# test_patch_own counts what comes to the patch: gcov's own lock would, too.
+# Coverage of the library by its tests: outside the hub and the patch every line of C is
+# executed and each of its branches taken, but for what coverage_exceptions.txt lists with its
+# reason.  Left out is test_patch_own, which counts what comes to the patch: gcov's lock does.
 # (That each instruction of the switch is executed, mutants/assembly.py shows: it
 # drops them one by one.)
 #
@@ -27,7 +27,8 @@ ctest --test-dir "$build" -j 2 --no-tests=error --output-on-failure -R '^test_' 
     { tail -n 100 "$build/log"; exit 1; }
 grep 'tests passed' "$build/log"
 # What is found in other programs and plugins, by libraries that are built there.
-find src -name '*.c' -not -path 'src/arch/*' -not -path 'src/patch/*' | sort | CFLAGS="-O0 -fprofile-update=atomic" \
+find src -name '*.c' -not -path 'src/arch/*' -not -path 'src/patch/*' | sort |
+    CFLAGS="-O0 -fprofile-update=atomic" \
     CC='gcc --coverage' CXX='g++ --coverage' xargs sh tests/built/runtimes.sh "$build/runtimes" \
     src/arch/switch.S > "$build/log" 2>&1 || { cat "$build/log"; exit 1; }
 gcovr --root . --filter src/ --json "$build/coverage.json" "$build" 2> "$build/gcovr.log" ||
