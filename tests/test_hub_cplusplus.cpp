@@ -125,23 +125,6 @@ void tasks_that_wait_in_catch_have_exceptions_of_their_own()
     CHECK(story == "a b");
 }
 
-void *end_at_once(void *value)
-{
-    return value;
-}
-
-/* Who is next when a task ends is entered from there. */
-void an_end_brings_the_next_ones_exception()
-{
-    char a[] = "a", b[] = "b";
-    green_task_t *tasks[] = {green_task_spawn(handle, a), green_task_spawn(end_at_once, nullptr),
-                             green_task_spawn(handle, b), green_task_spawn(end_at_once, nullptr)};
-    CHECK(green_sleep(0) == 0);
-    for (green_task_t *task : tasks)
-        finish(task);
-    CHECK(story == "a b");
-}
-
 void *throw_out(void *)
 {
     MUST(green_sleep(0) == 0);
@@ -320,7 +303,6 @@ const struct {
 } tests[] = {
     TEST(a_wait_that_fails_may_be_an_exception),
     TEST(tasks_that_wait_in_catch_have_exceptions_of_their_own),
-    TEST(an_end_brings_the_next_ones_exception),
     TEST(an_exception_that_leaves_the_body_of_a_task_ends_the_process),
     TEST(green_exit_in_a_task_runs_destructors),
     TEST(a_scope_ends_where_an_exception_leaves_its_block),
