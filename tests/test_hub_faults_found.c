@@ -1050,6 +1050,61 @@ TEST(connections_of_tasks_that_a_child_has_not_are_closed_there)
     assert_int_equal(close(fd), 0);
 }
 
+/* ---- Attempts to connect ----------------------------------------------------------------- */
+
+static void *read_a_byte(void *arg)
+{
+    char byte;
+    return green_read(*(int *)arg, &byte, 1) == -1 ? V(errno) : V(0);
+}
+
+struct attempt {
+    int fd;
+    struct sockaddr_in address;
+};
+
+static void *connect_it(void *arg)
+{
+    const struct attempt *attempt = arg;
+    errno = 0;
+    (void)!green_connect(attempt->fd, (const struct sockaddr *)&attempt->address,
+                         sizeof attempt->address);
+    return V(errno);
+}
+
+/* A refusal is told once, by the system, and it may be another call that hears it. */
+TEST(who_does_not_hear_of_the_refusal_is_not_connected_either)
+{
+    enum { FILL = 4 };
+    int listener, fill[FILL];
+    struct attempt attempt;
+    void *results[3];
+    green_task_t *tasks[3];
+    listener = listen_locally(&attempt.address);
+    assert_int_equal(listen(listener, 0), 0);
+    for (int i = 0; i < FILL; i++) {
+        fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(fill[i], (struct sockaddr *)&attempt.address, sizeof attempt.address);
+    }
+    attempt.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    tasks[0] = green_task_spawn(connect_it, &attempt);
+    tasks[1] = green_task_spawn(read_a_byte, &attempt.fd);
+    tasks[2] = green_task_spawn(connect_it, &attempt);
+    assert_int_equal(green_sleep(0), 0);
+    assert_int_equal(close(listener), 0); /* the next packet of the attempt is refused */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(green_task_join(tasks[i], &results[i], GREEN_FOREVER), 0);
+        assert_int_equal(green_task_free(tasks[i]), 0);
+    }
+    assert_ptr_equal(results[1], V(ECONNREFUSED));
+    assert_ptr_equal(results[0], V(ECONNABORTED));
+    assert_ptr_equal(results[2], V(ECONNABORTED));
+    for (int i = 0; i < FILL; i++)
+        assert_int_equal(close(fill[i]), 0);
+    assert_int_equal(green_close(attempt.fd), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

@@ -66,6 +66,22 @@ static void close_keeping_errno(int fd)
 
 /* ---- One connection ------------------------------------------------------------------- */
 
+/*
+ * What became of an attempt that is over.  Who else reads from the socket, or has called
+ * connect() for it too, may have been told the error, which is told once.
+ */
+static int result_of_attempt(struct green__hub *hub, int fd)
+{
+    const struct green__fd *known = green__fd_look(hub, fd);
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int error = socket_error(fd);
+    if (error == 0 && known != NULL && (known->ready & GREEN__FD_HUP) != 0 &&
+        getpeername(fd, (struct sockaddr *)&address, &length) != 0 && errno == ENOTCONN)
+        return ECONNABORTED; /* as connect() says then */
+    return error;
+}
+
 /* Begins a connection: 0: it is made, or an errno, EINPROGRESS among them. */
 static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *address,
                          socklen_t length)
@@ -110,7 +126,7 @@ int green_connect(int fd, const struct sockaddr *address, socklen_t length)
     if (error == EINPROGRESS || error == EALREADY) {
         if (green__fd_wait(&call, fd, EPOLLOUT, "green_connect", PLACE) != 0)
             return -1;
-        error = socket_error(fd);
+        error = result_of_attempt(call.hub, fd);
         green__fd_tried(call.hub, fd, 1);
         return error == 0 ? 0 : green__call_fail(error);
     }
