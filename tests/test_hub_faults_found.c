@@ -1105,6 +1105,43 @@ TEST(who_does_not_hear_of_the_refusal_is_not_connected_either)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Servers that are full ----------------------------------------------------------------- */
+
+static void wait_for_the_end(int fd, void *arg)
+{
+    char byte;
+    served_count++;
+    (void)!green_read(fd, &byte, 1);
+    (void)arg;
+}
+
+static void *serve_one_at_a_time(void *arg)
+{
+    (void)green_serve(*(int *)arg, served_group, wait_for_the_end, NULL);
+    return V(errno);
+}
+
+/* As who shuts down closes the listener, waits for the server, and then ends the clients. */
+TEST(a_server_without_room_hears_that_its_socket_is_closed)
+{
+    int listener, fd;
+    struct sockaddr_in address;
+    listener = listen_locally(&address);
+    served_count = 0;
+    served_group = green_group_new(1, 0);
+    green_task_t *server = green_task_spawn(serve_one_at_a_time, &listener);
+    fd = connect_locally(&address);
+    while (served_count == 0)
+        assert_int_equal(green_sleep(GREEN_MS(1)), 0);
+    assert_int_equal(green_sleep(0), 0); /* it waits for room */
+    assert_int_equal(green_close(listener), 0);
+    join_within(server, V(EBADF), GREEN_SEC(10));
+    assert_int_equal(green_group_size(served_group), 1);
+    assert_int_equal(green_group_free(served_group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_int_equal(close(fd), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

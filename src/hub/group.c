@@ -175,13 +175,21 @@ bool green__group_is_full(const green_group_t *group)
     return !group->cancelled && !has_group_room(group);
 }
 
-int green__group_wait_for_room(green_group_t *group, const char *name, const void *place)
+int green__group_wait_for_room(green_group_t *group, struct green_private_line *ending,
+                               void *ends, const char *name, const void *place)
 {
     struct green__call call;
     if (!green__call_begin(&call, GREEN_FOREVER) || !group_is_mine(call.hub, group))
         return -1;
     if (green__group_is_full(group)) {
-        if (green__wait_in(&call, &group->spawners, group, GREEN_FOREVER, name, group, place) != 0)
+        struct green__wait wait;
+        struct green__entry entries[2] = {{.item = group}, {.item = ends}};
+        green__wait_prepare(&wait, &call, name, group, place);
+        wait.entries = entries;
+        wait.count = 2;
+        green__wait_enlist(&wait, &entries[0], &group->spawners);
+        green__wait_enlist(&wait, &entries[1], ending);
+        if (green__wait(call.hub, &wait, GREEN_FOREVER) != 0)
             return -1;
         if (!green__call_goes_on(&call))
             return -1;

@@ -5,10 +5,12 @@
 #include "hub.h"
 
 /*
- * Waits until a spawn need not wait, if nobody else has spawned by then.  0, or -1 with errno,
- * ECANCELED if the group is.
+ * Waits until a spawn need not wait, if nobody else has spawned by then, or until it is served
+ * in the line `ending`, where `ends` is its item.  0, or -1 with errno, ECANCELED if the group
+ * is.
  */
-int green__group_wait_for_room(green_group_t *group, const char *name, const void *place);
+int green__group_wait_for_room(green_group_t *group, struct green_private_line *ending,
+                               void *ends, const char *name, const void *place);
 
 /* Whether a spawn would wait. */
 bool green__group_is_full(const green_group_t *group);

@@ -545,7 +545,9 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
         socklen_t length;
         if (pause != 0 && green_sleep(pause) != 0)
             return -1;
-        if (green__group_wait_for_room(group, "green_serve", PLACE) != 0 ||
+        struct green__fd_entry end = {.fd = fd, .looks = true}; /* waits for no event */
+        if (green__group_wait_for_room(group, &green__fd_look(hub, fd)->in, &end, "green_serve",
+                                       PLACE) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
         if (closes_of(fd) != closes)
