@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What reading the hub's code with hostile intent has found, one fault a test. */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -1140,6 +1142,47 @@ TEST(a_server_without_room_hears_that_its_socket_is_closed)
     assert_int_equal(green_group_free(served_group), 0);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
     assert_int_equal(close(fd), 0);
+}
+
+/* ---- What is no socket ---------------------------------------------------------------------- */
+
+TEST(what_is_no_socket_keeps_its_flags)
+{
+    int ends[2];
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    served_group = green_group_new(0, 0);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(green_accept(ends[0], NULL, NULL, 0), -1);
+    assert_int_equal(errno, ENOTSOCK);
+    assert_int_equal(green_connect(ends[0], (struct sockaddr *)&address, sizeof address), -1);
+    assert_int_equal(errno, ENOTSOCK);
+    assert_int_equal(green_serve(ends[0], served_group, wait_for_the_end, NULL), -1);
+    assert_int_equal(errno, ENOTSOCK);
+    assert_int_equal(fcntl(ends[0], F_GETFL) & O_NONBLOCK, 0);
+    assert_int_equal(green_group_free(served_group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+}
+
+static long resident_pages(void)
+{
+    long size = 0, pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    must(file != NULL && fscanf(file, "%ld %ld", &size, &pages) == 2);
+    must(fclose(file) == 0);
+    return pages;
+}
+
+TEST(a_number_without_a_descriptor_costs_no_memory_to_serve)
+{
+    served_group = green_group_new(0, 0);
+    long before = resident_pages();
+    assert_int_equal(green_serve(INT_MAX, served_group, wait_for_the_end, NULL), -1);
+    assert_int_equal(errno, EBADF);
+    assert_true((resident_pages() - before) * sysconf(_SC_PAGESIZE) < 64 << 20);
+    assert_int_equal(green_group_free(served_group), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
 int main(void)

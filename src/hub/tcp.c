@@ -26,13 +26,18 @@ static bool is_inet(const struct sockaddr *address)
     return address->sa_family == AF_INET || address->sa_family == AF_INET6;
 }
 
-/* For good: it is the program's own (rule 17). */
+/* For good, of a socket, which is the program's own (rule 17): ENOTSOCK of others. */
 static int set_nonblocking(int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int type, flags = fcntl(fd, F_GETFL);
+    socklen_t length = sizeof type;
     if (flags < 0)
         return -1;
-    return (flags & O_NONBLOCK) != 0 ? 0 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    if ((flags & O_NONBLOCK) != 0)
+        return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0)
+        return -1;
+    return fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 /* Other streams have records, at whose ends a read stops. */
@@ -536,7 +541,7 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
     if (group == NULL || handle == NULL)
         return green__call_fail(EINVAL);
     struct green__hub *hub = green__hub_need();
-    if (hub == NULL || green__fd_need(hub, fd) == NULL)
+    if (hub == NULL || set_nonblocking(fd) != 0 || green__fd_need(hub, fd) == NULL)
         return -1;
     const uint32_t closes = closes_of(fd);
     for (;;) {
