@@ -1185,6 +1185,39 @@ TEST(a_number_without_a_descriptor_costs_no_memory_to_serve)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Calls that can never be served -------------------------------------------------------- */
+
+#define assert_fails_at_once(expr, number)                                             \
+    do {                                                                               \
+        GREEN_SCOPE(limit, GREEN_SEC(5), 0);                                           \
+        errno = 0;                                                                     \
+        assert_int_equal((expr), -1);                                                  \
+        assert_int_equal(errno, number);                                               \
+    } while (0)
+
+TEST(a_place_in_what_has_none_is_refused_at_once)
+{
+    int ends[2], sockets[2];
+    char bytes[4];
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    for (int i = 0; i < 2; i++) { /* of a number that is known, too, and was read empty */
+        assert_fails_at_once(green_pread(ends[0], bytes, 1, 0), ESPIPE);
+        assert_fails_at_once(green_pwrite(ends[1], "x", 1, 0), ESPIPE);
+        assert_fails_at_once(green_pread(sockets[0], bytes, 1, 0), ESPIPE);
+        assert_fails_at_once(green_pwrite(sockets[0], "x", 1, 0), ESPIPE);
+        assert_int_equal(green_write(ends[1], "x", 1), 1);
+        assert_int_equal(green_read(ends[0], bytes, sizeof bytes), 1);
+        assert_int_equal(green_write(sockets[1], "x", 1), 1);
+        assert_int_equal(green_read(sockets[0], bytes, sizeof bytes), 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(close(ends[i]), 0);
+        assert_int_equal(close(sockets[i]), 0);
+    }
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

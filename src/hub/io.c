@@ -144,7 +144,7 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
     if (known == NULL || !known->no_nowait) {
         ssize_t n = move_without_waiting(t, 0);
         if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
-                       errno != EPERM && errno != ESPIPE))
+                       errno != EPERM))
             return n;
         if (known != NULL)
             known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
@@ -294,7 +294,7 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
         bool skip = !woken && waits && known != NULL && (known->made || known->stream) &&
-                    !t->out && t->flags == 0 && t->message == NULL &&
+                    !t->out && t->flags == 0 && t->message == NULL && t->offset < 0 &&
                     (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
         ssize_t n = -1;
         int error = EAGAIN;
