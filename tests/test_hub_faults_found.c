@@ -1218,6 +1218,19 @@ TEST(a_place_in_what_has_none_is_refused_at_once)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+TEST(the_end_of_a_pipe_to_write_to_cannot_be_read)
+{
+    int ends[2];
+    char byte;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(green_write(ends[1], "x", 1), 1);
+    assert_fails_at_once(green_read(ends[1], &byte, 1), EBADF);
+    assert_fails_at_once(green_write(ends[0], "x", 1), EBADF);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

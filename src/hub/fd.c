@@ -83,6 +83,8 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
     fds->chunks[chunk] = calloc(CHUNK, sizeof **fds->chunks);
     if (fds->chunks[chunk] == NULL)
         goto no_memory;
+    for (size_t i = 0; i < CHUNK; i++)
+        fds->chunks[chunk][i].ready = GREEN__FD_IN | GREEN__FD_OUT; /* they may be */
     return &fds->chunks[chunk][(size_t)fd % CHUNK];
 
 no_memory:
