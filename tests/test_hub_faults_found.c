@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1228,6 +1229,59 @@ TEST(the_end_of_a_pipe_to_write_to_cannot_be_read)
     assert_fails_at_once(green_write(ends[0], "x", 1), EBADF);
     assert_int_equal(close(ends[0]), 0);
     assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- No bytes at all ------------------------------------------------------------------------ */
+
+TEST(to_move_no_parts_takes_and_sends_no_message)
+{
+    int ends[2];
+    char bytes[4];
+    struct iovec none = {bytes, 0};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+    assert_int_equal(green_write(ends[1], "x", 1), 1);
+    GREEN_SCOPE(limit, GREEN_SEC(5), 0);
+    assert_int_equal(green_readv(ends[0], &none, 0), 0);
+    assert_int_equal(green_readv(ends[0], NULL, 0), 0);
+    assert_int_equal(green_readv(ends[0], &none, 1), 0);
+    assert_int_equal(green_writev(ends[1], &none, 0), 0);
+    assert_int_equal(green_writev(ends[1], NULL, 0), 0);
+    assert_int_equal(green_writev(ends[1], &none, 1), 0);
+    assert_int_equal(green_readv(ends[0], NULL, 1), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_int_equal(green_writev(-1, NULL, 0), -1);
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(green_readv(-1, NULL, 0), -1);
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(green_recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT), 1);
+    assert_int_equal(green_recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(green_readv(ends[0], NULL, 0), 0);
+    assert_int_equal(green_scope_end(&limit), 0);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static void *count_turns(void *arg)
+{
+    while (green_sleep(0) == 0)
+        ++*(int *)arg;
+    return NULL;
+}
+
+TEST(to_read_nothing_blocks_no_thread_and_keeps_none)
+{
+    int watch = inotify_init1(IN_CLOEXEC), turns = 0;
+    char byte;
+    assert_true(watch >= 0);
+    green_task_t *other = green_task_spawn(count_turns, &turns);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(green_read(watch, &byte, 0), 0);
+    assert_true(turns > 0);
+    assert_int_equal(green_task_free(other), 0);
+    assert_int_equal(close(watch), 0);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 

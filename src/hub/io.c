@@ -351,13 +351,41 @@ static ssize_t io_move(struct transfer *t)
     return n;
 }
 
-/* As read() of nothing, which waits for nothing. */
+/* As read() of nothing, which waits for nothing; of some the system waits for something. */
 static ssize_t read_nothing(int fd)
+{
+    struct green__call call;
+    struct pollfd poll_one = {.fd = fd, .events = POLLIN};
+    int cancelable;
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+    bool may_wait = fd >= 0 && GREEN__OWN(poll(&poll_one, 1, 0)) == 0;
+    pthread_setcancelstate(cancelable, NULL);
+    ssize_t n = may_wait ? 0 : syscall(SYS_read, fd, NULL, (size_t)0);
+    int error = errno;
+    (void)green__call_done(&call, GREEN_FOREVER);
+    errno = error;
+    return n;
+}
+
+/* As writev() of nothing, which sends no message. */
+static ssize_t write_nothing(int fd, const struct iovec *parts, int n)
 {
     struct green__call call;
     if (!green__call_begin(&call, GREEN_FOREVER))
         return -1;
-    return syscall(SYS_read, fd, NULL, (size_t)0);
+    ssize_t written = syscall(SYS_writev, fd, parts, (unsigned long)n);
+    int error = errno;
+    (void)green__call_done(&call, GREEN_FOREVER);
+    errno = error;
+    return written;
+}
+
+/* Whether they have no room; not if they are nonsense. */
+static bool are_nothing(const struct iovec *parts, int n)
+{
+    return n == 0 || (parts != NULL && n > 0 && n <= IOV_MAX && size_of_parts(parts, n) == 0);
 }
 
 /* Takes n bytes off the front of parts. */
@@ -431,7 +459,7 @@ ssize_t green_pwrite(int fd, const void *buffer, size_t size, off_t offset)
 
 ssize_t green_readv(int fd, const struct iovec *parts, int n)
 {
-    if (parts != NULL && n > 0 && size_of_parts(parts, n) == 0)
+    if (are_nothing(parts, n))
         return read_nothing(fd);
     return io_move(&(struct transfer){fd, false, 0, (struct iovec *)parts, n, -1, NULL,
                                       "green_readv", PLACE});
@@ -439,6 +467,8 @@ ssize_t green_readv(int fd, const struct iovec *parts, int n)
 
 ssize_t green_writev(int fd, const struct iovec *parts, int n)
 {
+    if (are_nothing(parts, n))
+        return write_nothing(fd, parts, n);
     return io_move(&(struct transfer){fd, true, 0, (struct iovec *)parts, n, -1, NULL,
                                       "green_writev", PLACE});
 }
