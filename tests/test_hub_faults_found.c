@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -1282,6 +1283,80 @@ TEST(to_read_nothing_blocks_no_thread_and_keeps_none)
     assert_true(turns > 0);
     assert_int_equal(green_task_free(other), 0);
     assert_int_equal(close(watch), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- All of it ------------------------------------------------------------------------------ */
+
+static ssize_t receive(int fd, char *bytes, size_t size, int flags, bool as_message)
+{
+    struct iovec part = {bytes, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    return as_message ? green_recvmsg(fd, &message, flags) : green_recv(fd, bytes, size, flags);
+}
+
+TEST(to_wait_for_all_joins_no_messages_and_repeats_no_bytes)
+{
+    const int types[] = {SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM};
+    for (int i = 0; i < 6; i++) {
+        int ends[2], type = types[i / 2];
+        char bytes[8] = "";
+        bool as_message = i % 2 != 0;
+        assert_int_equal(socketpair(AF_UNIX, type, 0, ends), 0);
+        assert_int_equal(green_write(ends[1], "abc", 3), 3);
+        assert_int_equal(receive(ends[0], bytes, 6, MSG_PEEK | MSG_WAITALL, as_message), 3);
+        assert_string_equal(bytes, "abc");
+        assert_int_equal(green_write(ends[1], "def", 3), 3);
+        ssize_t expected = type == SOCK_STREAM ? 6 : 3;
+        assert_int_equal(receive(ends[0], bytes, 6, MSG_WAITALL, as_message), expected);
+        assert_string_equal(bytes, type == SOCK_STREAM ? "abcdef" : "abc");
+        assert_int_equal(close(ends[0]), 0);
+        assert_int_equal(close(ends[1]), 0);
+    }
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+static void *send_with_a_descriptor(void *arg)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec part = {"def", 3};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *one = CMSG_FIRSTHDR(&message);
+    int fd = *(int *)arg;
+    one->cmsg_level = SOL_SOCKET;
+    one->cmsg_type = SCM_RIGHTS;
+    one->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(one), &fd, sizeof fd);
+    return V(green_sendmsg(fd, &message, 0));
+}
+
+TEST(a_descriptor_behind_the_first_of_all_bytes_comes)
+{
+    int ends[2], got = -1;
+    char bytes[16] = "";
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct iovec part = {bytes, 10};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(green_write(ends[1], "abc", 3), 3);
+    green_task_t *sender = green_task_spawn(send_with_a_descriptor, &ends[1]);
+    assert_int_equal(green_recvmsg(ends[0], &message, MSG_WAITALL | MSG_CMSG_CLOEXEC), 6);
+    assert_string_equal(bytes, "abcdef");
+    struct cmsghdr *one = CMSG_FIRSTHDR(&message);
+    assert_non_null(one);
+    memcpy(&got, CMSG_DATA(one), sizeof got);
+    assert_int_equal(close(got), 0);
+    join_soon(sender, V(3));
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(close(ends[1]), 0);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 

@@ -425,6 +425,12 @@ static ssize_t io_move_all(struct transfer *t)
     return moved;
 }
 
+/* By MSG_WAITALL: messages are received one by one, and who peeks leaves what it has seen. */
+static bool waits_for_all(int fd, int flags)
+{
+    return (flags & MSG_WAITALL) != 0 && (flags & MSG_PEEK) == 0 && is_byte_stream(fd);
+}
+
 /* ---- The calls ----------------------------------------------------------------------- */
 
 ssize_t green_read(int fd, void *buffer, size_t size)
@@ -477,7 +483,12 @@ ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
 {
     struct iovec part = {buffer, size};
     struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, "green_recv", PLACE};
-    return (flags & MSG_WAITALL) != 0 ? io_move_all(&t) : io_move(&t);
+    ssize_t n = io_move(&t);
+    if (n <= 0 || (size_t)n >= size || !waits_for_all(fd, flags))
+        return n;
+    io_advance(&t, (size_t)n);
+    ssize_t rest = io_move_all(&t);
+    return rest > 0 ? n + rest : n;
 }
 
 ssize_t green_send(int fd, const void *buffer, size_t size, int flags)
@@ -511,8 +522,21 @@ ssize_t green_sendto(int fd, const void *buffer, size_t size, int flags,
     return green_sendmsg(fd, &message, flags);
 }
 
-/* Fills what one recvmsg() has left of the parts of a message (MSG_WAITALL). */
-static ssize_t fill_rest(int fd, const struct msghdr *message, int flags, ssize_t n,
+/* Behind what came with descriptors the system ends a message, too. */
+static bool has_descriptors(const struct msghdr *message)
+{
+    struct msghdr *whole = (struct msghdr *)message;
+    for (struct cmsghdr *one = CMSG_FIRSTHDR(whole); one != NULL; one = CMSG_NXTHDR(whole, one))
+        if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SCM_RIGHTS)
+            return true;
+    return false;
+}
+
+/*
+ * Fills what one recvmsg() has left of the parts of a message (MSG_WAITALL).  What comes beside
+ * the bytes is that of the last that came; room: the size of what there is for it.
+ */
+static ssize_t fill_rest(int fd, struct msghdr *message, size_t room, int flags, ssize_t n,
                          const void *place)
 {
     size_t size = (size_t)message->msg_iovlen * sizeof(struct iovec);
@@ -520,26 +544,39 @@ static ssize_t fill_rest(int fd, const struct msghdr *message, int flags, ssize_
     if (parts == NULL)
         return n;
     memcpy(parts, message->msg_iov, size);
-    struct transfer t = {fd, false, flags, parts, (int)message->msg_iovlen, -1, NULL,
+    struct msghdr next = {0};
+    struct transfer t = {fd, false, flags, parts, (int)message->msg_iovlen, -1, &next,
                          "green_recvmsg", place};
     io_advance(&t, (size_t)n);
-    ssize_t rest = t.n > 0 ? io_move_all(&t) : 0;
     int error = errno;
+    while (t.n > 0 && !has_descriptors(message)) {
+        next = (struct msghdr){.msg_iov = t.parts, .msg_iovlen = (size_t)t.n,
+                               .msg_control = message->msg_control, .msg_controllen = room};
+        ssize_t some = io_move(&t);
+        error = some < 0 ? errno : some == 0 ? 0 : error;
+        if (some <= 0)
+            break;
+        n += some;
+        message->msg_controllen = next.msg_controllen;
+        message->msg_flags |= next.msg_flags & MSG_CTRUNC;
+        io_advance(&t, (size_t)some);
+    }
     if (parts != few)
         free(parts);
     errno = error;
-    return rest > 0 ? n + rest : n;
+    return n;
 }
 
 ssize_t green_recvmsg(int fd, struct msghdr *message, int flags)
 {
     if (message == NULL)
         return green__call_fail(EINVAL);
+    size_t room = message->msg_controllen;
     struct transfer t = {fd, false, flags & ~MSG_WAITALL, NULL, 0, -1, message, "green_recvmsg",
                          PLACE};
     ssize_t n = io_move(&t);
-    if (n > 0 && (flags & MSG_WAITALL) != 0 && (message->msg_flags & (MSG_TRUNC | MSG_EOR)) == 0)
-        return fill_rest(fd, message, flags & ~MSG_WAITALL, n, PLACE);
+    if (n > 0 && (message->msg_flags & (MSG_TRUNC | MSG_EOR)) == 0 && waits_for_all(fd, flags))
+        return fill_rest(fd, message, room, flags & ~MSG_WAITALL, n, PLACE);
     return n;
 }
 
