@@ -1360,6 +1360,45 @@ TEST(a_descriptor_behind_the_first_of_all_bytes_comes)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Data with the attempt -------------------------------------------------------------------- */
+
+static void *accept_and_read(void *arg)
+{
+    char bytes[4] = "";
+    int fd = green_accept(*(int *)arg, NULL, NULL, SOCK_CLOEXEC);
+    must(fd >= 0 && green_read_all(fd, bytes, 2) == 2 && strcmp(bytes, "hi") == 0);
+    must(green_close(fd) == 0);
+    return NULL;
+}
+
+TEST(what_is_sent_with_an_attempt_to_connect_is_sent)
+{
+    struct sockaddr_in address;
+    int listener = listen_locally(&address), fd, error;
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    green_task_t *server = green_task_spawn(accept_and_read, &listener);
+    ssize_t n = green_sendto(fd, "hi", 2, MSG_FASTOPEN, (struct sockaddr *)&address,
+                             sizeof address);
+    error = errno;
+    if (n == -1 && error == EOPNOTSUPP) {
+        print_message("the system does no TCP Fast Open\n");
+    } else {
+        assert_int_equal(n, 2);
+        assert_int_equal(green_task_join(server, NULL, GREEN_FOREVER), 0);
+    }
+    assert_int_equal(green_task_free(server), 0);
+    assert_int_equal(green_close(fd), 0);
+    assert_int_equal(green_close(listener), 0);
+    /* Where nobody listens. */
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    n = green_sendto(fd, "hi", 2, MSG_FASTOPEN, (struct sockaddr *)&address, sizeof address);
+    error = errno;
+    assert_int_equal(n, -1);
+    assert_true(error == ECONNREFUSED || error == EOPNOTSUPP);
+    assert_int_equal(green_close(fd), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

@@ -334,6 +334,16 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
     }
 }
 
+/* The attempt of MSG_FASTOPEN has begun, and has taken no bytes: they are sent when it is made. */
+static ssize_t send_when_connected(struct green__call *call, struct transfer *t)
+{
+    if (green__fd_wait(call, t->fd, EPOLLOUT, t->name, t->place) != 0)
+        return -1;
+    green__fd_tried(call->hub, t->fd, 1);
+    t->flags &= ~MSG_FASTOPEN;
+    return green__call_goes_on(call) ? io_move_some(call, t) : -1;
+}
+
 static ssize_t io_move(struct transfer *t)
 {
     struct green__call call;
@@ -343,6 +353,8 @@ static ssize_t io_move(struct transfer *t)
         return -1;
     int error = errno;
     ssize_t n = io_move_some(&call, t);
+    if (n < 0 && errno == EINPROGRESS && (t->flags & (MSG_FASTOPEN | MSG_DONTWAIT)) == MSG_FASTOPEN)
+        n = send_when_connected(&call, t);
     if (n < 0)
         return -1;
     call.task = green__task_of(call.hub, call.me);
