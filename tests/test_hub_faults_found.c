@@ -1399,6 +1399,77 @@ TEST(what_is_sent_with_an_attempt_to_connect_is_sent)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- One of several, and a descriptor that is not ready after all ----------------------------- */
+
+struct choice {
+    int ends[2];
+    green_queue_t *queue;
+    int item, spins;
+    bool stop;
+};
+
+static void *choose(void *arg)
+{
+    struct choice *choice = arg;
+    green_case_t cases[] = {
+        GREEN_CASE_GET(choice->queue, &choice->item),
+        GREEN_CASE_FD(choice->ends[0], POLLIN),
+    };
+    int chosen = green_select(cases, 2, GREEN_FOREVER);
+    choice->stop = true;
+    return V(chosen);
+}
+
+/* So that the line is never empty: who is woken by the look is behind those in it. */
+static void *keep_the_line(void *arg)
+{
+    struct choice *choice = arg;
+    while (!choice->stop)
+        must(green_sleep(0) == 0);
+    return NULL;
+}
+
+/* Between the look that wakes who chooses, and its turn. */
+static bool is_woken(const struct choice *choice)
+{
+    struct pollfd one = {.fd = choice->ends[0], .events = POLLIN};
+    green_hub_stats_t stats;
+    must(green_hub_stats(&stats, sizeof stats) == 0);
+    return stats.ready > 1 && green_poll(&one, 1, GREEN_NOWAIT) == 1;
+}
+
+/* Takes the byte before who chooses, and tries to free its queue. */
+static void *take_and_free(void *arg)
+{
+    struct choice *choice = arg;
+    char byte;
+    must(write(choice->ends[1], "x", 1) == 1);
+    while (!is_woken(choice))
+        must(green_sleep(0) == 0);
+    must(read(choice->ends[0], &byte, 1) == 1);
+    must(green_queue_free(choice->queue) == -1 && errno == EBUSY);
+    must(green_queue_put(choice->queue, &(int){7}, GREEN_NOWAIT) == 0);
+    must(green_queue_free(choice->queue) == 0); /* it has been served */
+    return NULL;
+}
+
+TEST(who_chooses_waits_for_all_until_its_turn)
+{
+    struct choice choice = {.queue = green_queue_new(sizeof(int), 1)};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, choice.ends), 0);
+    green_task_t *chooser = green_task_spawn(choose, &choice);
+    assert_int_equal(green_sleep(0), 0);
+    green_task_t *spinner = green_task_spawn(keep_the_line, &choice);
+    green_task_t *taker = green_task_spawn(take_and_free, &choice);
+    join_within(chooser, V(0), GREEN_SEC(20));
+    assert_int_equal(choice.item, 7);
+    join_soon(taker, NULL);
+    join_soon(spinner, NULL);
+    assert_int_equal(close(choice.ends[0]), 0);
+    assert_int_equal(close(choice.ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

@@ -161,7 +161,8 @@ static uint32_t wanted_of(const struct green__fd *known)
             green__line_first(direction == 0 ? &known->in : &known->out);
         for (; entry != NULL; entry = entry->next) {
             const struct green__fd_entry *own = entry->item;
-            if (own->looks || known->woken[direction] == 0)
+            if (entry->wait->state == GREEN__WAITS &&
+                (own->looks || known->woken[direction] == 0))
                 wanted |= own->events;
         }
     }
@@ -214,7 +215,7 @@ static void wake(struct green__hub *hub, struct green__fd *known, unsigned direc
     for (; entry != NULL; entry = next) {
         struct green__fd_entry *own = entry->item;
         next = entry->next;
-        if (!all && (own->events & events) == 0)
+        if (entry->wait->state != GREEN__WAITS || (!all && (own->events & events) == 0))
             continue;
         if (!own->looks) {
             if (!all && known->woken[direction] != 0)
@@ -224,7 +225,7 @@ static void wake(struct green__hub *hub, struct green__fd *known, unsigned direc
         /* A wait in both lines of a number, or in that of others, goes from all of them. */
         while (next != NULL && next->wait == entry->wait)
             next = next->next;
-        green__wait_serve(hub, entry, 0);
+        green__wait_wake(hub, entry);
     }
 }
 

@@ -72,11 +72,12 @@ enum green__turn_kind {
 
 /* ---- Waits ---------------------------------------------------------------- */
 
-enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS, GREEN__NO_WAIT };
+enum green__wait_state { GREEN__WAITS, GREEN__SERVED, GREEN__FAILS, GREEN__NO_WAIT,
+                         GREEN__WOKEN /* to look: may be served until its turn, and is then */ };
 
 /* What a wait has in hand of its object, if that is to be known when it is dropped. */
 enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FREES_GROUP, GREEN__SPAWNS,
-                        GREEN__LOCKS };
+                        GREEN__LOCKS, GREEN__SELECTS };
 
 /*
  * What a green waits with, from the beginning of the wait to the return: on its stack, or,
@@ -632,6 +633,13 @@ static inline struct green__wait *green__task_next_wait(struct green_task *task,
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
 void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int error);
 void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait);
+
+/*
+ * Wakes it by an entry of which it has to see for itself whether there is something.  One of
+ * several stays in the lines of all others until its turn: nobody is to think meanwhile that it
+ * does not wait there.
+ */
+void green__wait_wake(struct green__hub *hub, struct green__entry *entry);
 
 /* The same in short, of the first of a line. */
 static inline bool green__wait_can_serve_barely(const struct green__hub *hub,

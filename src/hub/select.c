@@ -167,6 +167,7 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
     int result = 0;
     green__wait_prepare(&wait, call, select_name, cases, place);
     wait.entries = room.entries;
+    wait.role = GREEN__SELECTS;
     for (int i = 0; i < n && result == 0; i++) {
         struct green__entry *entry = &room.entries[wait.count];
         struct green_private_line *line = line_of_case(&cases[i]);
@@ -228,7 +229,6 @@ static int select_slowly(struct green__call *call, green_case_t *cases, int n, i
         int ready = look_at_descriptors(cases, n);
         if (ready < 0)
             return -1;
-        /* One is ready: the others' objects may be gone, as nobody has waited for them since. */
         done = ready > 0 ? choose_descriptor(call->hub, cases, n, ready)
                          : choose_case(call->hub, cases, n);
         if (done >= 0) {

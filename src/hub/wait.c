@@ -142,11 +142,28 @@ void green__wait_serve(struct green__hub *hub, struct green__entry *entry, int e
 {
     struct green__wait *wait = entry->wait;
     wait->served = entry;
-    if (LIKELY(wait->count == 1))
+    if (LIKELY(wait->count == 1)) {
         delist(entry);
-    else
+    } else {
         delist_all(wait);
+        if (wait->state == GREEN__WOKEN) { /* its turn is in the line */
+            wait->state = GREEN__SERVED;
+            wait->error = error;
+            return;
+        }
+    }
     end_wait(hub, wait, GREEN__SERVED, error);
+}
+
+void green__wait_wake(struct green__hub *hub, struct green__entry *entry)
+{
+    struct green__wait *wait = entry->wait;
+    if (wait->role != GREEN__SELECTS) {
+        green__wait_serve(hub, entry, 0);
+        return;
+    }
+    wait->served = entry;
+    end_wait(hub, wait, GREEN__WOKEN, 0);
 }
 
 void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait)
@@ -344,6 +361,10 @@ static inline bool is_served_well(const struct green__wait *wait)
 /* Whether the wait goes on: it was entered by a death, and that does not end it. */
 static __attribute__((noinline)) bool goes_on(struct green__hub *hub, struct green__wait *wait)
 {
+    if (wait->state == GREEN__WOKEN) {
+        delist_all(wait);
+        wait->state = GREEN__SERVED;
+    }
     if (wait->state == GREEN__WAITS) { /* so its turn was never in the line */
         if (wait->shielded)
             return true;
@@ -576,9 +597,15 @@ void green__wait_cancel(struct green__hub *hub, struct green_task *task)
 void green__wait_fail_all(struct green__hub *hub, struct green_task *task)
 {
     for (struct green__wait *wait = green__task_waits(task); wait != NULL;
-         wait = green__task_next_wait(task, wait))
+         wait = green__task_next_wait(task, wait)) {
         if (wait->state == GREEN__WAITS)
             green__wait_fail(hub, wait, ECANCELED);
+        if (wait->state == GREEN__WOKEN) {
+            delist_all(wait);
+            wait->state = GREEN__FAILS;
+            wait->error = ECANCELED;
+        }
+    }
 }
 
 void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
