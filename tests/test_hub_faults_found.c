@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1467,6 +1468,61 @@ TEST(who_chooses_waits_for_all_until_its_turn)
     join_soon(spinner, NULL);
     assert_int_equal(close(choice.ends[0]), 0);
     assert_int_equal(close(choice.ends[1]), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
+/* ---- Calls that fail again and again ---------------------------------------------------------- */
+
+static void *close_in_turn(void *arg)
+{
+    must(close(*(int *)arg) == 0);
+    return NULL;
+}
+
+/* Where descriptors are short, they come back only if others run. */
+TEST(who_goes_on_calling_what_fails_lets_others_run)
+{
+    struct sockaddr_in address;
+    struct rlimit before, few;
+    char byte;
+    int listener = listen_locally(&address), fd = connect_locally(&address), last, connection;
+    assert_int_equal(green_sleep(1), 0);
+    last = dup(listener);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = (struct rlimit){.rlim_cur = (rlim_t)last + 1, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    green_task_t *other = green_task_spawn(close_in_turn, &last);
+    do
+        connection = green_accept(listener, NULL, NULL, SOCK_CLOEXEC);
+    while (connection < 0 && errno == EMFILE);
+    assert_true(connection >= 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    join_soon(other, NULL);
+
+    int turns = 0, before_last = 0;
+    green_queue_t *queue = green_queue_new(1, 1);
+    assert_int_equal(green_queue_close(queue), 0);
+    other = green_task_spawn(count_turns, &turns);
+    for (int kind = 0; kind < 5; kind++) {
+        static const int errors[] = {EBADF, EPIPE, EISCONN, EPIPE, EPIPE};
+        for (int i = 0; i < 100; i++) {
+            errno = 0;
+            long result = kind == 0   ? green_read(-1, &byte, 1)
+                          : kind == 1 ? green_write(listener, "x", 1)
+                          : kind == 2 ? green_connect(fd, (struct sockaddr *)&address, sizeof address)
+                          : kind == 3 ? green_queue_get(queue, &byte, GREEN_FOREVER)
+                                      : green_queue_put(queue, "x", GREEN_FOREVER);
+            assert_int_equal(result, -1);
+            assert_int_equal(errno, errors[kind]);
+        }
+        assert_true(turns > before_last);
+        before_last = turns;
+    }
+    assert_int_equal(green_task_free(other), 0);
+    assert_int_equal(green_queue_free(queue), 0);
+    assert_int_equal(green_close(connection), 0);
+    assert_int_equal(green_close(listener), 0);
+    assert_int_equal(close(fd), 0);
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 

@@ -500,6 +500,9 @@ static inline int green__call_fail(int error)
     return -1;
 }
 
+/* Fails one that has tried, and need not wait to know: such calls, too, are counted (rule 6). */
+int green__call_tried(struct green__call *call, int64_t timeout, int error);
+
 /* Prepares a wait of this call. */
 static inline void green__wait_prepare(struct green__wait *wait, const struct green__call *call,
                                        const char *name, const void *object, const void *place)

@@ -317,7 +317,9 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             if (woken)
                 green__fd_tried(call->hub, t->fd, direction);
         }
-        if (n >= 0 || error != EAGAIN || !waits) {
+        if (n < 0 && error != EAGAIN)
+            return green__call_tried(call, GREEN_FOREVER, error);
+        if (n >= 0 || !waits) {
             errno = error;
             return n;
         }

@@ -161,7 +161,8 @@ static __attribute__((noinline)) int put_item_slowly(green_queue_t *queue, const
         return -1;
     if (LIKELY(green__queue_can_put(queue))) {
         int error = put_now(call.hub, queue, item);
-        return LIKELY(error == 0) ? green__call_done(&call, timeout) : green__call_fail(error);
+        return LIKELY(error == 0) ? green__call_done(&call, timeout)
+                                  : green__call_tried(&call, timeout, error);
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
@@ -227,7 +228,8 @@ static __attribute__((noinline)) int get_item_slowly(green_queue_t *queue, void 
         return -1;
     if (LIKELY(green__queue_can_get(queue))) {
         int error = get_now(call.hub, queue, item);
-        return LIKELY(error == 0) ? green__call_done(&call, timeout) : green__call_fail(error);
+        return LIKELY(error == 0) ? green__call_done(&call, timeout)
+                                  : green__call_tried(&call, timeout, error);
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);

@@ -136,7 +136,7 @@ int green_connect(int fd, const struct sockaddr *address, socklen_t length)
         return error == 0 ? 0 : green__call_fail(error);
     }
     if (error != 0)
-        return green__call_fail(error);
+        return green__call_tried(&call, GREEN_FOREVER, error);
     return green__call_done(&call, GREEN_FOREVER);
 }
 
@@ -172,7 +172,7 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
             return connection;
         }
         if (error != EAGAIN)
-            return green__call_fail(error);
+            return green__call_tried(call, GREEN_FOREVER, error);
         if (woken && !green__call_goes_on(call))
             return -1;
         if (green__fd_wait(call, fd, EPOLLIN, name, place) != 0)

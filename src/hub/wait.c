@@ -76,6 +76,13 @@ bool green__call_goes_on(struct green__call *call)
     return false;
 }
 
+int green__call_tried(struct green__call *call, int64_t timeout, int error)
+{
+    if (timeout > 0 && --call->hub->credit == 0)
+        green__wait_give_turn(call->hub, call->me);
+    return green__call_fail(error);
+}
+
 int green__call_give_turn(struct green__hub *hub, green_t *me)
 {
     green__wait_give_turn(hub, me);

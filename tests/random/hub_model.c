@@ -484,7 +484,7 @@ static void do_at_once(struct hub_model *m, int i)
     }
     if (t->outcome.result >= 0)
         t->was_refused = false;
-    if (t->outcome.result >= 0 && !t->nowait && --m->credit == 0)
+    if (!t->nowait && --m->credit == 0)
         give_turn(m);
     else
         finish(m, t->outcome);
