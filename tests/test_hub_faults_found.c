@@ -1526,6 +1526,45 @@ TEST(who_goes_on_calling_what_fails_lets_others_run)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
+/* ---- Messages that nobody takes --------------------------------------------------------------- */
+
+static void *receive_for_ever(void *arg)
+{
+    char byte;
+    return V(green_recv(*(int *)arg, &byte, 1, 0));
+}
+
+TEST(an_error_queue_that_is_not_read_does_not_keep_the_hub_awake)
+{
+    const int on = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}}, own;
+    socklen_t length = sizeof address;
+    char byte;
+    int nobody = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(nobody, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(getsockname(nobody, (struct sockaddr *)&address, &length), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &length), 0);
+    assert_int_equal(close(nobody), 0);
+    assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on), 0);
+    assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&address, length), 1);
+    assert_int_equal(green_recv(fd, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNREFUSED); /* why is in the queue */
+
+    green_hub_stats_t before, after;
+    green_task_t *receiver = green_task_spawn(receive_for_ever, &fd);
+    assert_int_equal(green_sleep(0), 0);
+    assert_int_equal(green_hub_stats(&before, sizeof before), 0);
+    assert_int_equal(green_sleep(GREEN_MS(200)), 0);
+    assert_int_equal(green_hub_stats(&after, sizeof after), 0);
+    assert_true(after.polls - before.polls < 100);
+    assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&own, length), 1);
+    join_within(receiver, V(1), GREEN_SEC(20));
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+}
+
 int main(void)
 {
     if (under_helgrind()) {

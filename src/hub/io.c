@@ -21,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -286,6 +287,17 @@ static bool pause_between(struct green__call *call, unsigned times, const struct
     return green__wait(call->hub, &wait, GREEN_MS(1) << (times < 6 ? times : 6)) == 0;
 }
 
+/*
+ * Whether it is told to look for what it does not take: messages of the error queue. The system
+ * says so as long as there are some.
+ */
+static bool is_woken_for_others(const struct transfer *t)
+{
+    struct pollfd one = {.fd = t->fd, .events = POLLIN};
+    return syscall(SYS_ppoll, &one, 1ul, &(struct timespec){0}, NULL, (size_t)8) == 1 &&
+           (one.revents & (POLLIN | POLLHUP)) == 0;
+}
+
 /* Moves some, with a call that has begun.  What was moved, or -1 with errno. */
 static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
 {
@@ -325,7 +337,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
         }
         if ((woken || in_vain != 0) && !green__call_goes_on(call))
             return -1;
-        if (in_vain >= 2 && t->out && !pause_between(call, in_vain - 2, t))
+        if (in_vain >= 2 && (t->out || is_woken_for_others(t)) &&
+            !pause_between(call, in_vain - 2, t))
             return -1;
         if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
                            t->place) != 0)
