@@ -916,6 +916,44 @@ TEST_WITH(any_kind_of_descriptor_may_have_the_number_of_any_other, begin_world, 
     assert_int_equal(failed_cells, 0);
 }
 
+struct busy {
+    int fd;
+    unsigned reads;
+};
+
+static void *read_four(void *arg)
+{
+    struct busy *busy = arg;
+    for (char byte; busy->reads < 4; busy->reads++)
+        must(green_read(busy->fd, &byte, 1) == 1);
+    return NULL;
+}
+
+/* Its registration is looked at a second after the first wait, and again for the last. */
+TEST_WITH(a_number_that_was_busy_before_it_was_used_again_loses_no_event, begin_world, hubs_end)
+{
+    struct object o;
+    int other[2];
+    make_tcp_of_hub(&o);
+    assert_int_equal(pipe(other), 0);
+    struct busy busy = {.fd = o.in};
+    green_task_t *reader = spawn(read_four, &busy);
+    for (unsigned i = 0; i < 3; i++) { /* the second wait is the first that relies on it */
+        assert_int_equal(green_write(o.peer_out, "b", 1), 1);
+        while (busy.reads <= i)
+            turn();
+        assert_int_equal(green_sleep(GREEN_MS(300)), 0);
+    }
+    assert_int_equal(dup2(other[0], o.in), o.in);
+    assert_int_equal(write(other[1], "b", 1), 1);
+    assert_int_equal(green_task_join(reader, NULL, GREEN_FOREVER), 0);
+    assert_int_equal(busy.reads, 4);
+    assert_int_equal(green_task_free(reader), 0);
+    close_by_hub(&o);
+    close_end(&o.peer_out, &o.peer_in);
+    assert_int_equal(close(other[0]) + close(other[1]), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -18,29 +18,14 @@
 #include "fd.h"
 #include "io.h"
 
-#define CHUNK 64 /* numbers; what is known of one does not move */
 #define RENEW_AFTER INT64_C(1000000000)
+#define RENEW_SHIFT 26 /* a list has what is due within 2^26 ns */
+_Static_assert((RENEW_AFTER >> RENEW_SHIFT) + 2 < GREEN__FD_RENEW_LISTS, "one list, one time");
 #define ALL_IN (EPOLLIN | EPOLLPRI | EPOLLRDHUP)
 #define ENDS (EPOLLHUP | EPOLLERR)
 #define EDGE_EVENTS (EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
-struct green__fds {
-    struct green__fd **chunks;
-    size_t count;                          /* of chunks */
-    struct green__fd_entry *renew_first, *renew_last;
-    unsigned renew_list;                   /* the list's number: a child begins another */
-};
-
 /* ---- What is known of numbers --------------------------------------------------- */
-
-struct green__fd *green__fd_look(struct green__hub *hub, int fd)
-{
-    const struct green__fds *fds = hub->fds;
-    size_t chunk = (size_t)fd / CHUNK;
-    if (UNLIKELY(fds == NULL || fd < 0 || chunk >= fds->count || fds->chunks[chunk] == NULL))
-        return NULL;
-    return &fds->chunks[chunk][(size_t)fd % CHUNK];
-}
 
 static void fork_fds(struct green__hub *hub, const struct green_task *mine);
 static void end_fds(struct green__hub *hub);
@@ -60,7 +45,6 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
         hub->fds = calloc(1, sizeof *hub->fds);
         if (hub->fds == NULL)
             goto no_memory;
-        hub->fds->renew_list = 1;
         hub->end_fds = end_fds;
         hub->fork_fds = fork_fds;
         hub->on_event = on_fd_event;
@@ -68,7 +52,7 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
         hub->renew_at = GREEN_FOREVER;
     }
     struct green__fds *fds = hub->fds;
-    size_t chunk = (size_t)fd / CHUNK;
+    size_t chunk = (size_t)fd / GREEN__FD_CHUNK;
     if (chunk >= fds->count) {
         size_t count = fds->count * 2 > chunk ? fds->count * 2 : chunk + 1;
         /* Of pointers: NOLINTBEGIN(bugprone-sizeof-expression) */
@@ -80,12 +64,13 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
         fds->chunks = chunks;
         fds->count = count;
     }
-    fds->chunks[chunk] = calloc(CHUNK, sizeof **fds->chunks);
+    fds->chunks[chunk] = aligned_alloc(64, sizeof **fds->chunks * GREEN__FD_CHUNK);
     if (fds->chunks[chunk] == NULL)
         goto no_memory;
-    for (size_t i = 0; i < CHUNK; i++)
+    memset(fds->chunks[chunk], 0, sizeof **fds->chunks * GREEN__FD_CHUNK);
+    for (size_t i = 0; i < GREEN__FD_CHUNK; i++)
         fds->chunks[chunk][i].ready = GREEN__FD_IN | GREEN__FD_OUT; /* they may be */
-    return &fds->chunks[chunk][(size_t)fd % CHUNK];
+    return &fds->chunks[chunk][(size_t)fd % GREEN__FD_CHUNK];
 
 no_memory:
     errno = ENOMEM;
@@ -94,7 +79,6 @@ no_memory:
 
 static void forget_number(struct green__fd *known)
 {
-    known->generation++;
     known->closes++;
     known->armed = 0;
     known->mode = GREEN__FD_NONE;
@@ -118,14 +102,22 @@ void green__fd_begin(struct green__hub *hub, int fd, bool made)
         known->kind = GREEN__FD_SOCKET;
 }
 
+static inline bool is_waited_for(const struct green__fd *known)
+{
+    return known->in.first != NULL || known->out.first != NULL;
+}
+
 /* ---- Asking epoll ------------------------------------------------------------------ */
+
+/* What epoll has of a number: if that is another's by now, it is old. */
+static inline uint64_t name_of(int fd, const struct green__fd *known)
+{
+    return (uint64_t)known->closes << 32 | (uint32_t)fd;
+}
 
 static struct epoll_event asked_for(int fd, const struct green__fd *known, uint32_t events)
 {
-    return (struct epoll_event){
-        .events = events,
-        .data.u64 = (uint64_t)known->generation << 32 | (uint32_t)fd,
-    };
+    return (struct epoll_event){.events = events, .data.u64 = name_of(fd, known)};
 }
 
 /* Adds a number to epoll or changes what is asked, whichever it is.  0, or an errno. */
@@ -229,22 +221,52 @@ static void wake(struct green__hub *hub, struct green__fd *known, unsigned direc
     }
 }
 
+/* The same, where one at most waits for nothing else and no other is about to try. */
+static inline void wake_one(struct green__hub *hub, struct green__fd *known, unsigned direction,
+                            uint32_t events)
+{
+    struct green__entry *entry = green__line_first(direction == 0 ? &known->in : &known->out);
+    if (entry == NULL)
+        return;
+    const struct green__fd_entry *own = entry->item;
+    if (UNLIKELY(entry->next != NULL || own->looks || known->woken[direction] != 0 ||
+                 (own->events & events) == 0)) {
+        wake(hub, known, direction, events, false);
+        return;
+    }
+    known->woken[direction]++;
+    green__wait_serve(hub, entry, 0);
+}
+
 static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events)
 {
     int fd = (int)(uint32_t)data;
     struct green__fd *known = green__fd_look(hub, fd);
-    if (known == NULL || known->generation != (uint32_t)(data >> 32))
+    if (known == NULL || name_of(fd, known) != data)
         return; /* of one that had the number before */
+    known->armed = 0;
+    if ((events & EPOLLIN) != 0)
+        known->ready |= GREEN__FD_IN;
+    if ((events & EPOLLOUT) != 0)
+        known->ready |= GREEN__FD_OUT;
+    if (LIKELY((events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) == 0)) {
+        if ((events & EPOLLIN) != 0)
+            wake_one(hub, known, 0, events);
+        if ((events & EPOLLOUT) != 0)
+            wake_one(hub, known, 1, events);
+        if (UNLIKELY(is_waited_for(known)))
+            ask_again(hub, fd, known);
+        return;
+    }
     bool ends = (events & ENDS) != 0;
     if ((events & (ALL_IN | ENDS)) != 0)
         known->ready |= GREEN__FD_IN;
-    if ((events & (EPOLLOUT | ENDS)) != 0)
+    if (ends)
         known->ready |= GREEN__FD_OUT;
     if ((events & (ENDS | EPOLLRDHUP)) != 0)
         known->ready |= GREEN__FD_HUP;
     if ((events & EPOLLPRI) != 0)
         known->made = false; /* a read stops short of urgent data, and more may be behind it */
-    known->armed = 0;
     if ((known->ready & GREEN__FD_IN) != 0 && (events & (ALL_IN | ENDS)) != 0)
         wake(hub, known, 0, events, ends || (events & EPOLLRDHUP) != 0);
     if ((events & (EPOLLOUT | ENDS)) != 0)
@@ -252,55 +274,47 @@ static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events)
     ask_again(hub, fd, known);
 }
 
-void green__fd_tried(struct green__hub *hub, int fd, unsigned direction)
+void green__fd_wake_next(struct green__hub *hub, int fd, struct green__fd *known,
+                         unsigned direction)
 {
-    struct green__fd *known = green__fd_look(hub, fd);
-    if (known == NULL || known->woken[direction] == 0)
+    int error = errno;
+    if (known->woken[direction] != 0)
         return;
-    known->woken[direction]--;
-    const struct green_private_line *line = direction == 0 ? &known->in : &known->out;
-    if (line->first == NULL || known->woken[direction] != 0)
-        return;
-    if (known->mode == GREEN__FD_EDGE) {
-        if ((known->ready & 1u << direction) != 0)
-            wake(hub, known, direction, ~0u, false);
-    } else {
+    if (known->mode != GREEN__FD_EDGE)
         ask_again(hub, fd, known);
-    }
+    else if ((known->ready & 1u << direction) != 0)
+        wake(hub, known, direction, ~0u, false);
+    errno = error;
 }
 
 /* ---- Renewal --------------------------------------------------------------------------- */
 
-static void renew_later(struct green__hub *hub, struct green__fd_entry *entry)
+/*
+ * A number gets into a list when somebody begins to rely on it, and is looked at a second
+ * later.  Meanwhile that one has mostly been served, and others have begun: so nobody who
+ * begins or ends a wait has more to do than to note the time.
+ */
+static void look_later(struct green__hub *hub, int fd, struct green__fd *known, int64_t due)
 {
     struct green__fds *fds = hub->fds;
-    entry->renews = fds->renew_list;
-    entry->renew_at = green__time_add(hub->time, RENEW_AFTER);
-    entry->renew_next = NULL;
-    entry->renew_prev = fds->renew_last;
-    if (fds->renew_last != NULL)
-        fds->renew_last->renew_next = entry;
-    else
-        fds->renew_first = entry;
-    fds->renew_last = entry;
-    hub->renew_at = fds->renew_first->renew_at;
+    uint64_t end = ((uint64_t)due >> RENEW_SHIFT) + 1;
+    unsigned list = (unsigned)(end % GREEN__FD_RENEW_LISTS);
+    int64_t at = (int64_t)(end << RENEW_SHIFT);
+    known->renew_next = (fds->renew_any >> list & 1) != 0 ? fds->renew[list] : -1;
+    fds->renew[list] = fd;
+    fds->renew_any |= 1u << list;
+    known->renews = true;
+    if (at < hub->renew_at)
+        hub->renew_at = at;
 }
 
-static void renew_not(struct green__hub *hub, struct green__fd_entry *entry)
+/* Somebody will wait who relies on its registration. */
+static inline void rely(struct green__hub *hub, int fd, struct green__fd *known)
 {
-    struct green__fds *fds = hub->fds;
-    if (entry->renews != fds->renew_list)
-        return;
-    entry->renews = 0;
-    if (entry->renew_prev != NULL)
-        entry->renew_prev->renew_next = entry->renew_next;
-    else
-        fds->renew_first = entry->renew_next;
-    if (entry->renew_next != NULL)
-        entry->renew_next->renew_prev = entry->renew_prev;
-    else
-        fds->renew_last = entry->renew_prev;
-    hub->renew_at = fds->renew_first != NULL ? fds->renew_first->renew_at : GREEN_FOREVER;
+    if (!is_waited_for(known))
+        known->relied_on = hub->time;
+    if (UNLIKELY(!known->renews))
+        look_later(hub, fd, known, green__time_add(hub->time, RENEW_AFTER));
 }
 
 /* A number that is not registered any more is another descriptor's, which the hub has not made. */
@@ -317,38 +331,57 @@ static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
     ask_again_of(hub, fd, known, wanted_of(known));
 }
 
+static void renew_one(struct green__hub *hub, int fd)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    known->renews = false;
+    if (!is_waited_for(known))
+        return;
+    int64_t due = green__time_add(known->relied_on, RENEW_AFTER);
+    if (due > hub->time) {
+        look_later(hub, fd, known, due);
+    } else if (known->mode == GREEN__FD_EDGE) {
+        renew_edge(hub, fd, known);
+    } else if (known->mode == GREEN__FD_ONCE) {
+        uint32_t wanted = wanted_of(known);
+        if (wanted != 0)
+            (void)ask_once(hub, fd, known, wanted);
+    }
+}
+
 static void renew(struct green__hub *hub)
 {
-    struct green__fd_entry *entry;
-    while ((entry = hub->fds->renew_first) != NULL && entry->renew_at <= hub->time) {
-        struct green__fd *known = green__fd_look(hub, entry->fd);
-        renew_not(hub, entry);
-        if (known->mode == GREEN__FD_EDGE)
-            renew_edge(hub, entry->fd, known);
-        else if (known->mode == GREEN__FD_ONCE)
-            (void)ask_once(hub, entry->fd, known, entry->events);
+    struct green__fds *fds = hub->fds;
+    uint64_t now = (uint64_t)hub->time >> RENEW_SHIFT, end = (uint64_t)hub->renew_at >> RENEW_SHIFT;
+    hub->renew_at = GREEN_FOREVER;
+    uint32_t any = fds->renew_any;
+    for (uint64_t list; any != 0; end++) {
+        list = end % GREEN__FD_RENEW_LISTS;
+        if ((any >> list & 1) == 0)
+            continue;
+        any &= ~(1u << list);
+        if (end > now) {
+            if ((int64_t)(end << RENEW_SHIFT) < hub->renew_at)
+                hub->renew_at = (int64_t)(end << RENEW_SHIFT);
+            break;
+        }
+        fds->renew_any &= ~(1u << list);
+        for (int fd = fds->renew[list], next; fd >= 0; fd = next) {
+            next = green__fd_look(hub, fd)->renew_next;
+            renew_one(hub, fd);
+        }
     }
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
-static bool is_waited_for(const struct green__fd *known)
+/* Has it registered for such a wait: 0, 1 if it is ready whatever it is, or -1 with errno. */
+static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struct green__fd *known,
+                                                   const struct green__fd_entry *entry)
 {
-    return known->in.first != NULL || known->out.first != NULL;
-}
-
-int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
-                     struct green__fd_entry *entry)
-{
-    int fd = entry->fd;
-    struct green__fd *known = green__fd_need(hub, fd);
-    entry->renews = 0;
-    entry->entry->line = NULL;
-    entry->entry->item = entry;
+    int fd = entry->fd, error = 0;
     if (known == NULL || green__loop_need_epoll(hub) != 0)
         return -1;
-    bool relies = false;
-    int error = 0;
     if ((entry->events & (EPOLLPRI | EPOLLRDBAND | EPOLLWRBAND)) != 0)
         known->made = false; /* one that is asked for urgent data is as all others */
     if (known->mode == GREEN__FD_ALWAYS) {
@@ -356,40 +389,66 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
         error = ask_once(hub, fd, known, entry->events);
     } else if (known->made) {
         if (known->mode == GREEN__FD_EDGE)
-            relies = true;
+            rely(hub, fd, known);
         else
             error = ask_edge(hub, fd, known);
     } else if (known->mode == GREEN__FD_EDGE) { /* those who have relied on that wait on */
         error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     } else if (known->mode == GREEN__FD_ONCE && is_waited_for(known) &&
                (known->armed & entry->events) == entry->events) {
-        relies = true; /* else it was asked for by who waits no more: the number may be another's */
+        /* Else it was asked for by who waits no more: the number may be another's. */
+        rely(hub, fd, known);
     } else {
         error = ask_once(hub, fd, known, entry->events);
     }
-    if (error != 0) {
-        if (error == EPERM)
-            known->mode = GREEN__FD_ALWAYS;
-        errno = error;
-        return error == EPERM ? 1 : -1;
+    if (error == 0)
+        return 0;
+    if (error == EPERM)
+        known->mode = GREEN__FD_ALWAYS;
+    errno = error;
+    return error == EPERM ? 1 : -1;
+}
+
+/* known NULL: there is no memory. */
+static inline int enlist_at(struct green__hub *hub, struct green__wait *wait,
+                         struct green__fd_entry *entry, struct green__fd *known)
+{
+    if (LIKELY(known != NULL && known->made && known->mode == GREEN__FD_EDGE &&
+               (entry->events & (EPOLLPRI | EPOLLRDBAND | EPOLLWRBAND)) == 0)) {
+        rely(hub, entry->fd, known);
+    } else {
+        int result = enlist_slowly(hub, known, entry);
+        if (result != 0)
+            return result;
     }
+    entry->closes = known->closes;
+    entry->entry->item = entry;
     bool in = (entry->events & ALL_IN) != 0;
     green__wait_enlist(wait, entry->entry, in ? &known->in : &known->out);
-    if (relies)
-        renew_later(hub, entry);
-    entry->closes = known->closes;
     wait->descriptors++;
     hub->descriptors++;
     return 0;
+}
+
+int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
+                     struct green__fd_entry *entry)
+{
+    entry->entry->line = NULL;
+    return enlist_at(hub, wait, entry, green__fd_need(hub, entry->fd));
+}
+
+static inline bool delist_from(struct green__hub *hub, const struct green__fd_entry *entry,
+                          const struct green__fd *known)
+{
+    hub->descriptors--;
+    return known->closes == entry->closes;
 }
 
 bool green__fd_delist(struct green__hub *hub, struct green__fd_entry *entry)
 {
     if (entry->entry->wait->task == NULL) /* in a child, which has not counted it */
         return false;
-    renew_not(hub, entry);
-    hub->descriptors--;
-    return green__fd_look(hub, entry->fd)->closes == entry->closes;
+    return delist_from(hub, entry, green__fd_look(hub, entry->fd));
 }
 
 int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char *name,
@@ -401,17 +460,27 @@ int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char
 int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
                        const char *name, const void *place)
 {
+    return green__fd_wait_known(call, fd, green__fd_need(call->hub, fd), events, timeout, name,
+                                place);
+}
+
+int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
+                         int64_t timeout, const char *name, const void *place)
+{
+    struct green__hub *hub = call->hub;
     struct green__wait wait;
-    struct green__entry entry = {0};
+    struct green__entry entry;
     struct green__fd_entry own = {.entry = &entry, .fd = fd, .events = events};
     green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
     wait.entries = &entry;
     wait.count = 1;
-    int result = green__fd_enlist(call->hub, &wait, &own);
-    if (result != 0)
+    int result = enlist_at(hub, &wait, &own, known);
+    if (UNLIKELY(result != 0))
         return result < 0 ? -1 : 0;
-    result = green__wait(call->hub, &wait, timeout);
-    if (!green__fd_delist(call->hub, &own) && result == 0)
+    result = green__wait(hub, &wait, timeout);
+    if (UNLIKELY(wait.task == NULL)) /* in a child, which has not counted it */
+        return result;
+    if (UNLIKELY(!delist_from(hub, &own, known)) && result == 0)
         return green__call_fail(EBADF);
     return result;
 }
@@ -532,8 +601,7 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine)
     struct green__fds *fds = hub->fds;
     if (fds == NULL)
         return;
-    fds->renew_list++;
-    fds->renew_first = fds->renew_last = NULL;
+    fds->renew_any = 0;
     hub->renew_at = GREEN_FOREVER;
     hub->descriptors = 0; /* bare waits wait for none */
     for (const struct green__wait *wait = hub->main.waits; wait != NULL; wait = wait->next)
@@ -542,12 +610,12 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine)
          task = task->next)
         for (const struct green__wait *wait = task->waits; wait != NULL; wait = wait->next)
             hub->descriptors += wait->descriptors;
-    for (size_t i = 0; i < fds->count * CHUNK; i++) {
+    for (size_t i = 0; i < fds->count * GREEN__FD_CHUNK; i++) {
         int fd = (int)i;
         struct green__fd *known = green__fd_look(hub, fd);
         if (known == NULL)
             continue;
-        known->generation++;
+        known->renews = false;
         known->armed = 0;
         known->jobs = 0;
         if (known->closing)
@@ -571,7 +639,7 @@ static void end_fds(struct green__hub *hub)
     struct green__fds *fds = hub->fds;
     if (fds == NULL)
         return;
-    for (size_t i = 0; i < fds->count * CHUNK; i++) {
+    for (size_t i = 0; i < fds->count * GREEN__FD_CHUNK; i++) {
         struct green__fd *known = green__fd_look(hub, (int)i);
         if (known != NULL && known->closing)
             close_at_last((int)i, known);

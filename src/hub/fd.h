@@ -28,11 +28,13 @@ enum green__fd_kind { GREEN__FD_UNKNOWN, GREEN__FD_SOCKET, GREEN__FD_OTHER, GREE
 #define GREEN__FD_OUT 2u
 #define GREEN__FD_HUP 4u  /* ready for ever: nothing that is read makes it not so */
 
-/* Of one number. */
+/*
+ * Of one number.  With many descriptors each line of the CPU's cache is a miss: what an
+ * event and a wait to read touch is in the first 64 bytes.
+ */
 struct green__fd {
-    struct green_private_line in, out; /* who wait for each direction */
-    uint32_t generation;     /* of the number: what epoll has of another is old */
-    uint32_t closes;         /* how often it was closed, or begun again */
+    struct green_private_line in; /* who wait to take something out of it */
+    uint32_t closes;         /* how often it was closed, or begun again: epoll has that with it */
     uint32_t armed;          /* ONCE: the events that are asked for */
     unsigned char mode, kind; /* enums above */
     unsigned char ready;     /* of a made one: the directions that may be ready */
@@ -40,13 +42,35 @@ struct green__fd {
     bool stream;             /* a short read of it has emptied it */
     unsigned char no_nowait; /* the directions in which it cannot be asked not to block */
     bool closing;            /* to be closed when the pool is done with it */
+    bool renews;             /* it is among those to be looked at for a renewal */
     unsigned woken[2];       /* who were woken for it, in or out, and have not tried yet */
+    int64_t relied_on;       /* since when, about, somebody who waits relies on its registration */
+    struct green_private_line out;
     unsigned jobs;           /* calls of the pool */
+    int renew_next;          /* with renews: the next such number; -1: none */
     green_t *holder;         /* whose call it is that has it for its own; NULL: it is the user's */
+} __attribute__((aligned(64)));
+_Static_assert(offsetof(struct green__fd, out) == 64, "");
+
+#define GREEN__FD_CHUNK 64 /* numbers; what is known of one does not move */
+#define GREEN__FD_RENEW_LISTS 32 /* as there are bits */
+
+struct green__fds {
+    struct green__fd **chunks;
+    size_t count;       /* of chunks */
+    uint32_t renew_any; /* which of these lists have any, by bits ... */
+    int renew[GREEN__FD_RENEW_LISTS]; /* ... by the time when they are due */
 };
 
 /* What is known of a number; NULL: nothing, or with ENOMEM if there is to be something. */
-struct green__fd *green__fd_look(struct green__hub *hub, int fd);
+static inline struct green__fd *green__fd_look(const struct green__hub *hub, int fd)
+{
+    const struct green__fds *fds = hub->fds;
+    size_t chunk = (size_t)fd / GREEN__FD_CHUNK;
+    if (UNLIKELY(fds == NULL || fd < 0 || chunk >= fds->count || fds->chunks[chunk] == NULL))
+        return NULL;
+    return &fds->chunks[chunk][(size_t)fd % GREEN__FD_CHUNK];
+}
 struct green__fd *green__fd_need(struct green__hub *hub, int fd);
 
 /* The number is that of a new descriptor; made: a TCP socket of the hub's. */
@@ -64,13 +88,10 @@ void green__fd_give_away(const struct green__call *call, int fd);
 /* What an entry of a wait for a descriptor has for its item. */
 struct green__fd_entry {
     struct green__entry *entry;
-    struct green__fd_entry *renew_next, *renew_prev; /* among those to be renewed */
     int fd;
     uint32_t events;      /* EPOLL...: what is waited for */
     bool looks;           /* it takes nothing: others may be woken, too */
     uint32_t closes;      /* of the number, when it was enlisted */
-    unsigned renews;      /* it is in the list of this number; 0: in none */
-    int64_t renew_at;
 };
 
 /*
@@ -98,8 +119,28 @@ int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char
 int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
                        const char *name, const void *place);
 
-/* Who was woken for a direction has tried, or will not: the next may be. */
-void green__fd_tried(struct green__hub *hub, int fd, unsigned direction);
+/* The same of a number of which that is known; NULL: nothing, for want of memory. */
+int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
+                         int64_t timeout, const char *name, const void *place);
+
+/* Who was woken for a direction has tried, or will not: the next may be.  errno is kept. */
+void green__fd_wake_next(struct green__hub *hub, int fd, struct green__fd *known,
+                         unsigned direction);
+static inline void green__fd_known_tried(struct green__hub *hub, int fd, struct green__fd *known,
+                                         unsigned direction)
+{
+    if (known->woken[direction] == 0)
+        return;
+    known->woken[direction]--;
+    if (UNLIKELY((direction == 0 ? &known->in : &known->out)->first != NULL))
+        green__fd_wake_next(hub, fd, known, direction);
+}
+static inline void green__fd_tried(struct green__hub *hub, int fd, unsigned direction)
+{
+    struct green__fd *known = green__fd_look(hub, fd);
+    if (known != NULL)
+        green__fd_known_tried(hub, fd, known, direction);
+}
 
 /*
  * Closes what a task has left that runs no more.  wakes: those who wait for it stand on
