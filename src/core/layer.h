@@ -229,6 +229,12 @@ static inline bool green__layer_may_spare(void)
     return !green__self->stacks.watched;
 }
 
+/* Whether a sanitizer looks at the thread's calls of libc, as at what they are given. */
+static inline bool green__layer_is_sanitized(void)
+{
+    return green__self->sanitized || __msan_unpoison != NULL;
+}
+
 /* A green that is started, waits, and will not be entered by the layer, is its user's again. */
 void green__layer_let_go(green_t *g);
 

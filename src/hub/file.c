@@ -151,12 +151,6 @@ static bool is_at_end(const struct file_move *move, const struct stat *about)
     return S_ISREG(about->st_mode) && about->st_size > 0 && place >= about->st_size;
 }
 
-/* What it says of a file whose file system cannot be asked not to block, or a filter. */
-static bool is_no_answer(int error)
-{
-    return error == EOPNOTSUPP || error == ENOSYS || error == EPERM || error == EINVAL;
-}
-
 /* By a thread of the pool; false with errno: in a forked child, or at the thread's end. */
 static bool fetch(struct green__hub *hub, struct file_move *move, bool known)
 {
@@ -187,7 +181,7 @@ ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec 
     struct green__fd *known = green__fd_look(hub, fd);
     if (known == NULL || (known->no_nowait & direction) == 0) {
         move_on(&move, true);
-        if (move.error != EAGAIN && !is_no_answer(move.error))
+        if (move.error != EAGAIN && !green__file_no_answer(move.error))
             return result_of(&move);
         if (known != NULL && move.error != EAGAIN)
             known->no_nowait |= direction;

@@ -144,8 +144,7 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
 {
     if (known == NULL || !known->no_nowait) {
         ssize_t n = move_without_waiting(t, 0);
-        if (n >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL &&
-                       errno != EPERM))
+        if (n >= 0 || !green__file_no_answer(errno))
             return n;
         if (known != NULL)
             known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
@@ -298,6 +297,17 @@ static bool is_woken_for_others(const struct transfer *t)
            (one.revents & (POLLIN | POLLHUP)) == 0;
 }
 
+/*
+ * Whether the last try has emptied or filled it, and nothing has come since.  Of what the hub
+ * has not made it is not seen when there is room again.
+ */
+static inline bool seems_blocked(const struct green__fd *known, bool out)
+{
+    if (out)
+        return known->made && (known->ready & (GREEN__FD_OUT | GREEN__FD_HUP)) == 0;
+    return (known->made || known->stream) && (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
+}
+
 /* Moves some, with a call that has begun.  What was moved, or -1 with errno. */
 static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
 {
@@ -305,9 +315,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
     bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false;
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
-        bool skip = !woken && waits && known != NULL && (known->made || known->stream) &&
-                    !t->out && t->flags == 0 && t->message == NULL && t->offset < 0 &&
-                    (known->ready & (GREEN__FD_IN | GREEN__FD_HUP)) == 0;
+        bool skip = !woken && waits && known != NULL && t->flags == 0 && t->message == NULL &&
+                    t->offset < 0 && seems_blocked(known, t->out);
         ssize_t n = -1;
         int error = EAGAIN;
         if (known != NULL && known->closing)
@@ -378,6 +387,84 @@ static ssize_t io_move(struct transfer *t)
     return n;
 }
 
+/*
+ * The short way: with one part, on a descriptor of which it is known how it is asked not to
+ * wait.  The system itself is asked, as libc's calls are cancellation points, and to have them
+ * be none would cost more than all else here; but sanitizers are to see libc's.
+ */
+static inline bool is_socket(const struct green__fd *known)
+{
+    return LIKELY(known->made) || known->kind == GREEN__FD_SOCKET;
+}
+
+static inline bool is_short(const struct green__fd *known, bool out)
+{
+    bool is_one = is_socket(known) ||
+                  (known->kind == GREEN__FD_OTHER && known->no_nowait == 0 &&
+                   !(out && __atomic_load_n(&no_nosignal, __ATOMIC_RELAXED)));
+    return is_one && !green__layer_is_sanitized();
+}
+
+static inline ssize_t try_shortly(const struct green__fd *known, int fd, bool out, void *bytes,
+                                  size_t size)
+{
+    if (is_socket(known))
+        return syscall(out ? SYS_sendto : SYS_recvfrom, fd, bytes, size,
+                       MSG_DONTWAIT | (out ? MSG_NOSIGNAL : 0), NULL, 0);
+    struct iovec part = {bytes, size};
+    return syscall(out ? SYS_pwritev2 : SYS_preadv2, fd, &part, 1ul, -1ul, -1ul,
+                   RWF_NOWAIT | (out ? RWF_NOSIGNAL : 0));
+}
+
+/* Whether that is the call's error, which some give but once.  There are other ways to write. */
+static inline bool is_final(const struct green__fd *known, bool out, int error)
+{
+    if (error == EAGAIN || error == EINTR)
+        return false;
+    return is_socket(known) ? error != ENOTSOCK : !out && !green__file_no_answer(error);
+}
+
+/* What was moved; -1 with errno; LONG_WAY: no more has been done than to try and to wait. */
+#define LONG_WAY (-2)
+static inline __attribute__((always_inline)) ssize_t
+move_shortly(int fd, bool out, void *bytes, size_t size, const char *name, const void *place)
+{
+    struct green__call call;
+    const struct green__hub *hub = green__hub_self;
+    struct green__fd *known;
+    if (UNLIKELY(hub == NULL) || (known = green__fd_look(hub, fd)) == NULL ||
+        !is_short(known, out))
+        return LONG_WAY;
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    unsigned char direction = out ? GREEN__FD_OUT : GREEN__FD_IN;
+    for (bool woken = false;; woken = true) {
+        if (woken || !seems_blocked(known, out)) {
+            ssize_t n = try_shortly(known, fd, out, bytes, size);
+            int error = errno;
+            if (LIKELY(n >= 0) ? !out && n > 0 && (size_t)n < size &&
+                                     (known->made || known->stream) &&
+                                     (known->ready & GREEN__FD_HUP) == 0
+                               : error == EAGAIN)
+                known->ready &= (unsigned char)~direction;
+            if (woken)
+                green__fd_known_tried(call.hub, fd, known, out);
+            if (LIKELY(n >= 0)) {
+                (void)green__call_done(&call, GREEN_FOREVER);
+                return n;
+            }
+            if (woken || error != EAGAIN) {
+                return is_final(known, out, error)
+                           ? green__call_tried(&call, GREEN_FOREVER, error)
+                           : LONG_WAY;
+            }
+        }
+        if (green__fd_wait_known(&call, fd, known, out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP,
+                                 GREEN_FOREVER, name, place) != 0)
+            return -1;
+    }
+}
+
 /* As read() of nothing, which waits for nothing; of some the system waits for something. */
 static ssize_t read_nothing(int fd)
 {
@@ -430,12 +517,12 @@ static void io_advance(struct transfer *t, size_t n)
 }
 
 /*
- * Moves all of one part, each time with a call of its own: what was moved, fewer with errno
- * 0 at the end of the file and another if it failed; -1 if before the first.
+ * Moves all of one part, of which so much is moved already, each time with a call of its own:
+ * what was moved, fewer with errno 0 at the end of the file and another if it failed; -1 if
+ * before the first.
  */
-static ssize_t io_move_all(struct transfer *t)
+static ssize_t io_move_all(struct transfer *t, ssize_t moved)
 {
-    ssize_t moved = 0;
     int error = errno;
     do {
         ssize_t n = io_move(t);
@@ -460,18 +547,36 @@ static bool waits_for_all(int fd, int flags)
 
 /* ---- The calls ----------------------------------------------------------------------- */
 
+static __attribute__((noinline)) ssize_t move_longly(int fd, bool out, void *bytes, size_t size,
+                                                     const char *name, const void *place)
+{
+    struct iovec part = {bytes, size};
+    return io_move(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place});
+}
+
+static __attribute__((noinline)) ssize_t move_all_longly(int fd, bool out, void *bytes, size_t size,
+                                                         size_t moved, const char *name,
+                                                         const void *place)
+{
+    struct iovec part = {(char *)bytes + moved, size - moved};
+    return io_move_all(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place},
+                       (ssize_t)moved);
+}
+
 ssize_t green_read(int fd, void *buffer, size_t size)
 {
-    struct iovec part = {buffer, size};
-    if (size == 0)
+    static const char name[] = "green_read";
+    if (UNLIKELY(size == 0))
         return read_nothing(fd);
-    return io_move(&(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read", PLACE});
+    ssize_t n = move_shortly(fd, false, buffer, size, name, PLACE);
+    return LIKELY(n != LONG_WAY) ? n : move_longly(fd, false, buffer, size, name, PLACE);
 }
 
 ssize_t green_write(int fd, const void *buffer, size_t size)
 {
-    struct iovec part = {(void *)buffer, size};
-    return io_move(&(struct transfer){fd, true, 0, &part, 1, -1, NULL, "green_write", PLACE});
+    static const char name[] = "green_write";
+    ssize_t n = move_shortly(fd, true, (void *)buffer, size, name, PLACE);
+    return LIKELY(n != LONG_WAY) ? n : move_longly(fd, true, (void *)buffer, size, name, PLACE);
 }
 
 ssize_t green_pread(int fd, void *buffer, size_t size, off_t offset)
@@ -508,20 +613,30 @@ ssize_t green_writev(int fd, const struct iovec *parts, int n)
 
 ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
 {
+    static const char name[] = "green_recv";
+    ssize_t n = flags == 0 ? move_shortly(fd, false, buffer, size, name, PLACE) : LONG_WAY;
+    if (LIKELY(n != LONG_WAY))
+        return n;
     struct iovec part = {buffer, size};
-    struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, "green_recv", PLACE};
-    ssize_t n = io_move(&t);
+    struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, name, PLACE};
+    n = io_move(&t);
     if (n <= 0 || (size_t)n >= size || !waits_for_all(fd, flags))
         return n;
     io_advance(&t, (size_t)n);
-    ssize_t rest = io_move_all(&t);
+    ssize_t rest = io_move_all(&t, 0);
     return rest > 0 ? n + rest : n;
 }
 
 ssize_t green_send(int fd, const void *buffer, size_t size, int flags)
 {
+    static const char name[] = "green_send";
+    ssize_t n = (flags & ~MSG_NOSIGNAL) == 0
+                    ? move_shortly(fd, true, (void *)buffer, size, name, PLACE)
+                    : LONG_WAY;
+    if (LIKELY(n != LONG_WAY))
+        return n;
     struct iovec part = {(void *)buffer, size};
-    return io_move(&(struct transfer){fd, true, flags, &part, 1, -1, NULL, "green_send", PLACE});
+    return io_move(&(struct transfer){fd, true, flags, &part, 1, -1, NULL, name, PLACE});
 }
 
 ssize_t green_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
@@ -617,16 +732,24 @@ ssize_t green_sendmsg(int fd, const struct msghdr *message, int flags)
 
 ssize_t green_read_all(int fd, void *buffer, size_t size)
 {
-    struct iovec part = {buffer, size};
-    if (size == 0)
+    static const char name[] = "green_read_all";
+    if (UNLIKELY(size == 0))
         return read_nothing(fd);
-    return io_move_all(
-        &(struct transfer){fd, false, 0, &part, 1, -1, NULL, "green_read_all", PLACE});
+    ssize_t n = move_shortly(fd, false, buffer, size, name, PLACE);
+    if (LIKELY(n == (ssize_t)size) || n == -1)
+        return n;
+    if (n == 0) {
+        errno = 0; /* the end of the file */
+        return 0;
+    }
+    return move_all_longly(fd, false, buffer, size, n > 0 ? (size_t)n : 0, name, PLACE);
 }
 
 ssize_t green_write_all(int fd, const void *buffer, size_t size)
 {
-    struct iovec part = {(void *)buffer, size};
-    return io_move_all(
-        &(struct transfer){fd, true, 0, &part, 1, -1, NULL, "green_write_all", PLACE});
+    static const char name[] = "green_write_all";
+    ssize_t n = move_shortly(fd, true, (void *)buffer, size, name, PLACE);
+    if (LIKELY(n == (ssize_t)size) || n == -1)
+        return n;
+    return move_all_longly(fd, true, (void *)buffer, size, n > 0 ? (size_t)n : 0, name, PLACE);
 }

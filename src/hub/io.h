@@ -12,6 +12,12 @@
 ssize_t green__file_move(struct green__hub *hub, int fd, bool out, struct iovec *parts, int n,
                          off_t offset);
 
+/* Whether an error only says that it cannot be asked not to block (RWF_NOWAIT), or a filter's is. */
+static inline bool green__file_no_answer(int error)
+{
+    return error == EOPNOTSUPP || error == ENOSYS || error == EPERM || error == EINVAL;
+}
+
 /* Whether it is such a file. */
 struct stat;
 bool green__file_is_one(const struct stat *about);
