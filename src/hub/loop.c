@@ -149,6 +149,26 @@ static int milliseconds(int64_t time)
     return ms > INT32_MAX ? INT32_MAX : (int)ms;
 }
 
+/*
+ * Of the system, as libc's is a cancellation point, in which the thread must not end (green_hub.h,
+ * Errors); but sanitizers are to see libc's.
+ */
+static int wait_for_ms(struct green__hub *hub, struct epoll_event *events, int most, int ms)
+{
+    if (green__layer_is_sanitized()) {
+        int cancelable;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+        int n = GREEN__OWN(epoll_wait(hub->epoll, events, most, ms));
+        pthread_setcancelstate(cancelable, NULL);
+        return n;
+    }
+#ifdef SYS_epoll_wait
+    return (int)syscall(SYS_epoll_wait, hub->epoll, events, most, ms);
+#else
+    return (int)syscall(SYS_epoll_pwait, hub->epoll, events, most, ms, NULL, (size_t)8);
+#endif
+}
+
 static int wait_for_events(struct green__hub *hub, struct epoll_event *events, int most,
                            int64_t limit)
 {
@@ -163,8 +183,16 @@ static int wait_for_events(struct green__hub *hub, struct epoll_event *events, i
         hub->pwait2_missing = true; /* an old kernel, or a filter */
     }
 #endif
-    return GREEN__OWN(epoll_wait(hub->epoll, events, most,
-                                 limit == GREEN_FOREVER ? -1 : milliseconds(limit)));
+    return wait_for_ms(hub, events, most, limit == GREEN_FOREVER ? -1 : milliseconds(limit));
+}
+
+static void sleep_without_epoll(int64_t limit)
+{
+    int cancelable;
+    struct timespec time = timespec_of(limit);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+    (void)GREEN__OWN(ppoll(NULL, 0, limit != GREEN_FOREVER ? &time : NULL, NULL));
+    pthread_setcancelstate(cancelable, NULL);
 }
 
 static void drain(int fd)
@@ -197,24 +225,18 @@ static void look_at_events(struct green__hub *hub, int64_t limit)
     } while (n == most);
 }
 
-/* In no call here may the thread be cancelled (green_hub.h, Errors). */
 static void sleep_or_look(struct green__hub *hub, int64_t limit)
 {
-    int cancelable;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     if (hub->fall_asleep != NULL && limit > 0) {
         int64_t most = hub->fall_asleep(hub, true);
         limit = limit < most ? limit : most;
     }
-    if (hub->epoll >= 0) {
+    if (hub->epoll >= 0)
         look_at_events(hub, limit);
-    } else {
-        struct timespec time = timespec_of(limit);
-        (void)GREEN__OWN(ppoll(NULL, 0, limit != GREEN_FOREVER ? &time : NULL, NULL));
-    }
+    else
+        sleep_without_epoll(limit);
     if (hub->fall_asleep != NULL)
         (void)hub->fall_asleep(hub, false);
-    pthread_setcancelstate(cancelable, NULL);
 }
 
 /*
@@ -235,16 +257,18 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
         bool wait = limit > 0 && hub->ready == 0;
         bool frozen = hub->is_virtual && hub->world == 0;
         int64_t first = green__timer_first(&hub->timers), longest = 0;
-        if (!frozen && hub->renew_at < first)
-            first = hub->renew_at;
         if (wait && until < first)
             first = until;
+        bool renews_first = !frozen && hub->renew_at < first;
+        if (renews_first)
+            first = hub->renew_at;
         if (wait && first == GREEN_FOREVER) {
             if (hub->world + hub->descriptors == 0)
                 return; /* nothing can come */
             longest = GREEN_FOREVER;
         } else if (first != GREEN_FOREVER) {
-            int64_t left = first - green__loop_now(hub);
+            /* A renewal may be late by what has gone by: one reading of the clock is enough. */
+            int64_t left = first - (wait && renews_first ? hub->time : green__loop_now(hub));
             longest = wait && !frozen && left > 0 ? left : 0;
         }
         if (longest > 0 ||
