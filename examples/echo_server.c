@@ -36,7 +36,7 @@ static void say_goodbye(int client)
 /* What comes back to a client; 0 at the end, or -1. */
 static ssize_t echo_some(int client)
 {
-    char buffer[4096];
+    char buffer[2048];
 
     GREEN_SCOPE(limit, patience, 0);
     ssize_t n = green_read(client, buffer, sizeof buffer);

@@ -159,7 +159,8 @@ static inline uintptr_t green__layer_top(const green_t *g)
 /* What is at low is about to be read, whatever it is, by a function that no sanitizer minds. */
 static inline __attribute__((always_inline)) void green__layer_asks(const void *low, size_t size)
 {
-    green__valgrind_asks(low, size);
+    if (UNLIKELY(green__self->stacks.watched)) /* to ask Valgrind takes some time */
+        green__valgrind_asks(low, size);
 }
 
 /* Whether it waits in green__layer_switch(). */
