@@ -40,13 +40,19 @@ int main(void)
     return skip("link-time optimization has no switch in one piece");
 }
 #else
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, TURN, ITEM, TASK, THINGS };
+enum thing { SWITCH, SWITCH_FAST, YIELD, YIELD_FAST, LIFE, TURN, ITEM, TASK, BY_TCP, BY_PIPE,
+             THINGS };
 enum { STATIC, SHARED };
 
 /* ---- The ceilings: lower them when you can, raise them with a reason ------------- */
@@ -54,8 +60,8 @@ enum { STATIC, SHARED };
 /*
  * In tenths of an instruction: what goes there and what comes back are counted
  * together, with the loops around them, and halved.  Compilers differ, so each
- * has its own: gcc 12, then clang 14.  All but LIFE and TASK, which call libc, are exact
- * for these, and leave one instruction to later versions of the compilers.
+ * has its own: gcc 12, then clang 14.  All but LIFE and those from TASK on, which call libc, are
+ * exact for these, and leave one instruction to later versions of the compilers.
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
@@ -66,7 +72,9 @@ static const int ceilings[2][THINGS][2] = {
      [LIFE]        = {   2970,   3000},
      [TURN]        = {   1000,   1010},
      [ITEM]        = {   1925,   1945},
-     [TASK]        = {   7380,   7410}},
+     [TASK]        = {   7380,   7410},
+     [BY_TCP]      = {  11100,  11100},
+     [BY_PIPE]     = {  12000,  12000}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
@@ -74,7 +82,9 @@ static const int ceilings[2][THINGS][2] = {
      [LIFE]        = {   2900,   2930},
      [TURN]        = {    975,    995},
      [ITEM]        = {   1930,   1970},
-     [TASK]        = {   7080,   7180}},
+     [TASK]        = {   7080,   7180},
+     [BY_TCP]      = {  11100,  11100},
+     [BY_PIPE]     = {  12000,  12000}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
@@ -86,7 +96,8 @@ static const int later_compiler = 0;
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
 #if defined(__CET__) && (__CET__ & 1)
 static const int landing_pads[THINGS] = {[SWITCH] = 10, [YIELD] = 15, [LIFE] = 90, [TURN] = 60,
-                                         [ITEM] = 230, [TASK] = 500};
+                                         [ITEM] = 230, [TASK] = 500, [BY_TCP] = 300,
+                                         [BY_PIPE] = 300};
 #else
 static const int landing_pads[THINGS] = {0};
 #endif
@@ -110,6 +121,8 @@ static const char *const names[THINGS] = {
     [TURN] = "a green_sleep(0), of two tasks",
     [ITEM] = "an item from task to task, by a queue of one",
     [TASK] = "green_task_spawn(), turn, green_task_join(), green_task_free()",
+    [BY_TCP] = "a message by TCP: green_write_all(), and a green_read() that waits",
+    [BY_PIPE] = "a message by a pipe: green_write_all(), and a green_read() that waits",
 };
 
 #ifdef __clang__
@@ -226,20 +239,90 @@ static void task_times(int n)
     }
 }
 
+/* Messages, there and back; where they go in, and where they come out. */
+enum { MESSAGE = 64 };
+static struct { int out, in; } here, there;
+
+static void *answer_messages(void *unused)
+{
+    char bytes[2 * MESSAGE];
+    while (green_read(there.in, bytes, sizeof bytes) == MESSAGE &&
+           green_write_all(there.out, bytes, MESSAGE) == MESSAGE)
+        continue;
+    return unused;
+}
+
+static void message_times(int n)
+{
+    char bytes[2 * MESSAGE] = {0};
+    while (n-- > 0)
+        if (green_write_all(here.out, bytes, MESSAGE) != MESSAGE ||
+            green_read(here.in, bytes, sizeof bytes) != MESSAGE)
+            abort();
+}
+
+static void *connect_here(void *address)
+{
+    here.in = here.out = socket(AF_INET, SOCK_STREAM, 0);
+    return green_connect(here.in, address, sizeof(struct sockaddr_in)) == 0 ? NULL : GREEN_FAILED;
+}
+
+static void open_tcp(void)
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    int listener = green_tcp_listen("127.0.0.1", "0", 0);
+    if (listener < 0 || getsockname(listener, (struct sockaddr *)&address, &size) != 0)
+        abort();
+    green_task_t *task = green_task_spawn(connect_here, &address);
+    there.in = there.out = green_accept(listener, NULL, NULL, 0);
+    if (there.in < 0 || green_task_join(task, NULL, GREEN_FOREVER) != 0 ||
+        green_task_free(task) != 0 || green_close(listener) != 0)
+        abort();
+}
+
+static void open_pipes(void)
+{
+    int to[2], back[2];
+    if (pipe2(to, O_NONBLOCK) != 0 || pipe2(back, O_NONBLOCK) != 0)
+        abort();
+    here.out = to[1];
+    there.in = to[0];
+    there.out = back[1];
+    here.in = back[0];
+}
+
+/* Whether a pipe can be written to by one call: since Linux 6.18. */
+static bool has_nosignal(void)
+{
+    int ends[2];
+    struct iovec part = {(char[]){0}, 1};
+    if (pipe(ends) != 0)
+        abort();
+    bool has = syscall(SYS_pwritev2, ends[1], &part, 1ul, -1ul, -1ul, 0x100) == 1;
+    if (close(ends[0]) != 0 || close(ends[1]) != 0)
+        abort();
+    return has;
+}
+static int things_counted = THINGS;
+
 static const struct {
     void (*repeat)(int n);
     green_fn *other; /* NULL: none */
     int moves;       /* counted as one, in each repetition */
     green_fn *task;  /* of the hub: what the other task does; NULL: it has none to do with this */
+    void (*open)(void); /* or NULL */
 } things[THINGS] = {
-    [SWITCH] = {switch_times, switch_back, 2, NULL},
-    [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2, NULL},
-    [YIELD] = {switch_times, yield_back, 2, NULL},
-    [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2, NULL},
-    [LIFE] = {live_times, NULL, 1, NULL},
-    [TURN] = {turn_times, NULL, 2, give_turns},
-    [ITEM] = {get_times, NULL, 1, put_items},
-    [TASK] = {task_times, NULL, 1, end_at_once},
+    [SWITCH] = {switch_times, switch_back, 2, NULL, NULL},
+    [SWITCH_FAST] = {switch_fast_times, switch_back_fast, 2, NULL, NULL},
+    [YIELD] = {switch_times, yield_back, 2, NULL, NULL},
+    [YIELD_FAST] = {switch_fast_times, yield_back_fast, 2, NULL, NULL},
+    [LIFE] = {live_times, NULL, 1, NULL, NULL},
+    [TURN] = {turn_times, NULL, 2, give_turns, NULL},
+    [ITEM] = {get_times, NULL, 1, put_items, NULL},
+    [TASK] = {task_times, NULL, 1, end_at_once, NULL},
+    [BY_TCP] = {message_times, NULL, 2, answer_messages, open_tcp},
+    [BY_PIPE] = {message_times, NULL, 2, answer_messages, open_pipes},
 };
 
 enum { FEW = 10, MANY = 30 };
@@ -248,14 +331,17 @@ enum { FEW = 10, MANY = 30 };
  * The hub looks at its timers after each 64 turns.  So of its things are counted as many
  * as take a multiple of that, and none to be subtracted: then each count has the same looks
  * in it, wherever it begins.  A queue of one comes round in three items and two turns.
+ * A message is looked for each time; in some of these looks a second has gone by.
  */
-enum { HUB_MANY = 64, ITEMS = 3 * 64 };
+enum { HUB_MANY = 64, ITEMS = 3 * 64, MESSAGES = 16 };
 
 /* How many more there are between the second two marks than between the first. */
 static int counted(int i)
 {
     if (things[i].task == NULL)
         return MANY - FEW;
+    if (things[i].open != NULL)
+        return MESSAGES;
     return i == ITEM ? ITEMS : HUB_MANY;
 }
 
@@ -281,9 +367,11 @@ static void *count_in_task(void *thing)
 static void run(void)
 {
     main_green = green_current();
-    for (int i = 0; i < THINGS; i++) {
+    for (int i = 0; i < things_counted; i++) {
         if (things[i].task != NULL) {
             queue = green_queue_new(sizeof(int), 1);
+            if (things[i].open != NULL)
+                things[i].open();
             green_task_t *partner = green_task_spawn(things[i].task, NULL);
             green_task_t *task = green_task_spawn(count_in_task, (void *)(intptr_t)i);
             if (green_task_join(task, NULL, GREEN_FOREVER) != 0 || green_task_free(task) != 0 ||
@@ -342,6 +430,10 @@ int main(void)
     if (green_private_self->tag == 0)
         return skip("every switch goes the slow way, under a sanitizer");
 
+    if (!has_nosignal()) {
+        things_counted = BY_PIPE;
+        printf("not counted: a message by a pipe, as the system has no RWF_NOSIGNAL\n");
+    }
     pid_t child = fork();
     if (child < 0)
         fail("fork");
@@ -358,7 +450,7 @@ int main(void)
     if (WIFEXITED(status))
         return skip("this system does not let a child be traced");
 
-    for (int i = 0; i < THINGS; i++) {
+    for (int i = 0; i < things_counted; i++) {
         count_to_mark(child);
         long few = count_to_mark(child);
         count_to_mark(child);
