@@ -192,6 +192,18 @@ static inline void green__layer_set_word(green_t *g, void *word)
 }
 
 /*
+ * GREEN__LAYER_ROOM bytes at the base of the stack of a green that the layer owns, aligned
+ * to 16 and with anything in them.  They are the layer's from green__layer_new() until the
+ * green is DEAD: what a green needs only while it lives costs nothing there, as the page is
+ * there anyway.  What unwinding at a thread's end has left may have lost its stack: from
+ * `lost` (told.h) on nothing is there.
+ */
+static inline void *green__layer_room(const green_t *g)
+{
+    return green__base(g);
+}
+
+/*
  * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
  * do anything with but look; under parent.  run is not NULL.  NULL with errno.
  */

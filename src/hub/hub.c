@@ -119,8 +119,8 @@ static void forget_waits(struct green__hub *hub)
     hub->timers.spilt = NULL;
     hub->descriptors = 0;
     hub->main.waits = NULL;
-    hub->main.own.turn.next = NULL;
-    hub->main.own.state = GREEN__NO_WAIT;
+    hub->main_own.wait.turn.next = NULL;
+    hub->main_own.wait.state = GREEN__NO_WAIT;
     green__loop_go_long(hub);
     green__layer_mark_plain(hub->main.green, false);
     hub->hub_wait.first = hub->hub_wait.last = NULL;
@@ -196,7 +196,7 @@ static void on_leaving(struct green__layer *layer)
 /* Whether any green of main's is in a wait. */
 static bool main_waits(struct green__hub *hub)
 {
-    return green__task_waits(&hub->main) != NULL || hub->main.own.turn.next != NULL;
+    return green__task_waits(&hub->main) != NULL || hub->main_own.wait.turn.next != NULL;
 }
 
 static int on_thread_end(struct green__layer *layer)
@@ -283,9 +283,9 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->spare_room = green__layer_may_spare() ? GREEN__HUB_SPARES : 0;
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
-    green__task_init(&hub->main, hub, main, NULL);
+    green__task_init(&hub->main, &hub->main_own, hub, main);
     hub->main.number = hub->id << 40;
-    green__layer_set_word(main, &hub->main);
+    green__layer_set_word(main, &hub->main_own);
     green__layer_mark_main(main, true);
     green__task_mark_plain(&hub->main);
     green__layer_begin(&hub->layer);

@@ -58,38 +58,43 @@ make_green_with(struct green__hub *hub, green_fn *run, const green_options_t *op
     return green__layer_new(run, hub->green, &own, false);
 }
 
-void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg)
+/* What is there is anything; what every bare wait writes, and what none has, stays so. */
+static inline void init_own(struct green__own *own, struct green_task *task, green_t *green)
 {
-    *task = (struct green_task){
-        .own = {
-            .turn = {.green = green, .value = arg, .kind = GREEN__TURN_FULL},
-            .task = task,
-            .entries = &task->own_entry,
-            .count = 1,
-            .state = GREEN__NO_WAIT,
-            .served = &task->own_entry,
-            .due = GREEN_FOREVER,
-        },
-        .own_entry = {.wait = &task->own},
-        .hub = hub,
-        .green = green,
-        .joiners = {.hub = hub->id},
-    };
+    struct green__wait *wait = &own->wait;
+    wait->turn.green = green;
+    wait->turn.next = NULL;
+    wait->turn.kind = GREEN__TURN_FULL;
+    wait->turn.yields = false;
+    wait->task = task;
+    wait->entries = &own->entry;
+    wait->count = 1;
+    wait->descriptors = 0;
+    wait->state = GREEN__NO_WAIT;
+    wait->shielded = wait->counted = wait->ends_well = false;
+    wait->error = 0;
+    wait->role = GREEN__PLAIN;
+    wait->served = &own->entry;
+    wait->timer = 0;
+    own->entry.wait = wait;
+}
+
+void green__task_init(struct green_task *task, struct green__own *own, struct green__hub *hub,
+                      green_t *green)
+{
+    *task = (struct green_task){.hub = hub, .green = green};
+    init_own(own, task, green);
 }
 
 /* The same of one that waited to be used again: what it has had since is as it was then. */
-static inline void init_again(struct green_task *task, green_t *green, void *arg)
+static inline void init_again(struct green_task *task, struct green__own *own, green_t *green)
 {
-    task->own.turn.green = green;
-    task->own.turn.value = arg;
-    task->own.turn.kind = GREEN__TURN_FULL;
-    task->own.state = GREEN__NO_WAIT;
-    task->own.counted = false;
     task->green = green;
     task->freer = NULL;
     task->group = NULL;
     task->group_next = NULL;
     memset(&task->error, 0, sizeof *task - offsetof(struct green_task, error));
+    init_own(own, task, green);
 }
 
 static inline green_t *make_green(struct green__hub *hub, green_fn *run,
@@ -142,26 +147,28 @@ make_task(struct green__hub *hub, green_fn *run, void *arg, const green_options_
             free(task);
         return NULL;
     }
+    struct green__own *own = green__layer_room(green);
     if (LIKELY(spare != NULL)) {
         hub->spare_tasks = task->group_next;
         hub->spare_room++;
-        init_again(task, green, arg);
+        init_again(task, own, green);
     } else {
-        green__task_init(task, hub, green, arg);
+        green__task_init(task, own, hub, green);
     }
+    own->wait.turn.value = arg;
     task->number = hub->id << 40 | ++hub->tasks_made;
     task->cancelled = hub->ending;
     if (options != NULL) {
         task->detached = (flags & GREEN_DETACHED) != 0;
         task->daemon = (flags & GREEN_DAEMON) != 0;
     }
-    green__layer_set_word(green, task);
+    green__layer_set_word(green, own);
     green__layer_mark_plain(green, !task->cancelled);
     task_link(&hub->living, task);
     hub->tasks++;
     if (options != NULL)
         hub->daemons += task->daemon;
-    green__loop_push(hub, &task->own.turn);
+    green__loop_push(hub, &own->wait.turn);
     return task;
 }
 
@@ -339,17 +346,17 @@ static void end_task(struct green__hub *hub, struct green_task *task, void *valu
     task->scopes = NULL; /* a clean-up's, or in a child: the next task of this block has none */
     while (task->joiners.first != NULL)
         serve_joiner(hub, task->joiners.first, task);
-    if (task->freer != NULL)
-        serve_joiner(hub, task->freer, task);
     if (task->group != NULL)
-        task->ended_in_group(task, alone);
+        hub->ended_in_group(task, alone);
+    else if (task->freer != NULL)
+        serve_joiner(hub, task->freer, task);
     if (task->group != NULL || task->detached)
         give_to_hub(hub, task);
 }
 
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error)
 {
-    struct green_task *task = green__layer_word(g);
+    struct green_task *task = green__task_of_word(green__layer_word(g));
     hand_waits_to_main(hub, task);
     end_task(hub, task, value, error, false);
     green__task_tell_hub_wait(hub, false);
@@ -357,7 +364,7 @@ void green__task_ended(struct green__hub *hub, green_t *g, void *value, int erro
 
 bool green__task_done(struct green__hub *hub, green_t *g, void *value)
 {
-    struct green_task *task = green__layer_word(g);
+    struct green_task *task = ((struct green__own *)green__layer_word(g))->wait.task;
     struct green__entry *joiner = task->joiners.first;
     if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
                  task->waits != NULL || task->freer != NULL || hub->hub_wait.first != NULL ||
@@ -425,7 +432,8 @@ void green__task_end_all(struct green__hub *hub, struct green_task *but, bool al
             if (alone) {
                 task->waits = NULL;
                 task->joiners.first = task->joiners.last = NULL;
-                green__task_keep(task);
+                if (task->group == NULL)
+                    green__task_keep(task);
             }
             end_task(hub, task, GREEN_FAILED, ECANCELED, alone);
         }

@@ -17,7 +17,7 @@ struct green_task *green__task_above(struct green__hub *hub, green_t *g)
 {
     while (!green__layer_is_main(g)) {
         if (green__layer_is_owned(g) && green__layer_is_started(g))
-            return green__layer_word(g);
+            return green__task_of_word(green__layer_word(g));
         g = green__layer_above(g);
     }
     return &hub->main;
@@ -40,6 +40,7 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
 {
     struct green__hub *hub = call->hub = green__hub_need();
     call->self = NULL;
+    call->own = NULL;
     if (hub == NULL)
         return false;
     call->me = green__layer_current();
@@ -172,12 +173,12 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 /* Does for a bare turn, which is in no line, what its green does not do itself. */
 static void wake_bare(struct green__hub *hub, struct green__turn *turn)
 {
-    struct green_task *task = green__layer_word(turn->green);
-    const struct green__wait *wait = &task->own;
+    const struct green__own *own = green__layer_word(turn->green);
+    const struct green__wait *wait = &own->wait;
     bool failed = turn->value != NULL;
     if (turn->kind == GREEN__TURN_BARE_LONG && wait->state != GREEN__NO_WAIT &&
         (wait->counted || !failed))
-        green__task_set_failures(task, failed);
+        green__task_set_failures(wait->task, failed);
     if (UNLIKELY(hub->fd_asked) && green__layer_is_main(turn->green))
         green__loop_tell_fd(hub);
     *hub->errno_at = turn->error;
@@ -194,15 +195,15 @@ static inline void enter_turn(struct green__hub *hub, struct green__turn *turn)
 
 void *green__wait_entered(struct green__hub *hub, green_t *g, void *value)
 {
-    struct green_task *task = green__layer_knows(g) ? green__layer_word(g) : NULL;
-    if (task == NULL || task->own.turn.kind == GREEN__TURN_FULL ||
-        (task->own.state != GREEN__WAITS && task->own.turn.next == NULL))
+    struct green__own *own = green__layer_knows(g) ? green__layer_word(g) : NULL;
+    if (own == NULL || own->wait.turn.kind == GREEN__TURN_FULL ||
+        (own->wait.state != GREEN__WAITS && own->wait.turn.next == NULL))
         return value; /* it sees to it itself */
-    if (task->own.state == GREEN__WAITS)
-        green__wait_fail(hub, &task->own, EINTR);
-    green__loop_remove(hub, &task->own.turn);
-    wake_bare(hub, &task->own.turn);
-    return task->own.turn.value;
+    if (own->wait.state == GREEN__WAITS)
+        green__wait_fail(hub, &own->wait, EINTR);
+    green__loop_remove(hub, &own->wait.turn);
+    wake_bare(hub, &own->wait.turn);
+    return own->wait.turn.value;
 }
 
 green_t *green__wait_next(struct green__hub *hub, void **value)
@@ -414,10 +415,10 @@ __attribute__((noinline)) int green__wait_with(struct green_private_line *line, 
     if (LIKELY(green__call_is_plain(&call))) {
         green__wait_begin_barely(&call, line, item, name, object, place);
         if (timeout != GREEN_FOREVER) {
-            call.task->own.due = green__time_add(green__loop_now(call.hub), timeout);
-            green__timer_arm(&call.hub->timers, &call.task->own, call.task->own.due);
+            call.own->wait.due = green__time_add(green__loop_now(call.hub), timeout);
+            green__timer_arm(&call.hub->timers, &call.own->wait, call.own->wait.due);
         }
-        return leave_barely(call.hub, &call.task->own.turn);
+        return leave_barely(call.hub, &call.own->wait.turn);
     }
     struct green__hub *hub = call.hub = green__hub_self;
     green_t *me = call.me = green__layer_current();
@@ -498,12 +499,12 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
     if (time > 0)
         return sleep_for(&call, time, place);
     if (call.self != NULL && call.hub->is_plain && call.hub->ready != 0) {
-        struct green_task *task = call.task;
-        task->own.state = GREEN__NO_WAIT;
-        task->own.turn.kind = GREEN__TURN_BARE;
-        task->own.turn.value = NULL;
-        green__loop_push(call.hub, &task->own.turn);
-        return leave_barely(call.hub, &task->own.turn);
+        struct green__wait *own = &call.own->wait;
+        own->state = GREEN__NO_WAIT;
+        own->turn.kind = GREEN__TURN_BARE;
+        own->turn.value = NULL;
+        green__loop_push(call.hub, &own->turn);
+        return leave_barely(call.hub, &own->turn);
     }
     if (UNLIKELY(call.hub->green == NULL))
         return green__call_fail(ECANCELED);
@@ -521,8 +522,8 @@ __attribute__((noinline)) int green_sleep(int64_t time)
         UNLIKELY((first = green__wait_first_bare(call.hub)) == NULL))
         return sleep_slowly(time, __builtin_return_address(0));
     struct green__hub *hub = call.hub;
-    struct green__turn *turn = &call.task->own.turn;
-    call.task->own.state = GREEN__NO_WAIT;
+    struct green__turn *turn = &call.own->wait.turn;
+    call.own->wait.state = GREEN__NO_WAIT;
     turn->kind = GREEN__TURN_BARE;
     turn->value = NULL;
     green__wait_take_first(hub, first);
@@ -593,10 +594,10 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);
     }
-    if (task->own.turn.next != NULL)
-        green__loop_remove(hub, &task->own.turn);
-    task->own.state = GREEN__NO_WAIT;
-    task->own.served = &task->own_entry; /* the next task of this block has it so */
+    struct green__own *own = green__task_own(task);
+    if (own->wait.turn.next != NULL)
+        green__loop_remove(hub, &own->wait.turn);
+    own->wait.state = GREEN__NO_WAIT;
 }
 
 void green__wait_break_deadlock(struct green__hub *hub)
