@@ -204,8 +204,8 @@ static inline void *green__layer_room(const green_t *g)
 }
 
 /*
- * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
- * do anything with but look; under parent.  run is not NULL.  NULL with errno.
+ * Makes a green that the layer owns, marked as plain, or, with hub, the layer's own, which
+ * nobody else may do anything with but look; under parent.  run is not NULL.  NULL with errno.
  */
 static inline green_t *green__layer_new(green_fn *run, green_t *parent,
                                         const green_options_t *options, bool hub)
@@ -213,7 +213,8 @@ static inline green_t *green__layer_new(green_fn *run, green_t *parent,
     green_t *g = green__new_kept(run, parent, options);
     if (UNLIKELY(g == NULL))
         return NULL;
-    g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN;
+    g->kept = hub ? GREEN__KEPT_HUB
+                  : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN | GREEN__KEPT_PLAIN;
     g->children++; /* the layer's handle, see state.h */
     return g;
 }

@@ -146,12 +146,6 @@ static void on_dead(struct green__layer *layer, green_t *g, void *value, int err
     green__task_ended((struct green__hub *)layer, g, value, error);
 }
 
-static green_t *on_done(struct green__layer *layer, green_t *g, void **value)
-{
-    struct green__hub *hub = (struct green__hub *)layer;
-    return green__task_done(hub, g, *value) ? green__wait_next(hub, value) : NULL;
-}
-
 static void *on_entered(struct green__layer *layer, green_t *g, void *value)
 {
     return green__wait_entered((struct green__hub *)layer, g, value);
@@ -222,7 +216,7 @@ static const struct green__layer_calls calls = {
     .yield = on_yield,
     .leave = on_leave,
     .dead = on_dead,
-    .done = on_done,
+    .done = green__task_done,
     .entered = on_entered,
     .next = on_next,
     .lost = on_lost,
@@ -284,7 +278,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
     green__task_init(&hub->main, &hub->main_own, hub, main);
-    hub->main.number = hub->id << 40;
+    hub->main.number = hub->last_number = hub->id << 40;
     green__layer_set_word(main, &hub->main_own);
     green__layer_mark_main(main, true);
     green__task_mark_plain(&hub->main);

@@ -95,11 +95,11 @@ struct green__wait {
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
+    unsigned role;                    /* enum green__wait_role */
+    struct green__entry *served;      /* the entry that was served, or NULL; not of a bare one */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
-    unsigned char role;               /* enum green__wait_role */
-    struct green__entry *served;      /* the entry that was served, or NULL */
-    void *value;                      /* green_task_join(): the result ... */
-    int value_error;                  /* ... and what it died of if that is GREEN_FAILED */
+    int value_error;                  /* green_task_join(): what it died of if it is GREEN_FAILED ... */
+    void *value;                      /* ... what it ended with */
     int64_t due;                      /* the end of its own time; GREEN_FOREVER: none */
     size_t timer;                     /* its place in the heap plus one; 0: it has none */
     struct green__wait *spilt;        /* the next for whom the heap had no room ... */
@@ -215,7 +215,8 @@ struct green__hub {
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
     void (*ended_in_group)(struct green_task *task, bool alone); /* group.c; alone: serves nobody */
-    uint64_t tasks_made, waits_made;
+    uint64_t last_number;      /* of a task */
+    uint64_t waits_made;
     struct green_task *spare_tasks; /* freed, for the next; by group_next ... */
     unsigned spare_room;            /* ... and how many more may wait there */
     struct green_private_line all_ended; /* green_hub_end() waits there */
@@ -631,6 +632,9 @@ green__wait_begin_barely(const struct green__call *call, struct green_private_li
         line->first = entry;
 }
 
+/* Leaves a plain call in a bare wait, or with its turn in the line, until it has its turn. */
+int green__wait_leave(struct green__hub *hub, struct green__turn *mine);
+
 /* Enlists one entry and waits. */
 int green__wait_with(struct green_private_line *line, void *item, int64_t timeout,
                      const char *name, const void *object, const void *place);
@@ -725,6 +729,9 @@ void green__wait_break_deadlock(struct green__hub *hub);
 void *green__wait_entered(struct green__hub *hub, green_t *g, void *value);
 green_t *green__wait_next(struct green__hub *hub, void **value);
 
+/* The same if it is plain, and there is a first of the line. */
+green_t *green__wait_next_plainly(struct green__hub *hub, void **value);
+
 /*
  * The body of the hub's green, and its start: deaths must find it waiting, as a NEW parent
  * would die of an error (green.h 5).
@@ -760,10 +767,10 @@ void green__task_init(struct green_task *task, struct green__own *own, struct gr
 void green__task_drop_spares(struct green__hub *hub);
 
 /*
- * Of the layer's calls: the body of a plain green has returned a value.  False, and nothing is
- * done: its end is not a short one.
+ * Of the layer's calls: the body of a plain green has returned a value.  Who is next; NULL, and
+ * nothing is done: its end is not a short one.
  */
-bool green__task_done(struct green__hub *hub, green_t *g, void *value);
+green_t *green__task_done(struct green__layer *layer, green_t *g, void **value);
 
 /* Of the layer's calls: the task of g has ended. */
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);

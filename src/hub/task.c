@@ -72,9 +72,7 @@ static inline void init_own(struct green__own *own, struct green_task *task, gre
     wait->descriptors = 0;
     wait->state = GREEN__NO_WAIT;
     wait->shielded = wait->counted = wait->ends_well = false;
-    wait->error = 0;
     wait->role = GREEN__PLAIN;
-    wait->served = &own->entry;
     wait->timer = 0;
     own->entry.wait = wait;
 }
@@ -90,9 +88,6 @@ void green__task_init(struct green_task *task, struct green__own *own, struct gr
 static inline void init_again(struct green_task *task, struct green__own *own, green_t *green)
 {
     task->green = green;
-    task->freer = NULL;
-    task->group = NULL;
-    task->group_next = NULL;
     memset(&task->error, 0, sizeof *task - offsetof(struct green_task, error));
     init_own(own, task, green);
 }
@@ -109,14 +104,11 @@ static inline green_t *make_green(struct green__hub *hub, green_fn *run,
  * A few freed blocks wait in the hub for the next task: they cost less than malloc() there.
  * Not where a tool looks for what is used after its end.
  */
-static inline bool put_spare(struct green__hub *hub, struct green_task *task)
+static inline void put_spare(struct green__hub *hub, struct green_task *task)
 {
-    if (UNLIKELY(hub->spare_room == 0))
-        return false;
     hub->spare_room--;
     task->group_next = hub->spare_tasks;
     hub->spare_tasks = task;
-    return true;
 }
 
 void green__task_drop_spares(struct green__hub *hub)
@@ -156,14 +148,16 @@ make_task(struct green__hub *hub, green_fn *run, void *arg, const green_options_
         green__task_init(task, own, hub, green);
     }
     own->wait.turn.value = arg;
-    task->number = hub->id << 40 | ++hub->tasks_made;
-    task->cancelled = hub->ending;
+    task->number = ++hub->last_number;
     if (options != NULL) {
         task->detached = (flags & GREEN_DETACHED) != 0;
         task->daemon = (flags & GREEN_DAEMON) != 0;
     }
     green__layer_set_word(green, own);
-    green__layer_mark_plain(green, !task->cancelled);
+    if (UNLIKELY(hub->ending)) {
+        task->cancelled = true;
+        green__layer_mark_plain(green, false);
+    }
     task_link(&hub->living, task);
     hub->tasks++;
     if (options != NULL)
@@ -321,7 +315,8 @@ void green__task_tell_hub_wait(struct green__hub *hub, bool known)
         green__wait_serve_all(hub, &hub->all_ended, 0);
 }
 
-static void set_ended(struct green__hub *hub, struct green_task *task, void *value, int error)
+static inline void set_ended(struct green__hub *hub, struct green_task *task, void *value,
+                             int error)
 {
     task->ended = true;
     task->result = value;
@@ -329,7 +324,6 @@ static void set_ended(struct green__hub *hub, struct green_task *task, void *val
     task_unlink(task);
     task_link(&hub->owed, task);
     hub->tasks--;
-    hub->daemons -= task->daemon;
 }
 
 /* What the hub itself is to release, once nobody stands on the stack any more. */
@@ -343,6 +337,7 @@ static void end_task(struct green__hub *hub, struct green_task *task, void *valu
                      bool alone)
 {
     set_ended(hub, task, value, error);
+    hub->daemons -= task->daemon;
     task->scopes = NULL; /* a clean-up's, or in a child: the next task of this block has none */
     while (task->joiners.first != NULL)
         serve_joiner(hub, task->joiners.first, task);
@@ -362,25 +357,27 @@ void green__task_ended(struct green__hub *hub, green_t *g, void *value, int erro
     green__task_tell_hub_wait(hub, false);
 }
 
-bool green__task_done(struct green__hub *hub, green_t *g, void *value)
+green_t *green__task_done(struct green__layer *layer, green_t *g, void **value)
 {
+    struct green__hub *hub = (struct green__hub *)layer;
     struct green_task *task = ((struct green__own *)green__layer_word(g))->wait.task;
     struct green__entry *joiner = task->joiners.first;
-    if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
-                 task->waits != NULL || task->freer != NULL || hub->hub_wait.first != NULL ||
-                 hub->all_ended.first != NULL))
-        return false;
+    uintptr_t held = (uintptr_t)task->group | (uintptr_t)task->waits | (uintptr_t)task->freer |
+                     (uintptr_t)hub->corpses | (uintptr_t)hub->hub_wait.first |
+                     (uintptr_t)hub->all_ended.first;
+    if (UNLIKELY(held != 0 || hub->left == 0 || (task->detached | task->daemon) != 0))
+        return NULL;
     if (joiner == NULL ? hub->ready == 0
                        : joiner->next != NULL || !green__wait_can_serve_barely(hub, joiner))
-        return false;
-    set_ended(hub, task, value, 0);
+        return NULL;
+    set_ended(hub, task, *value, 0);
     if (joiner != NULL) {
         task->joined = true;
         if (joiner->item != NULL)
-            *(void **)joiner->item = value;
+            *(void **)joiner->item = *value;
         green__wait_serve_barely(hub, &task->joiners, joiner);
     }
-    return true;
+    return green__wait_next_plainly(hub, value);
 }
 
 bool green__task_has_failed(const struct green_task *task)
@@ -403,8 +400,12 @@ void green__task_release(struct green__hub *hub, struct green_task *task)
         task_unlink(task);
         if (!green__layer_release_bare(task->green))
             green__layer_release(task->green);
-        if (put_spare(hub, task))
+        if (hub->spare_room != 0) {
+            task->group = NULL;
+            task->freer = NULL;
+            put_spare(hub, task);
             return;
+        }
     }
     free(task);
 }
@@ -498,8 +499,12 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     struct green__call call;
     if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
         LIKELY(task->hub == call.hub) && LIKELY(!task->ended) && LIKELY(task != call.task) &&
-        LIKELY(timeout > 0))
-        return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+        LIKELY(timeout > 0)) {
+        if (UNLIKELY(timeout != GREEN_FOREVER))
+            return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+        green__wait_begin_barely(&call, &task->joiners, value, join_name, task, PLACE);
+        return green__wait_leave(call.hub, &call.own->wait.turn);
+    }
     return join_slowly(task, value, timeout, PLACE);
 }
 
@@ -541,7 +546,7 @@ int green_task_detach(green_task_t *task)
 static inline bool is_bare_to_free(const struct green__hub *hub, const struct green_task *task)
 {
     return LIKELY(task->hub == hub) && LIKELY(task->ended) && LIKELY(task->group == NULL) &&
-           LIKELY(!task->detached) && LIKELY(!task->freeing) &&
+           LIKELY((task->detached | task->freeing) == 0) &&
            LIKELY(hub->failed == NULL || task->joined) && LIKELY(hub->spare_room != 0);
 }
 
@@ -553,7 +558,7 @@ int green_task_free(green_task_t *task)
     if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
         is_bare_to_free(call.hub, task) && LIKELY(green__layer_release_bare(task->green))) {
         task_unlink(task);
-        (void)put_spare(call.hub, task);
+        put_spare(call.hub, task);
         return 0;
     }
     return free_task_slowly(task, PLACE);

@@ -170,8 +170,8 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 
 /* ---- Switching ------------------------------------------------------------------------ */
 
-/* Does for a bare turn, which is in no line, what its green does not do itself. */
-static void wake_bare(struct green__hub *hub, struct green__turn *turn)
+static __attribute__((noinline)) void wake_bare_long(struct green__hub *hub,
+                                                     const struct green__turn *turn)
 {
     const struct green__own *own = green__layer_word(turn->green);
     const struct green__wait *wait = &own->wait;
@@ -179,8 +179,15 @@ static void wake_bare(struct green__hub *hub, struct green__turn *turn)
     if (turn->kind == GREEN__TURN_BARE_LONG && wait->state != GREEN__NO_WAIT &&
         (wait->counted || !failed))
         green__task_set_failures(wait->task, failed);
-    if (UNLIKELY(hub->fd_asked) && green__layer_is_main(turn->green))
+    if (hub->fd_asked && green__layer_is_main(turn->green))
         green__loop_tell_fd(hub);
+}
+
+/* Does for a bare turn, which is in no line, what its green does not do itself. */
+static inline void wake_bare(struct green__hub *hub, const struct green__turn *turn)
+{
+    if (UNLIKELY(turn->kind == GREEN__TURN_BARE_LONG) || UNLIKELY(hub->fd_asked))
+        wake_bare_long(hub, turn);
     *hub->errno_at = turn->error;
     green__layer_wake(turn->green);
 }
@@ -206,10 +213,8 @@ void *green__wait_entered(struct green__hub *hub, green_t *g, void *value)
     return own->wait.turn.value;
 }
 
-green_t *green__wait_next(struct green__hub *hub, void **value)
+green_t *green__wait_next_plainly(struct green__hub *hub, void **value)
 {
-    if (hub->left == 0 || hub->ready == 0 || hub->corpses != NULL)
-        return NULL;
     struct green__turn *turn = hub->line.next;
     green__wait_take_first(hub, turn);
     hub->ready--;
@@ -217,6 +222,13 @@ green_t *green__wait_next(struct green__hub *hub, void **value)
         wake_bare(hub, turn);
     *value = turn->value;
     return turn->green;
+}
+
+green_t *green__wait_next(struct green__hub *hub, void **value)
+{
+    if (hub->left == 0 || hub->ready == 0 || hub->corpses != NULL)
+        return NULL;
+    return green__wait_next_plainly(hub, value);
 }
 
 /* Whether a hub is plain, and neither is its line empty nor has it to look. */
@@ -279,15 +291,26 @@ void green__wait_start_hub(struct green__hub *hub)
     green__layer_switch(hub->green, green__layer_current());
 }
 
-/* Leaves a plain green, whose turn is bare, until somebody gives it that. */
-static inline int leave_barely(struct green__hub *hub, struct green__turn *mine)
+static __attribute__((noinline)) int leave_slowly(struct green__hub *hub)
 {
-    mine->error = *hub->errno_at;
     if (hub->ready == 0 || green__loop_must_look(hub))
         return green__layer_go_long(hub->green, NULL);
     struct green__turn *turn = green__loop_pop(hub);
     if (UNLIKELY(hub->watch != NULL))
         green__watch_turn(hub, turn->green);
+    if (turn->kind != GREEN__TURN_FULL)
+        wake_bare(hub, turn);
+    return green__layer_go_long(turn->green, turn->value);
+}
+
+int green__wait_leave(struct green__hub *hub, struct green__turn *mine)
+{
+    mine->error = *hub->errno_at;
+    if (UNLIKELY(!is_plain_turn(hub)))
+        return leave_slowly(hub);
+    struct green__turn *turn = hub->line.next;
+    green__wait_take_first(hub, turn);
+    hub->ready--;
     if (turn->kind != GREEN__TURN_FULL)
         wake_bare(hub, turn);
     return green__layer_go_long(turn->green, turn->value);
@@ -405,21 +428,13 @@ int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeou
     return wait_here(hub, wait, wait->turn.green, wait->task, timeout);
 }
 
-__attribute__((noinline)) int green__wait_with(struct green_private_line *line, void *item,
-                                               int64_t timeout, const char *name,
-                                               const void *object, const void *place)
+static __attribute__((noinline)) int wait_fully(struct green_private_line *line, void *item,
+                                                int64_t timeout, const char *name,
+                                                const void *object, const void *place)
 {
     struct green__call call;
     struct green__wait wait;
     struct green__entry entry;
-    if (LIKELY(green__call_is_plain(&call))) {
-        green__wait_begin_barely(&call, line, item, name, object, place);
-        if (timeout != GREEN_FOREVER) {
-            call.own->wait.due = green__time_add(green__loop_now(call.hub), timeout);
-            green__timer_arm(&call.hub->timers, &call.own->wait, call.own->wait.due);
-        }
-        return leave_barely(call.hub, &call.own->wait.turn);
-    }
     struct green__hub *hub = call.hub = green__hub_self;
     green_t *me = call.me = green__layer_current();
     call.task = green__task_of(hub, me);
@@ -429,6 +444,21 @@ __attribute__((noinline)) int green__wait_with(struct green_private_line *line, 
     entry.item = item;
     green__wait_enlist(&wait, &entry, line);
     return wait_here(hub, &wait, me, call.task, timeout);
+}
+
+__attribute__((noinline)) int green__wait_with(struct green_private_line *line, void *item,
+                                               int64_t timeout, const char *name,
+                                               const void *object, const void *place)
+{
+    struct green__call call;
+    if (UNLIKELY(!green__call_is_plain(&call)))
+        return wait_fully(line, item, timeout, name, object, place);
+    green__wait_begin_barely(&call, line, item, name, object, place);
+    if (timeout != GREEN_FOREVER) {
+        call.own->wait.due = green__time_add(green__loop_now(call.hub), timeout);
+        green__timer_arm(&call.hub->timers, &call.own->wait, call.own->wait.due);
+    }
+    return green__wait_leave(call.hub, &call.own->wait.turn);
 }
 
 static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
@@ -504,7 +534,7 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
         own->turn.kind = GREEN__TURN_BARE;
         own->turn.value = NULL;
         green__loop_push(call.hub, &own->turn);
-        return leave_barely(call.hub, &own->turn);
+        return green__wait_leave(call.hub, &own->turn);
     }
     if (UNLIKELY(call.hub->green == NULL))
         return green__call_fail(ECANCELED);
