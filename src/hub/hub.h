@@ -98,8 +98,8 @@ struct green__wait {
     unsigned role;                    /* enum green__wait_role */
     struct green__entry *served;      /* the entry that was served, or NULL; not of a bare one */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
-    int value_error;                  /* green_task_join(): what it died of if it is GREEN_FAILED ... */
-    void *value;                      /* ... what it ended with */
+    int value_error;                  /* green_task_join(): what it died of if this is GREEN_FAILED: */
+    void *value;                      /* ... the result */
     int64_t due;                      /* the end of its own time; GREEN_FOREVER: none */
     size_t timer;                     /* its place in the heap plus one; 0: it has none */
     struct green__wait *spilt;        /* the next for whom the heap had no room ... */
@@ -127,8 +127,8 @@ struct green__entry {
  * green's stack, main's in the hub.  The layer's word of the green points to it.
  */
 struct green__own {
-    struct green__wait wait;         /* of that green: a bare one, else NO_WAIT; its turn also to begin */
-    struct green__entry entry;       /* the only one of that */
+    struct green__wait wait;   /* of that green: a bare one, else NO_WAIT; its turn also to begin */
+    struct green__entry entry; /* the only one of that */
 };
 _Static_assert(sizeof(struct green__own) <= GREEN__LAYER_ROOM, "it has room there");
 _Static_assert(offsetof(struct green__own, wait) == 0, "what points to it points to that");
@@ -155,13 +155,15 @@ struct green_task {
     };
     struct green_group *group;       /* or NULL */
     struct green_task *group_next;   /* also among the corpses, and the spare */
-    int error;                       /* if the result is GREEN_FAILED; from here on task.c clears all at once */
+    int error;                       /* if the result is GREEN_FAILED */
+    /* From error on task.c clears all at once. */
     bool ended, cancelled;
     unsigned char failures;          /* in a row, rule 9: none, or some */
     bool counted : 1;                /* by green__task_all_wait(), which clears it */
     bool detached : 1, daemon : 1, joined : 1, freeing : 1;
     bool telling : 1;                /* the hub's failed() is being told of it */
 };
+_Static_assert(sizeof(struct green_task) <= 13 * sizeof(uint64_t), "it is small: there are many");
 
 /* ---- The hub -------------------------------------------------------------- */
 

@@ -66,7 +66,7 @@ static const int ceilings[2][THINGS][2] = {
      [LIFE]        = {   2970,   3000},
      [TURN]        = {   1000,   1010},
      [ITEM]        = {   1925,   1945},
-     [TASK]        = {   7380,   7410}},
+     [TASK]        = {   6520,   6550}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
@@ -74,7 +74,7 @@ static const int ceilings[2][THINGS][2] = {
      [LIFE]        = {   2900,   2930},
      [TURN]        = {    975,    995},
      [ITEM]        = {   1930,   1970},
-     [TASK]        = {   7080,   7180}},
+     [TASK]        = {   6260,   6270}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
