@@ -32,11 +32,10 @@ struct green__ending {
     uint64_t calls;    /* there have been */
 };
 _Static_assert(sizeof(struct green__ending) <= GREEN__ENDING_SIZE, "");
-_Static_assert(GREEN__ENDING_SIZE % 16 == 0, "what is below it is aligned, too");
 
 static inline struct green__ending *green__ending_of(const green_t *g)
 {
-    return (struct green__ending *)green__base(g);
+    return (struct green__ending *)(green__stack_top(&g->stack) - GREEN__ENDING_SIZE);
 }
 
 /* That of a green which has none yet, or has one: from now on it has. */

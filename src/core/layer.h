@@ -193,8 +193,20 @@ static inline void green__layer_set_word(green_t *g, void *word)
 }
 
 /*
- * Makes a green that the layer owns, or, with hub, the layer's own, which nobody else may
- * do anything with but look; under parent.  run is not NULL.  NULL with errno.
+ * GREEN__LAYER_ROOM bytes at the base of the stack of a green that the layer owns, aligned
+ * to 16 and with anything in them.  They are the layer's from green__layer_new() until the
+ * green is DEAD: what a green needs only while it lives costs nothing there, as the page is
+ * there anyway.  What unwinding at a thread's end has left may have lost its stack: from
+ * `lost` (told.h) on nothing is there.
+ */
+static inline void *green__layer_room(const green_t *g)
+{
+    return green__base(g);
+}
+
+/*
+ * Makes a green that the layer owns, marked as plain, or, with hub, the layer's own, which
+ * nobody else may do anything with but look; under parent.  run is not NULL.  NULL with errno.
  */
 static inline green_t *green__layer_new(green_fn *run, green_t *parent,
                                         const green_options_t *options, bool hub)
@@ -202,7 +214,8 @@ static inline green_t *green__layer_new(green_fn *run, green_t *parent,
     green_t *g = green__new_kept(run, parent, options);
     if (UNLIKELY(g == NULL))
         return NULL;
-    g->kept = hub ? GREEN__KEPT_HUB : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN;
+    g->kept = hub ? GREEN__KEPT_HUB
+                  : GREEN__KEPT_OWNED | GREEN__KEPT_KNOWN | GREEN__KEPT_PLAIN;
     g->children++; /* the layer's handle, see state.h */
     return g;
 }

@@ -143,13 +143,22 @@ _Static_assert(GREEN__NEW == 0, "");
 _Static_assert(offsetof(struct green, kept) == offsetof(struct green, life) + 1, "");
 _Static_assert(offsetof(struct green, has_ending) == offsetof(struct green, life) + 7, "");
 
-/* What ending a green takes, above its first frame. */
+/* What ending a green takes, at the top of its stack. */
 #define GREEN__ENDING_SIZE 128
-_Static_assert(GREEN__ENDING_SIZE + sizeof(struct green__first_frame) <= GREEN__VALGRIND_FIRST,
+
+/* What a layer has there for itself, between that and the first frame: layer.h says more. */
+#define GREEN__LAYER_ROOM 240
+
+_Static_assert(GREEN__ENDING_SIZE % 16 == 0 && GREEN__LAYER_ROOM % 16 == 0,
+               "what is below them is aligned, too");
+_Static_assert(GREEN__ENDING_SIZE + GREEN__LAYER_ROOM + sizeof(struct green__first_frame) <=
+                   GREEN__VALGRIND_FIRST,
                "Valgrind lets these be written");
+
+/* Where the first frame ends, and the layer's room begins. */
 static inline char *green__base(const green_t *g)
 {
-    return green__stack_top(&g->stack) - GREEN__ENDING_SIZE;
+    return green__stack_top(&g->stack) - GREEN__ENDING_SIZE - GREEN__LAYER_ROOM;
 }
 
 /* To Helgrind. */

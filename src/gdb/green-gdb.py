@@ -37,13 +37,14 @@ FIELDS = (
     "green_next", "green_stack_low", "green_stack_size", "green_name", "name_max",
 )
 
-HUB_TABLE = "green_private_hub_2"
+HUB_TABLE = "green_private_hub_3"
 NO_WAIT = 3  # the state of a task's own wait, while there is none
 
 # The numbers in that, as src/hub/layout.c has them.
 HUB_FIELDS = (
-    "thread_layer", "hub_size", "hub_green", "hub_time", "hub_is_virtual", "hub_main", "hub_living",
-    "task_size", "task_next", "task_green", "task_own", "task_waits", "task_cancelled",
+    "thread_layer", "green_layer",
+    "hub_size", "hub_green", "hub_time", "hub_is_virtual", "hub_main", "hub_living",
+    "task_size", "task_next", "task_green", "task_waits", "task_cancelled",
     "wait_size", "wait_next", "wait_green", "wait_state", "wait_since", "wait_call", "wait_object",
     "wait_place", "wait_descriptors",
 )
@@ -642,10 +643,12 @@ class Task:
         else:
             self.name = greens[self.green].name
         self.waits = []
-        own = data[hub_table.task_own:]
-        state = own[hub_table.wait_state]  # waits, or is over and its turn in the line; or none
-        if state == 0 or (state != NO_WAIT and table.pointer(own, 0) != 0):
-            self.waits.append(Wait(table, hub_table, address + hub_table.task_own))
+        own = table.pointer(read(self.green, table.green_size), hub_table.green_layer)
+        if own != 0:
+            wait = read(own, hub_table.wait_size)
+            state = wait[hub_table.wait_state]  # waits, or is over and its turn in the line; or none
+            if state == 0 or (state != NO_WAIT and table.pointer(wait, 0) != 0):
+                self.waits.append(Wait(table, hub_table, own))
         wait = table.pointer(data, hub_table.task_waits)
         while wait != 0 and len(self.waits) < 1000:
             self.waits.append(Wait(table, hub_table, wait))

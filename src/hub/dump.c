@@ -30,8 +30,9 @@ __attribute__((format(printf, 2, 3))) static void add_to_line(struct dump_line *
 /* The wait that tells most: of the task's own green, else the last begun. */
 static const struct green__wait *wait_of(const struct green_task *task)
 {
-    if (green__task_own_waits(task))
-        return &task->own;
+    const struct green__own *own = green__task_own(task);
+    if (green__own_waits(own))
+        return &own->wait;
     const struct green__wait *wait = task->waits;
     while (wait != NULL && wait->turn.green != task->green)
         wait = wait->next;

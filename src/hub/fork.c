@@ -94,6 +94,8 @@ static void begin_child(void)
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next) {
         if (task == mine)
             continue;
+        struct green__own *own = green__task_own(task);
+        own->wait.served = &own->entry; /* if it was: the short ways do not say so */
         for (const struct green__wait *wait = green__task_waits(task); wait != NULL;
              wait = green__task_next_wait(task, wait))
             drop_from_hand(hub, wait);

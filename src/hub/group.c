@@ -159,8 +159,9 @@ static int spawn_in_group(green_group_t *group, green_fn *run, void *arg,
         return -1;
     }
     task->group = group;
-    task->ended_in_group = ended_in_group;
+    call.hub->ended_in_group = ended_in_group;
     task->group_prev = group->last;
+    task->group_next = NULL;
     if (group->last != NULL)
         group->last->group_next = task;
     else

@@ -119,8 +119,8 @@ static void forget_waits(struct green__hub *hub)
     hub->timers.spilt = NULL;
     hub->descriptors = 0;
     hub->main.waits = NULL;
-    hub->main.own.turn.next = NULL;
-    hub->main.own.state = GREEN__NO_WAIT;
+    hub->main_own.wait.turn.next = NULL;
+    hub->main_own.wait.state = GREEN__NO_WAIT;
     green__loop_go_long(hub);
     green__layer_mark_plain(hub->main.green, false);
     hub->hub_wait.first = hub->hub_wait.last = NULL;
@@ -144,12 +144,6 @@ static void on_leave(struct green__layer *layer, green_t *g, bool returned)
 static void on_dead(struct green__layer *layer, green_t *g, void *value, int error)
 {
     green__task_ended((struct green__hub *)layer, g, value, error);
-}
-
-static green_t *on_done(struct green__layer *layer, green_t *g, void **value)
-{
-    struct green__hub *hub = (struct green__hub *)layer;
-    return green__task_done(hub, g, *value) ? green__wait_next(hub, value) : NULL;
 }
 
 static void *on_entered(struct green__layer *layer, green_t *g, void *value)
@@ -196,7 +190,7 @@ static void on_leaving(struct green__layer *layer)
 /* Whether any green of main's is in a wait. */
 static bool main_waits(struct green__hub *hub)
 {
-    return green__task_waits(&hub->main) != NULL || hub->main.own.turn.next != NULL;
+    return green__task_waits(&hub->main) != NULL || hub->main_own.wait.turn.next != NULL;
 }
 
 static int on_thread_end(struct green__layer *layer)
@@ -222,7 +216,7 @@ static const struct green__layer_calls calls = {
     .yield = on_yield,
     .leave = on_leave,
     .dead = on_dead,
-    .done = on_done,
+    .done = green__task_done,
     .entered = on_entered,
     .next = on_next,
     .lost = on_lost,
@@ -283,9 +277,9 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     hub->spare_room = green__layer_may_spare() ? GREEN__HUB_SPARES : 0;
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
-    green__task_init(&hub->main, hub, main, NULL);
-    hub->main.number = hub->id << 40;
-    green__layer_set_word(main, &hub->main);
+    green__task_init(&hub->main, &hub->main_own, hub, main);
+    hub->main.number = hub->last_number = hub->id << 40;
+    green__layer_set_word(main, &hub->main_own);
     green__layer_mark_main(main, true);
     green__task_mark_plain(&hub->main);
     green__layer_begin(&hub->layer);

@@ -81,8 +81,9 @@ enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FR
 
 /*
  * What a green waits with, from the beginning of the wait to the return: on its stack, or,
- * if the wait is bare, in its task.  Whoever serves it or fails it takes it out of all that it is in, and puts its turn into
- * the line: rule 11 has its one place there.
+ * if the wait is bare, at the base of it (struct green__own).  Whoever serves it or fails it
+ * takes it out of all that it is in, and puts its turn into the line: rule 11 has its one
+ * place there.
  */
 struct green__wait {
     struct green__turn turn;
@@ -95,11 +96,11 @@ struct green__wait {
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
+    unsigned role;                    /* enum green__wait_role */
+    struct green__entry *served;      /* the entry that was served, or NULL; not of a bare one */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
-    unsigned char role;               /* enum green__wait_role */
-    struct green__entry *served;      /* the entry that was served, or NULL */
-    void *value;                      /* green_task_join(): the result ... */
-    int value_error;                  /* ... and what it died of if that is GREEN_FAILED */
+    int value_error;                  /* green_task_join(): what it died of if this is GREEN_FAILED: */
+    void *value;                      /* ... the result */
     int64_t due;                      /* the end of its own time; GREEN_FOREVER: none */
     size_t timer;                     /* its place in the heap plus one; 0: it has none */
     struct green__wait *spilt;        /* the next for whom the heap had no room ... */
@@ -122,27 +123,48 @@ struct green__entry {
 
 /* ---- Tasks ---------------------------------------------------------------- */
 
+/*
+ * What a task needs only while its own green lives: in the layer's room at the base of the
+ * green's stack, main's in the hub.  The layer's word of the green points to it.
+ */
+struct green__own {
+    struct green__wait wait;   /* of that green: a bare one, else NO_WAIT; its turn also to begin */
+    struct green__entry entry; /* the only one of that */
+};
+_Static_assert(sizeof(struct green__own) <= GREEN__LAYER_ROOM, "it has room there");
+_Static_assert(offsetof(struct green__own, wait) == 0, "what points to it points to that");
+
 struct green_task {
-    struct green__wait own;          /* of its own green: a bare one, else NO_WAIT; its turn also to begin */
-    struct green__entry own_entry;   /* the only one of that */
     struct green__hub *hub;          /* NULL once that is gone; then the task has ended */
     green_t *green;                  /* NULL once released */
-    uint64_t number;                 /* of the process, never used twice */
     struct green_task *next, *prev;  /* in the hub's list of the living, or of the dead that are owed */
-    struct green__wait *waits;       /* of its greens, but that, the last begun first */
+    struct green__wait *waits;       /* of its greens, but the own one, the last begun first */
     green_scope_t *scopes;           /* of its own green, the last begun first */
-    struct green_private_line joiners;
-    struct green__entry *freer;      /* who frees it: served after the joiners; or NULL */
+    union {
+        struct green_private_line joiners; /* hub and room are of no use in it: instead there are */
+        struct {
+            void *first_and_last[2];
+            union {                  /* no task of a group is freed by anybody */
+                struct green__entry *freer;    /* who does: served after the joiners; or NULL */
+                struct green_task *group_prev; /* in a group */
+            };
+            union {
+                uint64_t number;     /* until it ends: of the process, never used twice */
+                void *result;        /* from then on */
+            };
+        };
+    };
     struct green_group *group;       /* or NULL */
-    void (*ended_in_group)(struct green_task *task, bool alone); /* alone: nobody can be served */
-    struct green_task *group_next, *group_prev;
-    void *result;
-    int error;                       /* if that is GREEN_FAILED; from here on task.c clears all at once */
-    unsigned failures;               /* in a row, rule 9 */
-    bool counted;                    /* by green__task_all_wait(), which clears it */
-    bool ended, cancelled, detached, daemon, joined, freeing;
-    bool telling;                    /* the hub's failed() is being told of it */
+    struct green_task *group_next;   /* also among the corpses, and the spare */
+    int error;                       /* if the result is GREEN_FAILED */
+    /* From error on task.c clears all at once. */
+    bool ended, cancelled;
+    unsigned char failures;          /* in a row, rule 9: none, or some */
+    bool counted : 1;                /* by green__task_all_wait(), which clears it */
+    bool detached : 1, daemon : 1, joined : 1, freeing : 1;
+    bool telling : 1;                /* the hub's failed() is being told of it */
 };
+_Static_assert(sizeof(struct green_task) <= 13 * sizeof(uint64_t), "it is small: there are many");
 
 /* ---- The hub -------------------------------------------------------------- */
 
@@ -170,6 +192,7 @@ struct green__hub {
     green_t *green;            /* the hub's own; NULL: the thread is being ended (rule 16) ... */
     green_t *own_green;        /* ... which has not released it */
     struct green_task main;
+    struct green__own main_own;
 
     uintptr_t main_low, main_end; /* of main's stack, once scope.c has asked; 0: not yet */
 
@@ -194,7 +217,9 @@ struct green__hub {
     size_t tasks, daemons;     /* living, but main */
     struct green_private_line hub_wait;
     struct green_task *corpses; /* ended, to be released by the hub; by group_next */
-    uint64_t tasks_made, waits_made;
+    void (*ended_in_group)(struct green_task *task, bool alone); /* group.c; alone: serves nobody */
+    uint64_t last_number;      /* of a task */
+    uint64_t waits_made;
     struct green_task *spare_tasks; /* freed, for the next; by group_next ... */
     unsigned spare_room;            /* ... and how many more may wait there */
     struct green_private_line all_ended; /* green_hub_end() waits there */
@@ -401,7 +426,20 @@ struct green__call {
     green_t *me;
     struct green_task *task;
     struct green__thread *self; /* if it is plain: it may wait by a short way; else NULL */
+    struct green__own *own;     /* of the task, if it is plain */
 };
+
+/* What a task has while it lives; NULL: its green is DEAD, or is being left by unwinding. */
+static inline struct green__own *green__task_own(const struct green_task *task)
+{
+    return green__layer_word(task->green);
+}
+
+/* The task of a green that the layer knows, by the word; NULL as above. */
+static inline struct green_task *green__task_of_word(const struct green__own *own)
+{
+    return LIKELY(own != NULL) ? own->wait.task : NULL;
+}
 
 /* The task that a green belongs to (rule 4). */
 struct green_task *green__task_above(struct green__hub *hub, green_t *g);
@@ -409,7 +447,7 @@ struct green_task *green__task_above(struct green__hub *hub, green_t *g);
 static inline struct green_task *green__task_of(struct green__hub *hub, green_t *g)
 {
     if (LIKELY(green__layer_is_owned(g)))
-        return green__layer_word(g);
+        return green__task_of_word(green__layer_word(g));
     return green__task_above(hub, g);
 }
 
@@ -438,7 +476,8 @@ static inline bool green__call_is_plain(struct green__call *call)
     if (UNLIKELY(!green__layer_is_plain(&call->self, &layer, &call->me)))
         return false;
     call->hub = (struct green__hub *)layer;
-    call->task = green__layer_word(call->me);
+    call->own = green__layer_word(call->me);
+    call->task = call->own->wait.task;
     return true;
 }
 /* That again. */
@@ -448,7 +487,8 @@ static inline struct green__call green__call_of_plain(struct green__thread *self
     struct green__layer *layer;
     green__layer_of_plain(self, &layer, &call.me);
     call.hub = (struct green__hub *)layer;
-    call.task = green__layer_word(call.me);
+    call.own = green__layer_word(call.me);
+    call.task = call.own->wait.task;
     return call;
 }
 static inline bool green__call_begin(struct green__call *call, int64_t timeout)
@@ -475,9 +515,10 @@ static inline void green__task_mark_plain(struct green_task *task)
 static inline void green__task_set_failures(struct green_task *task, unsigned failures)
 {
     if (UNLIKELY(task->failures != failures)) {
-        task->failures = failures;
-        if (task->own.turn.kind == GREEN__TURN_BARE)
-            task->own.turn.kind = GREEN__TURN_BARE_LONG;
+        struct green__own *own = green__task_own(task);
+        task->failures = (unsigned char)failures;
+        if (own != NULL && own->wait.turn.kind == GREEN__TURN_BARE)
+            own->wait.turn.kind = GREEN__TURN_BARE_LONG;
         green__task_mark_plain(task);
     }
 }
@@ -576,9 +617,8 @@ green__wait_begin_barely(const struct green__call *call, struct green_private_li
                          void *item, const char *name, const void *object, const void *place)
 {
     struct green__hub *hub = call->hub;
-    struct green_task *task = call->task;
-    struct green__wait *wait = &task->own;
-    struct green__entry *entry = &task->own_entry, *last = line->last;
+    struct green__wait *wait = &call->own->wait;
+    struct green__entry *entry = &call->own->entry, *last = line->last;
     wait->turn.kind = GREEN__TURN_BARE;
     wait->turn.value = NULL;
     wait->state = GREEN__WAITS;
@@ -598,6 +638,9 @@ green__wait_begin_barely(const struct green__call *call, struct green_private_li
         line->first = entry;
 }
 
+/* Leaves a plain call in a bare wait, or with its turn in the line, until it has its turn. */
+int green__wait_leave(struct green__hub *hub, struct green__turn *mine);
+
 /* Enlists one entry and waits. */
 int green__wait_with(struct green_private_line *line, void *item, int64_t timeout,
                      const char *name, const void *object, const void *place);
@@ -612,25 +655,26 @@ green__wait_in(const struct green__call *call, struct green_private_line *line, 
         green__wait_begin_barely(call, line, item, name, object, place);
         green__wait_take_first(call->hub, first);
         call->hub->ready--;
-        return green__wait_go(call, &call->task->own.turn, first);
+        return green__wait_go(call, &call->own->wait.turn, first);
     }
     return green__wait_with(line, item, timeout, name, object, place);
 }
 
 /* The waits of a task: from the bare one, if it is in one. */
-static inline bool green__task_own_waits(const struct green_task *task)
+static inline bool green__own_waits(const struct green__own *own)
 {
-    return task->own.state == GREEN__WAITS ||
-           (task->own.state != GREEN__NO_WAIT && task->own.turn.next != NULL);
+    return own != NULL && (own->wait.state == GREEN__WAITS ||
+                           (own->wait.state != GREEN__NO_WAIT && own->wait.turn.next != NULL));
 }
 static inline struct green__wait *green__task_waits(struct green_task *task)
 {
-    return green__task_own_waits(task) ? &task->own : task->waits;
+    struct green__own *own = green__task_own(task);
+    return green__own_waits(own) ? &own->wait : task->waits;
 }
 static inline struct green__wait *green__task_next_wait(struct green_task *task,
                                                         const struct green__wait *wait)
 {
-    return wait == &task->own ? task->waits : wait->next;
+    return wait == (const void *)green__task_own(task) ? task->waits : wait->next;
 }
 
 /* Serves the wait of an entry, or the wait itself, with an error if the operation has one. */
@@ -698,6 +742,9 @@ void green__wait_break_deadlock(struct green__hub *hub);
 void *green__wait_entered(struct green__hub *hub, green_t *g, void *value);
 green_t *green__wait_next(struct green__hub *hub, void **value);
 
+/* The same if it is plain, and there is a first of the line. */
+green_t *green__wait_next_plainly(struct green__hub *hub, void **value);
+
 /*
  * The body of the hub's green, and its start: deaths must find it waiting, as a NEW parent
  * would die of an error (green.h 5).
@@ -725,17 +772,18 @@ static inline struct green__entry *green__line_first(const struct green_private_
 struct green_task *green__task_make(struct green__hub *hub, green_fn *run, void *arg,
                                     const green_options_t *options);
 
-/* A task that is in no list, of this green. */
-void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg);
+/* A task that is in no list, of this green, with what it has while that lives. */
+void green__task_init(struct green_task *task, struct green__own *own, struct green__hub *hub,
+                      green_t *green);
 
 /* Frees the blocks that wait for the next. */
 void green__task_drop_spares(struct green__hub *hub);
 
 /*
- * Of the layer's calls: the body of a plain green has returned a value.  False, and nothing is
- * done: its end is not a short one.
+ * Of the layer's calls: the body of a plain green has returned a value.  Who is next; NULL, and
+ * nothing is done: its end is not a short one.
  */
-bool green__task_done(struct green__hub *hub, green_t *g, void *value);
+green_t *green__task_done(struct green__layer *layer, green_t *g, void **value);
 
 /* Of the layer's calls: the task of g has ended. */
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error);
@@ -779,7 +827,7 @@ void green__line_lose(struct green__hub *hub, const struct green__wait *wait);
 void green__group_lose(struct green__hub *hub, const struct green__wait *wait);
 
 /* layout.c: what debuggers find tasks by. */
-extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_2")
+extern const struct green__hub_layout green__hub_layout __asm__("green_private_hub_3")
     __attribute__((visibility("default")));
 
 /* What another thread posts to a hub. */

@@ -10,9 +10,9 @@
 
 /* Offsets and sizes, in the order of HUB_FIELDS there. */
 struct green__hub_layout {
-    uint16_t thread_layer;
+    uint16_t thread_layer, green_layer; /* a green's: its task's own wait */
     uint16_t hub_size, hub_green, hub_time, hub_is_virtual, hub_main, hub_living;
-    uint16_t task_size, task_next, task_green, task_own, task_waits, task_cancelled;
+    uint16_t task_size, task_next, task_green, task_waits, task_cancelled;
     uint16_t wait_size, wait_next, wait_green, wait_state, wait_since, wait_call, wait_object,
         wait_place, wait_descriptors;
 };
@@ -23,6 +23,7 @@ struct green__hub_layout {
 
 const struct green__hub_layout green__hub_layout = {
     .thread_layer = offsetof(struct green__thread, layer),
+    .green_layer = offsetof(struct green, layer),
     .hub_size = sizeof(struct green__hub),
     HUB(green),
     HUB(time),
@@ -32,7 +33,6 @@ const struct green__hub_layout green__hub_layout = {
     .task_size = sizeof(struct green_task),
     TASK(next),
     TASK(green),
-    TASK(own),
     TASK(waits),
     TASK(cancelled),
     .wait_size = sizeof(struct green__wait),

@@ -32,7 +32,7 @@ static bool begins_in_task(const green_t *g)
 static green_scope_t *listed_first(const green_t *g)
 {
     void *word = green__layer_word(g);
-    return word != NULL && begins_in_task(g) ? ((struct green_task *)word)->scopes : word;
+    return word != NULL && begins_in_task(g) ? green__task_of_word(word)->scopes : word;
 }
 
 static void set_first_scope(green_t *g, green_scope_t *scope)
@@ -41,7 +41,7 @@ static void set_first_scope(green_t *g, green_scope_t *scope)
         green__layer_set_word(g, scope);
         return;
     }
-    struct green_task *task = green__layer_word(g);
+    struct green_task *task = green__task_of_word(green__layer_word(g));
     task->scopes = scope;
     if (green__layer_knows(g))
         green__task_mark_plain(task);

@@ -58,38 +58,38 @@ make_green_with(struct green__hub *hub, green_fn *run, const green_options_t *op
     return green__layer_new(run, hub->green, &own, false);
 }
 
-void green__task_init(struct green_task *task, struct green__hub *hub, green_t *green, void *arg)
+/* What is there is anything; what every bare wait writes, and what none has, stays so. */
+static inline void init_own(struct green__own *own, struct green_task *task, green_t *green)
 {
-    *task = (struct green_task){
-        .own = {
-            .turn = {.green = green, .value = arg, .kind = GREEN__TURN_FULL},
-            .task = task,
-            .entries = &task->own_entry,
-            .count = 1,
-            .state = GREEN__NO_WAIT,
-            .served = &task->own_entry,
-            .due = GREEN_FOREVER,
-        },
-        .own_entry = {.wait = &task->own},
-        .hub = hub,
-        .green = green,
-        .joiners = {.hub = hub->id},
-    };
+    struct green__wait *wait = &own->wait;
+    wait->turn.green = green;
+    wait->turn.next = NULL;
+    wait->turn.kind = GREEN__TURN_FULL;
+    wait->turn.yields = false;
+    wait->task = task;
+    wait->entries = &own->entry;
+    wait->count = 1;
+    wait->descriptors = 0;
+    wait->state = GREEN__NO_WAIT;
+    wait->shielded = wait->counted = wait->ends_well = false;
+    wait->role = GREEN__PLAIN;
+    wait->timer = 0;
+    own->entry.wait = wait;
+}
+
+void green__task_init(struct green_task *task, struct green__own *own, struct green__hub *hub,
+                      green_t *green)
+{
+    *task = (struct green_task){.hub = hub, .green = green};
+    init_own(own, task, green);
 }
 
 /* The same of one that waited to be used again: what it has had since is as it was then. */
-static inline void init_again(struct green_task *task, green_t *green, void *arg)
+static inline void init_again(struct green_task *task, struct green__own *own, green_t *green)
 {
-    task->own.turn.green = green;
-    task->own.turn.value = arg;
-    task->own.turn.kind = GREEN__TURN_FULL;
-    task->own.state = GREEN__NO_WAIT;
-    task->own.counted = false;
     task->green = green;
-    task->freer = NULL;
-    task->group = NULL;
-    task->group_next = NULL;
     memset(&task->error, 0, sizeof *task - offsetof(struct green_task, error));
+    init_own(own, task, green);
 }
 
 static inline green_t *make_green(struct green__hub *hub, green_fn *run,
@@ -104,14 +104,11 @@ static inline green_t *make_green(struct green__hub *hub, green_fn *run,
  * A few freed blocks wait in the hub for the next task: they cost less than malloc() there.
  * Not where a tool looks for what is used after its end.
  */
-static inline bool put_spare(struct green__hub *hub, struct green_task *task)
+static inline void put_spare(struct green__hub *hub, struct green_task *task)
 {
-    if (UNLIKELY(hub->spare_room == 0))
-        return false;
     hub->spare_room--;
     task->group_next = hub->spare_tasks;
     hub->spare_tasks = task;
-    return true;
 }
 
 void green__task_drop_spares(struct green__hub *hub)
@@ -142,26 +139,30 @@ make_task(struct green__hub *hub, green_fn *run, void *arg, const green_options_
             free(task);
         return NULL;
     }
+    struct green__own *own = green__layer_room(green);
     if (LIKELY(spare != NULL)) {
         hub->spare_tasks = task->group_next;
         hub->spare_room++;
-        init_again(task, green, arg);
+        init_again(task, own, green);
     } else {
-        green__task_init(task, hub, green, arg);
+        green__task_init(task, own, hub, green);
     }
-    task->number = hub->id << 40 | ++hub->tasks_made;
-    task->cancelled = hub->ending;
+    own->wait.turn.value = arg;
+    task->number = ++hub->last_number;
     if (options != NULL) {
         task->detached = (flags & GREEN_DETACHED) != 0;
         task->daemon = (flags & GREEN_DAEMON) != 0;
     }
-    green__layer_set_word(green, task);
-    green__layer_mark_plain(green, !task->cancelled);
+    green__layer_set_word(green, own);
+    if (UNLIKELY(hub->ending)) {
+        task->cancelled = true;
+        green__layer_mark_plain(green, false);
+    }
     task_link(&hub->living, task);
     hub->tasks++;
     if (options != NULL)
         hub->daemons += task->daemon;
-    green__loop_push(hub, &task->own.turn);
+    green__loop_push(hub, &own->wait.turn);
     return task;
 }
 
@@ -314,7 +315,8 @@ void green__task_tell_hub_wait(struct green__hub *hub, bool known)
         green__wait_serve_all(hub, &hub->all_ended, 0);
 }
 
-static void set_ended(struct green__hub *hub, struct green_task *task, void *value, int error)
+static inline void set_ended(struct green__hub *hub, struct green_task *task, void *value,
+                             int error)
 {
     task->ended = true;
     task->result = value;
@@ -322,7 +324,6 @@ static void set_ended(struct green__hub *hub, struct green_task *task, void *val
     task_unlink(task);
     task_link(&hub->owed, task);
     hub->tasks--;
-    hub->daemons -= task->daemon;
 }
 
 /* What the hub itself is to release, once nobody stands on the stack any more. */
@@ -336,44 +337,47 @@ static void end_task(struct green__hub *hub, struct green_task *task, void *valu
                      bool alone)
 {
     set_ended(hub, task, value, error);
+    hub->daemons -= task->daemon;
     task->scopes = NULL; /* a clean-up's, or in a child: the next task of this block has none */
     while (task->joiners.first != NULL)
         serve_joiner(hub, task->joiners.first, task);
-    if (task->freer != NULL)
-        serve_joiner(hub, task->freer, task);
     if (task->group != NULL)
-        task->ended_in_group(task, alone);
+        hub->ended_in_group(task, alone);
+    else if (task->freer != NULL)
+        serve_joiner(hub, task->freer, task);
     if (task->group != NULL || task->detached)
         give_to_hub(hub, task);
 }
 
 void green__task_ended(struct green__hub *hub, green_t *g, void *value, int error)
 {
-    struct green_task *task = green__layer_word(g);
+    struct green_task *task = green__task_of_word(green__layer_word(g));
     hand_waits_to_main(hub, task);
     end_task(hub, task, value, error, false);
     green__task_tell_hub_wait(hub, false);
 }
 
-bool green__task_done(struct green__hub *hub, green_t *g, void *value)
+green_t *green__task_done(struct green__layer *layer, green_t *g, void **value)
 {
-    struct green_task *task = green__layer_word(g);
+    struct green__hub *hub = (struct green__hub *)layer;
+    struct green_task *task = ((struct green__own *)green__layer_word(g))->wait.task;
     struct green__entry *joiner = task->joiners.first;
-    if (UNLIKELY(hub->left == 0 || hub->corpses != NULL || task->group != NULL || task->detached ||
-                 task->waits != NULL || task->freer != NULL || hub->hub_wait.first != NULL ||
-                 hub->all_ended.first != NULL))
-        return false;
+    uintptr_t held = (uintptr_t)task->group | (uintptr_t)task->waits | (uintptr_t)task->freer |
+                     (uintptr_t)hub->corpses | (uintptr_t)hub->hub_wait.first |
+                     (uintptr_t)hub->all_ended.first;
+    if (UNLIKELY(held != 0 || hub->left == 0 || (task->detached | task->daemon) != 0))
+        return NULL;
     if (joiner == NULL ? hub->ready == 0
                        : joiner->next != NULL || !green__wait_can_serve_barely(hub, joiner))
-        return false;
-    set_ended(hub, task, value, 0);
+        return NULL;
+    set_ended(hub, task, *value, 0);
     if (joiner != NULL) {
         task->joined = true;
         if (joiner->item != NULL)
-            *(void **)joiner->item = value;
+            *(void **)joiner->item = *value;
         green__wait_serve_barely(hub, &task->joiners, joiner);
     }
-    return true;
+    return green__wait_next_plainly(hub, value);
 }
 
 bool green__task_has_failed(const struct green_task *task)
@@ -396,8 +400,12 @@ void green__task_release(struct green__hub *hub, struct green_task *task)
         task_unlink(task);
         if (!green__layer_release_bare(task->green))
             green__layer_release(task->green);
-        if (put_spare(hub, task))
+        if (hub->spare_room != 0) {
+            task->group = NULL;
+            task->freer = NULL;
+            put_spare(hub, task);
             return;
+        }
     }
     free(task);
 }
@@ -425,7 +433,8 @@ void green__task_end_all(struct green__hub *hub, struct green_task *but, bool al
             if (alone) {
                 task->waits = NULL;
                 task->joiners.first = task->joiners.last = NULL;
-                green__task_keep(task);
+                if (task->group == NULL)
+                    green__task_keep(task);
             }
             end_task(hub, task, GREEN_FAILED, ECANCELED, alone);
         }
@@ -490,8 +499,12 @@ int green_task_join(green_task_t *task, void **value, int64_t timeout)
     struct green__call call;
     if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
         LIKELY(task->hub == call.hub) && LIKELY(!task->ended) && LIKELY(task != call.task) &&
-        LIKELY(timeout > 0))
-        return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+        LIKELY(timeout > 0)) {
+        if (UNLIKELY(timeout != GREEN_FOREVER))
+            return green__wait_with(&task->joiners, value, timeout, join_name, task, PLACE);
+        green__wait_begin_barely(&call, &task->joiners, value, join_name, task, PLACE);
+        return green__wait_leave(call.hub, &call.own->wait.turn);
+    }
     return join_slowly(task, value, timeout, PLACE);
 }
 
@@ -533,7 +546,7 @@ int green_task_detach(green_task_t *task)
 static inline bool is_bare_to_free(const struct green__hub *hub, const struct green_task *task)
 {
     return LIKELY(task->hub == hub) && LIKELY(task->ended) && LIKELY(task->group == NULL) &&
-           LIKELY(!task->detached) && LIKELY(!task->freeing) &&
+           LIKELY((task->detached | task->freeing) == 0) &&
            LIKELY(hub->failed == NULL || task->joined) && LIKELY(hub->spare_room != 0);
 }
 
@@ -545,7 +558,7 @@ int green_task_free(green_task_t *task)
     if (LIKELY(task != NULL) && LIKELY(green__call_is_plain(&call)) &&
         is_bare_to_free(call.hub, task) && LIKELY(green__layer_release_bare(task->green))) {
         task_unlink(task);
-        (void)put_spare(call.hub, task);
+        put_spare(call.hub, task);
         return 0;
     }
     return free_task_slowly(task, PLACE);

@@ -17,7 +17,7 @@ struct green_task *green__task_above(struct green__hub *hub, green_t *g)
 {
     while (!green__layer_is_main(g)) {
         if (green__layer_is_owned(g) && green__layer_is_started(g))
-            return green__layer_word(g);
+            return green__task_of_word(green__layer_word(g));
         g = green__layer_above(g);
     }
     return &hub->main;
@@ -40,6 +40,7 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
 {
     struct green__hub *hub = call->hub = green__hub_need();
     call->self = NULL;
+    call->own = NULL;
     if (hub == NULL)
         return false;
     call->me = green__layer_current();
@@ -193,17 +194,24 @@ void green__wait_serve_all(struct green__hub *hub, struct green_private_line *li
 
 /* ---- Switching ------------------------------------------------------------------------ */
 
-/* Does for a bare turn, which is in no line, what its green does not do itself. */
-static void wake_bare(struct green__hub *hub, struct green__turn *turn)
+static __attribute__((noinline)) void wake_bare_long(struct green__hub *hub,
+                                                     const struct green__turn *turn)
 {
-    struct green_task *task = green__layer_word(turn->green);
-    const struct green__wait *wait = &task->own;
+    const struct green__own *own = green__layer_word(turn->green);
+    const struct green__wait *wait = &own->wait;
     bool failed = turn->value != NULL;
     if (turn->kind == GREEN__TURN_BARE_LONG && wait->state != GREEN__NO_WAIT &&
         (wait->counted || !failed))
-        green__task_set_failures(task, failed);
-    if (UNLIKELY(hub->fd_asked) && green__layer_is_main(turn->green))
+        green__task_set_failures(wait->task, failed);
+    if (hub->fd_asked && green__layer_is_main(turn->green))
         green__loop_tell_fd(hub);
+}
+
+/* Does for a bare turn, which is in no line, what its green does not do itself. */
+static inline void wake_bare(struct green__hub *hub, const struct green__turn *turn)
+{
+    if (UNLIKELY(turn->kind == GREEN__TURN_BARE_LONG) || UNLIKELY(hub->fd_asked))
+        wake_bare_long(hub, turn);
     *hub->errno_at = turn->error;
     green__layer_wake(turn->green);
 }
@@ -218,21 +226,19 @@ static inline void enter_turn(struct green__hub *hub, struct green__turn *turn)
 
 void *green__wait_entered(struct green__hub *hub, green_t *g, void *value)
 {
-    struct green_task *task = green__layer_knows(g) ? green__layer_word(g) : NULL;
-    if (task == NULL || task->own.turn.kind == GREEN__TURN_FULL ||
-        (task->own.state != GREEN__WAITS && task->own.turn.next == NULL))
+    struct green__own *own = green__layer_knows(g) ? green__layer_word(g) : NULL;
+    if (own == NULL || own->wait.turn.kind == GREEN__TURN_FULL ||
+        (own->wait.state != GREEN__WAITS && own->wait.turn.next == NULL))
         return value; /* it sees to it itself */
-    if (task->own.state == GREEN__WAITS)
-        green__wait_fail(hub, &task->own, EINTR);
-    green__loop_remove(hub, &task->own.turn);
-    wake_bare(hub, &task->own.turn);
-    return task->own.turn.value;
+    if (own->wait.state == GREEN__WAITS)
+        green__wait_fail(hub, &own->wait, EINTR);
+    green__loop_remove(hub, &own->wait.turn);
+    wake_bare(hub, &own->wait.turn);
+    return own->wait.turn.value;
 }
 
-green_t *green__wait_next(struct green__hub *hub, void **value)
+green_t *green__wait_next_plainly(struct green__hub *hub, void **value)
 {
-    if (hub->left == 0 || hub->ready == 0 || hub->corpses != NULL)
-        return NULL;
     struct green__turn *turn = hub->line.next;
     green__wait_take_first(hub, turn);
     hub->ready--;
@@ -240,6 +246,13 @@ green_t *green__wait_next(struct green__hub *hub, void **value)
         wake_bare(hub, turn);
     *value = turn->value;
     return turn->green;
+}
+
+green_t *green__wait_next(struct green__hub *hub, void **value)
+{
+    if (hub->left == 0 || hub->ready == 0 || hub->corpses != NULL)
+        return NULL;
+    return green__wait_next_plainly(hub, value);
 }
 
 /* Whether a hub is plain, and neither is its line empty nor has it to look. */
@@ -324,15 +337,26 @@ void green__wait_start_hub(struct green__hub *hub)
     green__layer_switch(hub->green, green__layer_current());
 }
 
-/* Leaves a plain green, whose turn is bare, until somebody gives it that. */
-static inline int leave_barely(struct green__hub *hub, struct green__turn *mine)
+static __attribute__((noinline)) int leave_slowly(struct green__hub *hub)
 {
-    mine->error = *hub->errno_at;
     if (hub->ready == 0 || green__loop_must_look(hub))
         return green__layer_go_long(hub->green, NULL);
     struct green__turn *turn = green__loop_pop(hub);
     if (UNLIKELY(hub->watch != NULL))
         green__watch_turn(hub, turn->green);
+    if (turn->kind != GREEN__TURN_FULL)
+        wake_bare(hub, turn);
+    return green__layer_go_long(turn->green, turn->value);
+}
+
+int green__wait_leave(struct green__hub *hub, struct green__turn *mine)
+{
+    mine->error = *hub->errno_at;
+    if (UNLIKELY(!is_plain_turn(hub)))
+        return leave_slowly(hub);
+    struct green__turn *turn = hub->line.next;
+    green__wait_take_first(hub, turn);
+    hub->ready--;
     if (turn->kind != GREEN__TURN_FULL)
         wake_bare(hub, turn);
     return green__layer_go_long(turn->green, turn->value);
@@ -454,21 +478,13 @@ int green__wait(struct green__hub *hub, struct green__wait *wait, int64_t timeou
     return wait_here(hub, wait, wait->turn.green, wait->task, timeout);
 }
 
-__attribute__((noinline)) int green__wait_with(struct green_private_line *line, void *item,
-                                               int64_t timeout, const char *name,
-                                               const void *object, const void *place)
+static __attribute__((noinline)) int wait_fully(struct green_private_line *line, void *item,
+                                                int64_t timeout, const char *name,
+                                                const void *object, const void *place)
 {
     struct green__call call;
     struct green__wait wait;
     struct green__entry entry;
-    if (LIKELY(green__call_is_plain(&call))) {
-        green__wait_begin_barely(&call, line, item, name, object, place);
-        if (timeout != GREEN_FOREVER) {
-            call.task->own.due = green__time_add(green__loop_now(call.hub), timeout);
-            green__timer_arm(&call.hub->timers, &call.task->own, call.task->own.due);
-        }
-        return leave_barely(call.hub, &call.task->own.turn);
-    }
     struct green__hub *hub = call.hub = green__hub_self;
     green_t *me = call.me = green__layer_current();
     call.task = green__task_of(hub, me);
@@ -478,6 +494,21 @@ __attribute__((noinline)) int green__wait_with(struct green_private_line *line, 
     entry.item = item;
     green__wait_enlist(&wait, &entry, line);
     return wait_here(hub, &wait, me, call.task, timeout);
+}
+
+__attribute__((noinline)) int green__wait_with(struct green_private_line *line, void *item,
+                                               int64_t timeout, const char *name,
+                                               const void *object, const void *place)
+{
+    struct green__call call;
+    if (UNLIKELY(!green__call_is_plain(&call)))
+        return wait_fully(line, item, timeout, name, object, place);
+    green__wait_begin_barely(&call, line, item, name, object, place);
+    if (timeout != GREEN_FOREVER) {
+        call.own->wait.due = green__time_add(green__loop_now(call.hub), timeout);
+        green__timer_arm(&call.hub->timers, &call.own->wait, call.own->wait.due);
+    }
+    return green__wait_leave(call.hub, &call.own->wait.turn);
 }
 
 static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, green_t *me)
@@ -548,12 +579,12 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
     if (time > 0)
         return sleep_for(&call, time, place);
     if (call.self != NULL && call.hub->is_plain && call.hub->ready != 0) {
-        struct green_task *task = call.task;
-        task->own.state = GREEN__NO_WAIT;
-        task->own.turn.kind = GREEN__TURN_BARE;
-        task->own.turn.value = NULL;
-        green__loop_push(call.hub, &task->own.turn);
-        return leave_barely(call.hub, &task->own.turn);
+        struct green__wait *own = &call.own->wait;
+        own->state = GREEN__NO_WAIT;
+        own->turn.kind = GREEN__TURN_BARE;
+        own->turn.value = NULL;
+        green__loop_push(call.hub, &own->turn);
+        return green__wait_leave(call.hub, &own->turn);
     }
     if (UNLIKELY(call.hub->green == NULL))
         return green__call_fail(ECANCELED);
@@ -571,8 +602,8 @@ __attribute__((noinline)) int green_sleep(int64_t time)
         UNLIKELY((first = green__wait_first_bare(call.hub)) == NULL))
         return sleep_slowly(time, __builtin_return_address(0));
     struct green__hub *hub = call.hub;
-    struct green__turn *turn = &call.task->own.turn;
-    call.task->own.state = GREEN__NO_WAIT;
+    struct green__turn *turn = &call.own->wait.turn;
+    call.own->wait.state = GREEN__NO_WAIT;
     turn->kind = GREEN__TURN_BARE;
     turn->value = NULL;
     green__wait_take_first(hub, first);
@@ -649,10 +680,10 @@ void green__wait_drop_all(struct green__hub *hub, struct green_task *task)
         if (wait->turn.green != task->green)
             green__layer_let_go(wait->turn.green);
     }
-    if (task->own.turn.next != NULL)
-        green__loop_remove(hub, &task->own.turn);
-    task->own.state = GREEN__NO_WAIT;
-    task->own.served = &task->own_entry; /* the next task of this block has it so */
+    struct green__own *own = green__task_own(task);
+    if (own->wait.turn.next != NULL)
+        green__loop_remove(hub, &own->wait.turn);
+    own->wait.state = GREEN__NO_WAIT;
 }
 
 void green__wait_break_deadlock(struct green__hub *hub)

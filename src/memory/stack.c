@@ -40,10 +40,13 @@ _Static_assert(COUNT_EVERY <= UINT16_MAX, "as often as a slot can tell");
 /*
  * Tops are so far apart, modulo the second: a few cache lines and half a page.  No
  * two of 32 neighbours share a place: a CPU that compares the low 12 bits of addresses
- * takes a load from one stack for one of what was just stored on the other.
+ * takes a load from one stack for one of what was just stored on the other.  What is
+ * left of the page is more than what stands above the first frame (state.h), so all that
+ * was asked for is the green's.
  */
 #define SPREAD_STEP 192
 #define SPREAD_RANGE 2048
+#define SPREAD_LEAST 64 /* as the spread is less than a page */
 
 /* Of those that are put without a cache; under the caller's lock. */
 static _Atomic(size_t) live_without;
@@ -230,8 +233,8 @@ bool green__stack_valid(const void *memory, size_t size)
 static void measure(struct green__slot *slot)
 {
     const struct green__arena *arena = green__slot_arena(slot);
-    size_t colour = slot->index * SPREAD_STEP % SPREAD_RANGE;
-    size_t size = arena->size + (colour != 0 ? GREEN__SPREAD - colour : 0);
+    size_t colour = slot->index * SPREAD_STEP % SPREAD_RANGE + SPREAD_LEAST;
+    size_t size = arena->size + GREEN__SPREAD - colour;
     slot->shape = green__stack_shape(size, arena->guard != 0);
 }
 

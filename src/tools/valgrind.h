@@ -27,9 +27,10 @@ static inline unsigned green__valgrind_register(const void *low, const void *end
 /*
  * To Memcheck what is below a stack pointer is out of bounds.  So is all of a
  * stack between two greens, lest what the last one has left there keeps a leak
- * from being seen; and where the first frame of the next one comes is not.
+ * from being seen; and where the first frame of the next one comes, and what is above
+ * it, is not.
  */
-#define GREEN__VALGRIND_FIRST ((size_t)256)
+#define GREEN__VALGRIND_FIRST ((size_t)512)
 
 static inline void green__valgrind_use(const char *top)
 {
