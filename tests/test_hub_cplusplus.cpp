@@ -125,6 +125,39 @@ void tasks_that_wait_in_catch_have_exceptions_of_their_own()
     CHECK(story == "a b");
 }
 
+void *throw_again_when_entered(void *event)
+{
+    try {
+        try {
+            throw std::runtime_error("mine");
+        } catch (...) {
+            MUST(green_event_wait(static_cast<green_event_t *>(event), GREEN_FOREVER) == 0);
+            throw;
+        }
+    } catch (const std::runtime_error &error) {
+        note(error.what());
+    }
+    return nullptr;
+}
+
+void *set_and_end(void *event)
+{
+    MUST(green_event_set(static_cast<green_event_t *>(event)) == 0);
+    return nullptr;
+}
+
+void who_is_entered_by_the_end_of_a_task_has_its_exceptions()
+{
+    green_event_t event = GREEN_EVENT_INIT;
+    green_task_t *waits = green_task_spawn(throw_again_when_entered, &event);
+    CHECK(green_sleep(0) == 0);
+    green_task_t *ends = green_task_spawn(set_and_end, &event);
+    CHECK(green_sleep(GREEN_MS(1)) == 0);
+    CHECK(story == "mine");
+    finish(ends);
+    finish(waits);
+}
+
 void *throw_out(void *)
 {
     MUST(green_sleep(0) == 0);
@@ -303,6 +336,7 @@ const struct {
 } tests[] = {
     TEST(a_wait_that_fails_may_be_an_exception),
     TEST(tasks_that_wait_in_catch_have_exceptions_of_their_own),
+    TEST(who_is_entered_by_the_end_of_a_task_has_its_exceptions),
     TEST(an_exception_that_leaves_the_body_of_a_task_ends_the_process),
     TEST(green_exit_in_a_task_runs_destructors),
     TEST(a_scope_ends_where_an_exception_leaves_its_block),
