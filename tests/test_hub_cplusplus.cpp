@@ -125,37 +125,28 @@ void tasks_that_wait_in_catch_have_exceptions_of_their_own()
     CHECK(story == "a b");
 }
 
-void *throw_again_when_entered(void *event)
+void *give_a_turn_and_end(void *)
 {
-    try {
-        try {
-            throw std::runtime_error("mine");
-        } catch (...) {
-            MUST(green_event_wait(static_cast<green_event_t *>(event), GREEN_FOREVER) == 0);
-            throw;
-        }
-    } catch (const std::runtime_error &error) {
-        note(error.what());
-    }
+    MUST(green_sleep(0) == 0);
     return nullptr;
 }
 
-void *set_and_end(void *event)
-{
-    MUST(green_event_set(static_cast<green_event_t *>(event)) == 0);
-    return nullptr;
-}
-
+/*
+ * In the second round each that ends has the next one, inside its handler, go on.  In a hub
+ * whose time is not virtual, where the end of a task has a short way.
+ */
 void who_is_entered_by_the_end_of_a_task_has_its_exceptions()
 {
-    green_event_t event = GREEN_EVENT_INIT;
-    green_task_t *waits = green_task_spawn(throw_again_when_entered, &event);
-    CHECK(green_sleep(0) == 0);
-    green_task_t *ends = green_task_spawn(set_and_end, &event);
-    CHECK(green_sleep(GREEN_MS(1)) == 0);
-    CHECK(story == "mine");
-    finish(ends);
-    finish(waits);
+    char a[] = "a", b[] = "b";
+    CHECK(green_hub_end(GREEN_FOREVER) == 0);
+    green_task_t *tasks[] = {
+        green_task_spawn(give_a_turn_and_end, nullptr), green_task_spawn(handle, a),
+        green_task_spawn(give_a_turn_and_end, nullptr), green_task_spawn(handle, b),
+        green_task_spawn(give_a_turn_and_end, nullptr),
+    };
+    for (green_task_t *task : tasks)
+        finish(task);
+    CHECK(story == "a b");
 }
 
 void *throw_out(void *)
