@@ -181,6 +181,29 @@ TEST(what_frames_that_are_left_have_poisoned_is_unpoisoned)
     must(green_free(g) == 0);
 }
 
+static void exit_in_it(void *value)
+{
+    watched = 0;
+    call_without_unwind_data(green_exit, value);
+}
+
+static void *return_to_one_that_exits(void *value)
+{
+    void *low;
+    must(green_defer(see_it_unpoisoned, NULL) == 0);
+    must(green_defer(exit_in_it, value) == 0);
+    green_stack(green_current(), &low, &watched_size);
+    watched_low = low;
+    return NULL;
+}
+
+TEST(so_is_what_those_of_a_deferred_function_have_that_exits)
+{
+    green_t *g = green_new(return_to_one_that_exits, NULL);
+    must(green_switch(g, V(1)) == V(1));
+    must(green_free(g) == 0);
+}
+
 static void *be_watched_and_end_the_thread(void *value)
 {
     watched_low = main_low();
