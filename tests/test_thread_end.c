@@ -820,6 +820,43 @@ static int report_in_a_thread_with_a_late_end(void *unused)
     return 0;
 }
 
+/* The program has put its own in the place of the library's. */
+static char own_signal_stack[65536], *low_at_last;
+
+static void see_own_signal_stack_at_last(void *value)
+{
+    stack_t stack;
+    must(sigaltstack(NULL, &stack) == 0);
+    low_at_last = stack.ss_flags & SS_DISABLE ? NULL : stack.ss_sp;
+    pthread_setspecific(late_key, value);
+}
+
+static void *use_with_own_signal_stack(void *unused)
+{
+    const stack_t own = { .ss_sp = own_signal_stack, .ss_size = sizeof own_signal_stack };
+    must(use_with_signal_stack(unused) == V(1) && sigaltstack(&own, NULL) == 0);
+    return V(2);
+}
+
+static int report_in_a_thread_with_another_signal_stack(void *unused)
+{
+    (void)unused;
+    must(pthread_key_create(&late_key, see_own_signal_stack_at_last) == 0);
+    must(green_report_overflow() == 0);
+    must(in_thread(use_with_own_signal_stack, NULL) == V(2));
+    must(low_at_last == own_signal_stack);
+    return 0;
+}
+
+TEST(a_signal_stack_of_the_programs_stays_when_a_thread_has_ended)
+{
+    if (SANITIZED)
+        skip_because("a sanitizer takes it away at the end of a thread");
+    struct child child = run_child(report_in_a_thread_with_another_signal_stack, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
 TEST(a_thread_that_has_ended_has_no_signal_stack_any_more)
 {
     if (UNDER_TSAN)
