@@ -868,6 +868,8 @@ END_TEST(pthread_exit_below_a_task_that_waits_ends_its_wait_and_the_hub)
     assert_lost(&task, 1);
 }
 
+#ifdef __GLIBC__ /* others do not unwind there */
+
 /*
  * Before frames are unwound in which a green waits for a thread of the pool, that one has
  * written to them.
@@ -927,6 +929,8 @@ END_TEST(pthread_exit_below_a_green_that_offloads_unwinds_nothing_a_thread_may_w
     assert_int_equal(green_free(green), 0);
     assert_noted("written");
 }
+
+#endif
 
 /* ---- pthread_cancel() ----------------------------------------------------------------------------------- */
 
