@@ -868,6 +868,70 @@ END_TEST(pthread_exit_below_a_task_that_waits_ends_its_wait_and_the_hub)
     assert_lost(&task, 1);
 }
 
+#ifdef __GLIBC__ /* others do not unwind there */
+
+/*
+ * Before frames are unwound in which a green waits for a thread of the pool, that one has
+ * written to them.
+ */
+static sem_t write_begun;
+
+static void *write_late(void *where)
+{
+    sem_post(&write_begun);
+    nanosleep(&(struct timespec){ 0, 50000000 }, NULL);
+    *(int *)where = 1;
+    return NULL;
+}
+
+static void *let_below_go_while_it_writes(void *unused)
+{
+    while (sem_wait(&write_begun) != 0)
+        continue;
+    return let_below_go(unused);
+}
+
+static void see_it_written(const int *number)
+{
+    must(*number == 1);
+    note("written");
+}
+
+static void *offload_above_one_that_exits(void *unused)
+{
+    __attribute__((cleanup(see_it_written))) int number = 0;
+    waiter = green_current();
+    below = green_new(exit_below, NULL);
+    must(below != NULL);
+    must_be_0(green_task_detach(spawn(resume_waiter, NULL)));
+    must(green_switch(below, NULL) == NULL);
+    must_be_0(green_task_detach(spawn(let_below_go_while_it_writes, NULL)));
+    (void)green_offload(write_late, &number, NULL, NULL);
+    must(!"it goes on");
+    return unused;
+}
+
+static void *offload_in_a_green(void *green)
+{
+    *(green_t **)green = green_new(offload_above_one_that_exits, NULL);
+    return green_switch(*(green_t **)green, NULL);
+}
+
+END_TEST(pthread_exit_below_a_green_that_offloads_unwinds_nothing_a_thread_may_write_to)
+{
+    green_t *green = NULL;
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    must_be_0(sem_init(&write_begun, 0, 0));
+    below_goes = (green_event_t)GREEN_EVENT_INIT;
+    in_thread(offload_in_a_green, &green);
+    assert_int_equal(green_free(below), 0);
+    assert_int_equal(green_free(green), 0);
+    assert_noted("written");
+}
+
+#endif
+
 /* ---- pthread_cancel() ----------------------------------------------------------------------------------- */
 
 static sem_t started;

@@ -266,6 +266,64 @@ HUB_TEST(who_joins_a_failed_task_finds_what_it_died_of_whatever_others_did_meanw
     assert_int_equal(green_task_free(failed), 0);
 }
 
+/* ---- Ends after which others have their turns: these have a short way ----------------- */
+
+static green_key_t ends_key;
+
+static void *give_a_turn(void *value)
+{
+    must_be_0(green_sleep(0));
+    return value;
+}
+
+static void *give_a_turn_with_a_deferred(void *text)
+{
+    must_be_0(green_defer(note_arg, text));
+    return give_a_turn(text);
+}
+
+static void *give_a_turn_with_a_value(void *text)
+{
+    must_be_0(green_setspecific(ends_key, text));
+    return give_a_turn(text);
+}
+
+static void finish_all(green_task_t *const *tasks, int count)
+{
+    for (int i = 0; i < count; i++)
+        (void)finish(tasks[i]);
+}
+
+WORLD_TEST(what_a_task_holds_at_its_end_is_let_go_where_others_are_ready)
+{
+    must_be_0(green_key_create(&ends_key, note_arg));
+    green_task_t *tasks[] = {
+        spawn(give_a_turn, NULL), spawn(give_a_turn_with_a_deferred, "deferred"),
+        spawn(give_a_turn, NULL), spawn(give_a_turn_with_a_value, "value"),
+        spawn(give_a_turn, NULL),
+    };
+    finish_all(tasks, 5);
+    assert_noted("deferred value");
+    must_be_0(green_key_delete(ends_key));
+}
+
+static void count_the_dead(green_trace_event_t event, green_t *from, green_t *to, void *count)
+{
+    (void)event, (void)to;
+    *(int *)count += green_state(from) == GREEN_DEAD;
+}
+
+WORLD_TEST(a_hook_sees_each_end_where_others_are_ready)
+{
+    int dead = 0;
+    green_task_t *tasks[] = { spawn(give_a_turn, NULL), spawn(give_a_turn, NULL),
+                              spawn(give_a_turn, NULL) };
+    green_set_trace(count_the_dead, &dead);
+    finish_all(tasks, 3);
+    green_set_trace(NULL, NULL);
+    assert_int_equal(dead, 3);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -489,6 +489,45 @@ KEY_TEST(one_that_is_being_freed_is_left_to_who_refuses_to_end)
     in_thread(end_with_one_that_is_being_freed, NULL);
 }
 
+/* Is not ended by the first; then it frees another, once. */
+static void *free_after_a_refusal(void *other)
+{
+    while (green_yield(NULL) == GREEN_FAILED)
+        continue;
+    note("%d", green_free(other) == -1 && errno == ECANCELED);
+    return NULL;
+}
+
+/* Goes to main instead of dying, twice. */
+static void *go_to_main_twice(void *value)
+{
+    value = green_switch(green_main(), value);
+    value = green_switch(green_main(), V(value == GREEN_FAILED));
+    value = green_switch(green_main(), V(value == GREEN_FAILED));
+    note("%d", value == GREEN_FAILED && errno == ECANCELED);
+    return NULL;
+}
+
+static void *end_twice_with_one_that_is_being_freed(void *value)
+{
+    freed = green_new(go_to_main_twice, NULL);
+    freer = green_new(free_after_a_refusal, NULL);
+    must(green_switch(freed, NULL) == NULL);
+    must(green_switch(freer, freed) == NULL);
+    must(green_thread_end() == -1 && errno == EBUSY);
+    must(green_switch(freer, NULL) == V(1) && green_parent(freed) == freer);
+    note("|");
+    must(green_thread_end() == 0); /* who frees goes first, though it was asked by the other */
+    must(green_free(freer) == 0 && green_free(freed) == 0);
+    return value;
+}
+
+KEY_TEST(each_call_asks_all_anew_and_who_frees_another_before_it)
+{
+    in_thread(end_twice_with_one_that_is_being_freed, NULL);
+    assert_noted("| 1 1");
+}
+
 static int count_one(green_t *g, void *count)
 {
     (void)g;
@@ -750,6 +789,79 @@ static int report_in_two_threads(void *unused)
 TEST(a_later_thread_has_a_signal_stack_of_its_own)
 {
     struct child child = run_child(report_in_two_threads, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
+/* What is left of it would be written to by a signal that comes late. */
+static int signal_stack_was_off;
+
+static void see_signal_stack_at_last(void *value)
+{
+    stack_t stack;
+    must(sigaltstack(NULL, &stack) == 0);
+    signal_stack_was_off = (stack.ss_flags & SS_DISABLE) != 0;
+    pthread_setspecific(late_key, value);
+}
+
+static void *use_with_signal_stack(void *unused)
+{
+    must(pthread_setspecific(late_key, &late_key) == 0);
+    return has_signal_stack(unused);
+}
+
+static int report_in_a_thread_with_a_late_end(void *unused)
+{
+    (void)unused;
+    must(pthread_key_create(&late_key, see_signal_stack_at_last) == 0);
+    must(green_report_overflow() == 0);
+    must(in_thread(use_with_signal_stack, NULL) == V(1));
+    must(signal_stack_was_off);
+    return 0;
+}
+
+/* The program has put its own in the place of the library's. */
+static char own_signal_stack[65536], *low_at_last;
+
+static void see_own_signal_stack_at_last(void *value)
+{
+    stack_t stack;
+    must(sigaltstack(NULL, &stack) == 0);
+    low_at_last = stack.ss_flags & SS_DISABLE ? NULL : stack.ss_sp;
+    pthread_setspecific(late_key, value);
+}
+
+static void *use_with_own_signal_stack(void *unused)
+{
+    const stack_t own = { .ss_sp = own_signal_stack, .ss_size = sizeof own_signal_stack };
+    must(use_with_signal_stack(unused) == V(1) && sigaltstack(&own, NULL) == 0);
+    return V(2);
+}
+
+static int report_in_a_thread_with_another_signal_stack(void *unused)
+{
+    (void)unused;
+    must(pthread_key_create(&late_key, see_own_signal_stack_at_last) == 0);
+    must(green_report_overflow() == 0);
+    must(in_thread(use_with_own_signal_stack, NULL) == V(2));
+    must(low_at_last == own_signal_stack);
+    return 0;
+}
+
+TEST(a_signal_stack_of_the_programs_stays_when_a_thread_has_ended)
+{
+    if (SANITIZED)
+        skip_because("a sanitizer takes it away at the end of a thread");
+    struct child child = run_child(report_in_a_thread_with_another_signal_stack, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+}
+
+TEST(a_thread_that_has_ended_has_no_signal_stack_any_more)
+{
+    if (UNDER_TSAN)
+        skip_because("in the last round of destructors ThreadSanitizer has ended the thread");
+    struct child child = run_child(report_in_a_thread_with_a_late_end, NULL);
     assert_string_equal(child.err, "");
     assert_int_equal(child.status, 0);
 }

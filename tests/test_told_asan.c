@@ -181,6 +181,29 @@ TEST(what_frames_that_are_left_have_poisoned_is_unpoisoned)
     must(green_free(g) == 0);
 }
 
+static void exit_in_it(void *value)
+{
+    watched = 0;
+    call_without_unwind_data(green_exit, value);
+}
+
+static void *return_to_one_that_exits(void *value)
+{
+    void *low;
+    must(green_defer(see_it_unpoisoned, NULL) == 0);
+    must(green_defer(exit_in_it, value) == 0);
+    green_stack(green_current(), &low, &watched_size);
+    watched_low = low;
+    return NULL;
+}
+
+TEST(so_is_what_those_of_a_deferred_function_have_that_exits)
+{
+    green_t *g = green_new(return_to_one_that_exits, NULL);
+    must(green_switch(g, V(1)) == V(1));
+    must(green_free(g) == 0);
+}
+
 static void *be_watched_and_end_the_thread(void *value)
 {
     watched_low = main_low();
@@ -231,6 +254,37 @@ TEST(what_it_has_of_one_that_is_unwound_stays_for_the_clean_up)
         in_thread(end_the_thread_two_below, &ways[i]);
         told_all();
     }
+}
+
+/* Frames between the one that goes on and those that were left have poisoned what is theirs. */
+static void see_all_unpoisoned(const char *const *low)
+{
+    must(watched_low == *low && watched > 0);
+}
+
+static void *be_watched_above_the_end(void *unused)
+{
+    const green_options_t detached = { .flags = GREEN_DETACHED };
+    green_t *g = green_new_with(end_the_thread, NULL, &detached);
+    void *own;
+    green_stack(green_current(), &own, &watched_size);
+    __attribute__((cleanup(see_all_unpoisoned), unused)) const char *low = own;
+    if (green_current() == green_main()) {
+        low = main_low();
+        watched_size = main_size;
+    }
+    watched_low = low;
+    watched = 0;
+    (void)green_switch(g, NULL);
+    return unused;
+}
+
+TEST(where_unwinding_goes_on_all_is_unpoisoned_before_clean_up)
+{
+    green_fn *in_a_green = be_watched_above_the_end;
+    in_thread(be_watched_above_the_end, NULL);
+    in_thread(end_the_thread_two_below, &in_a_green);
+    told_all();
 }
 #endif
 

@@ -184,6 +184,18 @@ TEST(what_an_earlier_call_has_deferred_is_not_this_ones)
     assert_ends(exit_after_a_call_that_returned, V(1), V(3), "clean-up left over");
 }
 
+static void *return_to_one_that_exits(void *value)
+{
+    defer_from_far_below();
+    must(green_defer(exit_with_cleanup, V(3)) == 0);
+    return value;
+}
+
+TEST(neither_is_what_the_body_has)
+{
+    assert_ends(return_to_one_that_exits, V(1), V(3), "clean-up left over");
+}
+
 #ifdef __GLIBC__ /* musl has no swapcontext() */
 #include <ucontext.h>
 

@@ -61,7 +61,8 @@ enum { STATIC, SHARED };
  * In tenths of an instruction: what goes there and what comes back are counted
  * together, with the loops around them, and halved.  Compilers differ, so each
  * has its own: gcc 12, then clang 14.  All but LIFE and those from TASK on, which call libc, are
- * exact for these, and leave one instruction to later versions of the compilers.
+ * exact for these.  Later versions of the compilers may have one instruction more, and two in
+ * an item, which is a call of green_queue_put(), one of green_queue_get() and waits.
  */
 static const int ceilings[2][THINGS][2] = {
     /*                 STATIC  SHARED */
@@ -88,9 +89,12 @@ static const int ceilings[2][THINGS][2] = {
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
-static const int later_compiler = 10;
+static const int later_compiler[THINGS] = {[SWITCH] = 10, [SWITCH_FAST] = 10, [YIELD] = 10,
+                                           [YIELD_FAST] = 10, [LIFE] = 10, [TURN] = 10,
+                                           [ITEM] = 20, [TASK] = 10, [BY_TCP] = 100,
+                                           [BY_PIPE] = 100};
 #else
-static const int later_compiler = 0;
+static const int later_compiler[THINGS] = {0};
 #endif
 
 /* With -fcf-protection each function that is called from elsewhere begins with one more. */
@@ -456,7 +460,8 @@ int main(void)
         count_to_mark(child);
         long many = count_to_mark(child);
         long tenths = (many - few) * 10 / (counted(i) * things[i].moves);
-        int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i] + link_time[i] + later_compiler;
+        int most = ceilings[COMPILER][i][LIBRARY] + landing_pads[i] + link_time[i] +
+                   later_compiler[i];
         bool good = few > 0 && many > few && tenths <= most;
         printf("%s: %3ld.%ld instructions (at most %d.%d): %s\n", good ? "ok" : "FAILED",
                tenths / 10, tenths % 10, most / 10, most % 10, names[i]);

@@ -2,7 +2,8 @@
 /*
  * A program in C that loads plugins in C++ which use libgreen.  Compiled with
  * USES_GREEN it uses the library itself, in two threads before they are loaded, and in
- * one when they have been closed.
+ * one when they have been closed.  Compiled with NAMES_RUNTIME it seems to have a
+ * function of the C++ runtime, and has not.
  *
  *     runtime_host PLUGIN...
  */
@@ -13,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#ifdef NAMES_RUNTIME
+int not__cxa_get_globals; /* among the strings of its symbols, linked with -rdynamic */
+#endif
 
 static int (*check_runtime)(void);
 static void *plugin;
@@ -54,9 +59,17 @@ static void use(void)
         exit(3);
 }
 
-static void *begin_and_check(void *arg)
+/* The same for the first time: what is looked for in vain is no error of the program's. */
+static void use_first(void)
 {
     use();
+    if (dlerror() != NULL)
+        exit(4);
+}
+
+static void *begin_and_check(void *arg)
+{
+    use_first();
     sem_post(&begun);
     while (sem_wait(&loaded) != 0)
         continue;

@@ -102,11 +102,15 @@ $CC "$built/runtime_host.c" -Wl,--no-as-needed "$so" -Wl,-rpath,"$dir" -pthread 
     -o "$dir/host_linked"
 $CC -DUSES_GREEN -I"$root/include" "$built/runtime_host.c" "$so" -Wl,-rpath,"$dir" -pthread -ldl \
     -o "$dir/host_using"
-for host in host host_linked host_using; do
+$CC -DNAMES_RUNTIME -rdynamic "$built/runtime_host.c" -Wl,--no-as-needed "$so" \
+    -Wl,-rpath,"$dir" -pthread -ldl -o "$dir/host_naming"
+$CC -DUSES_GREEN -DNAMES_RUNTIME -rdynamic -I"$root/include" "$built/runtime_host.c" "$so" \
+    -Wl,-rpath,"$dir" -pthread -ldl -o "$dir/host_using_naming"
+for host in host host_linked host_using host_naming host_using_naming; do
     for plugin in shared hidden untold static all_static; do
         case $host$plugin in
         host_using*static) continue ;; # it has greens of its own, and the host waits in others
-        host_usinguntold) continue ;;  # looked for at a first use, which was before
+        host_using*untold) continue ;;  # looked for at a first use, which was before
         esac
         "$dir/$host" "$dir/$plugin.so" > "$dir/out" 2>&1
         result $? "$host loads a plugin, $plugin"

@@ -41,8 +41,10 @@ FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 
          'test_thread_end', 'test_threads', 'test_stack', 'test_local', 'test_memory',
          'test_cascade', 'test_faults', 'test_arena', 'test_stats']
 # These once more, each test repeated until nothing grows: see testing.h.
-LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_local']
-# Programs in which a runtime lies in another scope, see built/runtimes.sh: for runtime.c alone.
+LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_local',
+         'test_hook', 'test_hub_spawn']
+# Programs in which a runtime lies in another scope, see built/runtimes.sh: for these files alone.
+OF_RUNTIMES = ('core/runtime.c', 'core/unwind.c')
 RUNTIMES = {
     'runtime_cxx': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp'],
     'runtime_cxx_static': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp', '-static-libstdc++',
@@ -53,13 +55,16 @@ RUNTIMES = {
     'runtime_c_static': ['cc', '-O1', '-fexceptions', 'runtime.c', '-static-libgcc'],
     'runtime_host': ['cc', 'runtime_host.c', '-ldl'],
     'runtime_host_linked': ['cc', 'runtime_host.c', '-Wl,--no-as-needed', '-ldl'],
+    'runtime_host_naming': ['cc', '-DNAMES_RUNTIME', '-rdynamic', 'runtime_host.c',
+                            '-Wl,--no-as-needed', '-ldl'],
 }
 PLUGINS = {
     'shared.so': [],
     'hidden.so': ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'],
     'untold.so': ['-DGREEN_PRIVATE_LIBRARY'],
 }
-CPLUSPLUS = ['test_exceptions', 'test_fast_cplusplus', 'test_unwinding_cplusplus']
+CPLUSPLUS = ['test_exceptions', 'test_fast_cplusplus', 'test_unwinding_cplusplus',
+             'test_hub_cplusplus']
 # Slow, or about something else.
 NOT = {'test_backtrace', 'test_fast', 'test_overflow', 'test_overflow_probed', 'test_signals',
        'test_leaks', 'test_hub_calls', 'test_hub_children', 'test_hub_faults', 'test_hub_files',
@@ -195,8 +200,11 @@ class Bench:
                 yield name if plugin is None else f'{name} {lib.dir}/{plugin}'
         link('named.so', ['cc', '-shared', '-fPIC', 'runtime_named.c'])
         yield f'runtime_host_linked {lib.dir}/named.so {lib.dir}/untold.so'
-        link('runtime_host_using', ['cc', '-DUSES_GREEN', 'runtime_host.c', '-ldl'])
-        yield f'runtime_host_using {lib.dir}/hidden.so'
+        using = ['cc', '-DUSES_GREEN', 'runtime_host.c', '-ldl']
+        naming = [*using, '-DNAMES_RUNTIME', '-rdynamic']
+        for name, command in ('using', using), ('using_naming', naming):
+            link(f'runtime_host_{name}', command)
+            yield f'runtime_host_{name} {lib.dir}/hidden.so'
 
     def runs(self, name, where, more=None):
         program, *arguments = name.split()
@@ -222,7 +230,7 @@ class Bench:
             for name in self.names:
                 if not self.runs(name, where):
                     return name
-            for name in self.runtimes if mutant.file == 'core/runtime.c' else []:
+            for name in self.runtimes if mutant.file in OF_RUNTIMES else []:
                 if not self.runs(name, where):
                     return name
             for name in LEAKS:

@@ -140,7 +140,7 @@ HUB = [
     ('a select does two cases', 'delist_all', 'i < wait->count', 'i < 1'),
     ('green_hub_wait() waits for daemons', 'green__task_all_wait', ' - hub->daemons', ''),
     ('green_hub_end() spares what is spawned meanwhile', 'make_task',
-     'task->cancelled = hub->ending;', ''),
+     'task->cancelled = true;', ';'),
 ]
 
 # By the bad input.
