@@ -462,10 +462,13 @@ static int serve_status(const struct client *client, struct request *request)
 /* One request; whether another may come. */
 static int serve_request(struct client *client)
 {
-    struct request request = { .keep = 0, .headers = "" };
+    struct request request; /* of its path no more is touched than there is */
     ssize_t length = read_head(client);
     int status, result;
 
+    request.target = request.headers = request.path;
+    request.path[0] = '\0';
+    request.head_only = request.keep = 0;
     if (length < 0 && client->used > 0 && (errno == ETIMEDOUT || errno == EMSGSIZE))
         (void)say(client, &request, errno == ETIMEDOUT ? 408 : 431, "");
     if (length <= 0)
@@ -487,8 +490,11 @@ static int serve_request(struct client *client)
 
 static void serve_client(int fd, void *worker)
 {
-    struct client client = { .worker = worker, .fd = fd, .used = 0 };
+    struct client client; /* nor of its head */
 
+    client.worker = worker;
+    client.fd = fd;
+    client.used = 0;
     while (serve_request(&client))
         ;
     /* To close it with bytes unread would be a reset, and might cost the answer. */
