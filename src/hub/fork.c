@@ -91,11 +91,13 @@ static void begin_child(void)
     struct green_task *mine = green__task_of(hub, green__layer_current());
     if (hub->fork_children != NULL)
         hub->fork_children(hub, mine);
+    /* The list is round: NOLINTBEGIN(clang-analyzer-core.NullDereference) */
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next) {
         if (task == mine)
             continue;
         struct green__own *own = green__task_own(task);
-        own->wait.served = &own->entry; /* if it was: the short ways do not say so */
+        if (own != NULL)
+            own->wait.served = &own->entry; /* if it was: the short ways do not say so */
         for (const struct green__wait *wait = green__task_waits(task); wait != NULL;
              wait = green__task_next_wait(task, wait))
             drop_from_hand(hub, wait);
@@ -105,6 +107,7 @@ static void begin_child(void)
     for (struct green_task *task = hub->living.next; task != &hub->living; task = task->next)
         if (task != mine)
             green__wait_drop_all(hub, task);
+    /* NOLINTEND(clang-analyzer-core.NullDereference) */
     for (struct green__turn *turn = hub->line.next, *next; turn != &hub->line; turn = next) {
         const struct green_task *task = green__task_of(hub, turn->green);
         next = turn->next;

@@ -280,9 +280,9 @@ static __attribute__((noinline)) void switch_away_slowly(struct green__hub *hub,
  * wait like this has its turn in its frame, between where the stack was left and the frames
  * to which it returns.
  */
-#define AHEAD_BELOW 256
-#define AHEAD_ABOVE 512
-#define CACHE_LINE 64
+#define CACHE_LINE ((ptrdiff_t)64)
+#define AHEAD_BELOW (4 * CACHE_LINE)
+#define AHEAD_ABOVE (8 * CACHE_LINE)
 static inline void fetch_ahead(const struct green__hub *hub, const struct green__turn *second)
 {
     if (second == &hub->line)
@@ -291,7 +291,7 @@ static inline void fetch_ahead(const struct green__hub *hub, const struct green_
     const char *green = (const char *)second->green, *turn = (const char *)second;
     __builtin_prefetch(green);
     __builtin_prefetch(green + 2 * CACHE_LINE);
-    for (int i = -AHEAD_BELOW; i < AHEAD_ABOVE; i += CACHE_LINE)
+    for (ptrdiff_t i = -AHEAD_BELOW; i < AHEAD_ABOVE; i += CACHE_LINE)
         __builtin_prefetch(turn + i);
 }
 
