@@ -175,6 +175,41 @@ HUB_TEST(a_generator_that_waits_when_its_task_ends_goes_on_as_mains)
     assert_ptr_equal(finish(other), V(2));
 }
 
+static void *read_twice(void *fd)
+{
+    char byte;
+    for (int i = 0; i < 2; i++)
+        must(green_read((int)(intptr_t)fd, &byte, 1) == 1);
+    return V(green_task_current() == NULL);
+}
+
+static void *leave_a_reader(void *fd)
+{
+    left = green_new(read_twice, NULL);
+    must(green_switch(left, fd) == V(9));
+    return NULL;
+}
+
+/* Nothing of the task may be looked at by then: Valgrind sees that. */
+WORLD_TEST(a_generator_that_reads_when_its_task_ends_goes_on_as_mains)
+{
+    int ends[2];
+    must(pipe(ends) == 0);
+    must(write(ends[1], "x", 1) == 1);
+    green_task_t *task = spawn(leave_a_reader, V(ends[0])), *other;
+    turn();
+    other = spawn(enter_task, task); /* waits in a switch when the task has ended */
+    assert_null(finish(task));
+    must(write(ends[1], "x", 1) == 1);
+    while (green_state(left) != GREEN_DEAD)
+        turn();
+    assert_int_equal(green_free(left), 0);
+    assert_fails(green_switch(green_task_green(other), V(6)), EDEADLK);
+    assert_ptr_equal(finish(other), V(2));
+    must_be_0(green_close(ends[0]));
+    must_be_0(green_close(ends[1]));
+}
+
 static void *wait_in_clean_up(void *task)
 {
     green_yield(NULL);

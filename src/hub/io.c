@@ -449,15 +449,15 @@ move_shortly(int fd, bool out, void *bytes, size_t size, const char *name, const
                 known->ready &= (unsigned char)~direction;
             if (woken)
                 green__fd_known_tried(call.hub, fd, known, out);
+            if (UNLIKELY(call.self == NULL))
+                call.task = green__task_of(call.hub, call.me); /* its own may have ended meanwhile */
             if (LIKELY(n >= 0)) {
                 (void)green__call_done(&call, GREEN_FOREVER);
                 return n;
             }
-            if (woken || error != EAGAIN) {
-                return is_final(known, out, error)
-                           ? green__call_tried(&call, GREEN_FOREVER, error)
-                           : LONG_WAY;
-            }
+            if (woken || error != EAGAIN)
+                return is_final(known, out, error) ? green__call_tried(&call, GREEN_FOREVER, error)
+                                                   : LONG_WAY;
         }
         if (green__fd_wait_known(&call, fd, known, out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP,
                                  GREEN_FOREVER, name, place) != 0)
