@@ -420,7 +420,10 @@ int64_t green__scope_due(green_t *me, uint64_t number);
 
 /* ---- wait.c ------------------------------------------------------------------ */
 
-/* A call of a green, as green__call_begin() finds it. */
+/*
+ * A call of a green, as green__call_begin() finds it.  What the short ways do with one is
+ * always in line, whatever else there is: else it would be kept in memory for who does it.
+ */
 struct green__call {
     struct green__hub *hub;
     green_t *me;
@@ -435,10 +438,10 @@ static inline struct green__own *green__task_own(const struct green_task *task)
     return green__layer_word(task->green);
 }
 
-/* The task of a green that the layer knows, by the word; NULL as above. */
+/* The task of a green that the layer knows, by the word, which is there. */
 static inline struct green_task *green__task_of_word(const struct green__own *own)
 {
-    return LIKELY(own != NULL) ? own->wait.task : NULL;
+    return own->wait.task;
 }
 
 /* The task that a green belongs to (rule 4). */
@@ -446,9 +449,10 @@ struct green_task *green__task_above(struct green__hub *hub, green_t *g);
 
 static inline struct green_task *green__task_of(struct green__hub *hub, green_t *g)
 {
-    if (LIKELY(green__layer_is_owned(g)))
-        return green__task_of_word(green__layer_word(g));
-    return green__task_above(hub, g);
+    if (UNLIKELY(!green__layer_is_owned(g)))
+        return green__task_above(hub, g);
+    const struct green__own *own = green__layer_word(g);
+    return LIKELY(own != NULL) ? green__task_of_word(own) : &hub->main;
 }
 
 /* The hub of a call that does not wait; NULL with errno. */
@@ -470,7 +474,7 @@ extern _Thread_local bool green__hub_forbidden
 bool green__call_begin_slowly(struct green__call *call, bool own_over);
 
 /* Whether it is plain: of a task's own green, which is marked so as nothing fails it. */
-static inline bool green__call_is_plain(struct green__call *call)
+static inline __attribute__((always_inline)) bool green__call_is_plain(struct green__call *call)
 {
     struct green__layer *layer;
     if (UNLIKELY(!green__layer_is_plain(&call->self, &layer, &call->me)))
@@ -491,7 +495,8 @@ static inline struct green__call green__call_of_plain(struct green__thread *self
     call.task = call.own->wait.task;
     return call;
 }
-static inline bool green__call_begin(struct green__call *call, int64_t timeout)
+static inline __attribute__((always_inline)) bool green__call_begin(struct green__call *call,
+                                                                    int64_t timeout)
 {
     if (LIKELY(green__call_is_plain(call)))
         return true;
@@ -525,7 +530,8 @@ static inline void green__task_set_failures(struct green_task *task, unsigned fa
 
 /* Ends a call that need not wait: 0. */
 int green__call_give_turn(struct green__hub *hub, green_t *me);
-static inline int green__call_done(struct green__call *call, int64_t timeout)
+static inline __attribute__((always_inline)) int green__call_done(struct green__call *call,
+                                                                  int64_t timeout)
 {
     if (call->self == NULL)
         green__task_set_failures(call->task, 0);
@@ -689,8 +695,8 @@ void green__wait_serve_alone(struct green__hub *hub, struct green__wait *wait);
 void green__wait_wake(struct green__hub *hub, struct green__entry *entry);
 
 /* The same in short, of the first of a line. */
-static inline bool green__wait_can_serve_barely(const struct green__hub *hub,
-                                                const struct green__entry *first)
+static inline __attribute__((always_inline)) bool
+green__wait_can_serve_barely(const struct green__hub *hub, const struct green__entry *first)
 {
     return LIKELY(first->wait->turn.kind == GREEN__TURN_BARE) && LIKELY(first->wait->timer == 0) &&
            LIKELY(!hub->fd_asked);

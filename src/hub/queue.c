@@ -173,7 +173,8 @@ static __attribute__((noinline)) int put_item_slowly(green_queue_t *queue, const
  * The short ways call nothing, and so keep nothing: what is not done on them is left to
  * the long ones as it was.
  */
-static inline bool is_short_call(struct green__call *call, const green_queue_t *queue, const void *item)
+static inline __attribute__((always_inline)) bool
+is_short_call(struct green__call *call, const green_queue_t *queue, const void *item)
 {
     return LIKELY(queue != NULL && item != NULL) && LIKELY(green__call_is_plain(call)) &&
            LIKELY(queue->getters.hub == call->hub->id) && LIKELY(!queue->closed);

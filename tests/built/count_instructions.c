@@ -72,7 +72,7 @@ static const int ceilings[2][THINGS][2] = {
      [YIELD_FAST]  = {    300,    300},
      [LIFE]        = {   2970,   3000},
      [TURN]        = {   1000,   1010},
-     [ITEM]        = {   1925,   1945},
+     [ITEM]        = {   1930,   1950},
      [TASK]        = {   6520,   6550},
      [BY_TCP]      = {  11100,  11100},
      [BY_PIPE]     = {  12000,  12000}},
@@ -111,7 +111,7 @@ static const int landing_pads[THINGS] = {0};
  * on what else there is anywhere.
  */
 #ifdef COUNT_LINK_TIME
-static const int link_time[THINGS] = {[ITEM] = 210};
+static const int link_time[THINGS] = {[ITEM] = 50};
 #else
 static const int link_time[THINGS] = {0};
 #endif

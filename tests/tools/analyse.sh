@@ -21,15 +21,10 @@ trap 'rm -f "$known" "$found"' EXIT
 cat > "$known" <<- 'END'
 	green_defer malloc-leak: it is in the current green's list, by a pointer gcc does not know
 	green__fd_need malloc-leak: it is in the hub's table, as above
-	green__fd_need.part.0 malloc-leak: as above
-	green__fd_enlist malloc-leak: as above
 	green_hub_open malloc-leak: it is in the hub
 	green__fd_job_begins null-dereference: the call that begins a job has put the descriptor there
 	green__fd_give_away null-dereference: as above
-	green__fd_delist.part.0 null-dereference: as above
-	green__fd_hold malloc-leak: it is in the hub's table
 	look_up_host malloc-leak: it is in the host that is returned
-	leave_barely.part.0 null-dereference: the line is not empty
 	green__layer_above null-dereference: the walk ends at main
 	green__layer_knows null-dereference: as above
 	green__layer_is_started null-dereference: as above
