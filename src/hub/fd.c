@@ -476,7 +476,7 @@ int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *kno
     wait.count = 1;
     int result = enlist_at(hub, &wait, &own, known);
     if (UNLIKELY(result != 0))
-        return result < 0 ? -1 : 0;
+        return result < 0 ? green__call_tried(call, GREEN_FOREVER, errno) : 0;
     result = green__wait(hub, &wait, timeout);
     if (UNLIKELY(wait.task == NULL)) /* in a child, which has not counted it */
         return result;

@@ -165,6 +165,8 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
         }
     }
     free(memory);
+    if (ready < 0)
+        return green__call_tried(&call, timeout, error);
     errno = error;
     return ready;
 }

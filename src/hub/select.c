@@ -224,6 +224,8 @@ static int select_slowly(struct green__call *call, green_case_t *cases, int n, i
     call->hub->served_case = served_case;
     for (int64_t left = timeout;;) {
         int done = wait_for_case(call, cases, n, left, room, place);
+        if (done == -1)
+            return green__call_tried(call, timeout, errno);
         if (done != -2)
             return done;
         int ready = look_at_descriptors(cases, n);
