@@ -95,11 +95,14 @@ static int wait_for_any(struct green__call *call, struct pollfd *fds, nfds_t n, 
     nfds_t enlisted = wait.count / 2;
     if (n == 1)
         wait.object = (const void *)(intptr_t)fds[0].fd;
+    bool refused = result < 0;
     if (result == 0)
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
     int closed = green__poll_delist(call->hub, own, enlisted);
+    if (refused)
+        return green__call_tried(call, timeout, errno);
     if (result < 0 && (wait.served == NULL || wait.error != EBADF))
         return -1;
     if (result < 0)
@@ -165,8 +168,6 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
         }
     }
     free(memory);
-    if (ready < 0)
-        return green__call_tried(&call, timeout, error);
     errno = error;
     return ready;
 }

@@ -187,12 +187,15 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
             wait.count++;
         }
     }
+    bool refused = result < 0;
     if (result == 0)
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
     int closed = green__poll_delist(call->hub, room.descriptors,
                                     (size_t)(descriptors - room.descriptors) / 2);
+    if (refused)
+        return green__call_tried(call, timeout, errno);
     if (wait.served == NULL)
         return result == 1 ? -2 : -1;
     green_case_t *done = &cases[wait.served->index];
@@ -224,8 +227,6 @@ static int select_slowly(struct green__call *call, green_case_t *cases, int n, i
     call->hub->served_case = served_case;
     for (int64_t left = timeout;;) {
         int done = wait_for_case(call, cases, n, left, room, place);
-        if (done == -1)
-            return green__call_tried(call, timeout, errno);
         if (done != -2)
             return done;
         int ready = look_at_descriptors(cases, n);
