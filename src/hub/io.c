@@ -329,6 +329,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             while (n < 0 && errno == EINTR);
             error = errno;
             pthread_setcancelstate(cancelable, NULL);
+            if (UNLIKELY(green__hub_self != call->hub)) /* a child has ended it meanwhile */
+                return green__call_fail(error);
             known = green__fd_look(call->hub, t->fd);
             if (known != NULL && n >= 0 && !t->out)
                 note_read(known, t, n);
