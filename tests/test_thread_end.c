@@ -735,10 +735,13 @@ KEY_TEST(a_first_use_in_a_destructor_ends_with_the_thread_too)
     assert_int_equal(pthread_key_delete(late_key), 0);
 }
 
+static sem_t main_seen;
+
 static void *watch_main_of_a_process(void *main_green)
 {
     must(green_state(main_green) == GREEN_RUNNING);
     must(green_current() != NULL);
+    sem_post(&main_seen);
     while (green_state(left[STARTED]) != GREEN_DEAD) /* until the initial thread has ended */
         usleep(1000);
     for (int i = 0; i < COUNT; i++)
@@ -754,8 +757,10 @@ static int end_the_initial_thread_first(void *arg)
 {
     pthread_t thread;
     leave_greens(arg);
+    must(sem_init(&main_seen, 0, 0) == 0);
     must(pthread_create(&thread, NULL, watch_main_of_a_process, green_main()) == 0);
-    usleep(50000);
+    while (sem_wait(&main_seen) != 0)
+        continue;
     pthread_exit(NULL);
 }
 
