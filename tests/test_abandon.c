@@ -421,6 +421,29 @@ TEST(whom_it_was_freeing_has_its_parent_again)
     assert_noted("");
 }
 
+/* Killed by who frees it, which another thread abandons then. */
+static void *abandon_who_frees_it(void *parent)
+{
+    green_switch(green_main(), NULL);
+    abandon_it_in_between(above);
+    must(green_parent(green_current()) == parent);
+    return green_yield(V(6));
+}
+
+TEST(before_any_call_its_own_parent_counts_and_its_yield_goes_there)
+{
+    green_t *parent = green_new(echo, NULL), *freer = green_new(wait_in_a_free, NULL);
+    green_t *freed = green_new(abandon_who_frees_it, parent);
+    assert_ptr_equal(green_switch(parent, V(1)), V(1));
+    assert_null(green_switch(freed, parent));
+    above = freer;
+    assert_ptr_equal(green_switch(freer, freed), V(6)); /* the yield goes past it */
+    assert_ptr_equal(green_switch(freed, V(7)), V(7));  /* and so does the death */
+    assert_int_equal(green_free(freed), 0);
+    assert_int_equal(green_free(parent), 0);
+    assert_noted("");
+}
+
 static void *find_it_busy(void *g)
 {
     must(green_abandon(g) == -1 && errno == EBUSY);

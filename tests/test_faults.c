@@ -188,6 +188,55 @@ int pthread_setspecific(pthread_key_t key, const void *value)
     return refused(SETSPECIFIC) ? ENOMEM : real(key, value);
 }
 
+/*
+ * A thread that reads the list of what is loaded, which the library does under its lock, and
+ * stays there until another that forks waits for that lock, or has come past it.
+ */
+static _Thread_local int stays_in_list;
+static atomic_int in_list, past_lock, was_in_list;
+static pid_t forker;
+
+/* Whether the thread that forks sleeps. */
+static int forker_sleeps(void)
+{
+    char name[64], text[256] = "";
+    snprintf(name, sizeof name, "/proc/self/task/%d/stat", (int)forker);
+    FILE *file = fopen(name, "r");
+    must(file != NULL && fgets(text, sizeof text, file) != NULL);
+    fclose(file);
+    const char *state = strrchr(text, ')'); /* behind the name of the program */
+    return state != NULL && strncmp(state, ") S", 3) == 0;
+}
+
+static void stay_in_list(void)
+{
+    atomic_store(&in_list, 1);
+    while (!atomic_load(&past_lock) && !forker_sleeps())
+        sched_yield();
+    atomic_store(&in_list, 0);
+}
+
+#ifdef __GLIBC__ /* others call nothing that early */
+#define HAS_PREINIT 1
+
+/* Of handlers that come before a fork those that were registered last come first. */
+static void after_the_librarys(void)
+{
+    atomic_store(&was_in_list, atomic_load(&in_list));
+    atomic_store(&past_lock, 1);
+}
+
+static void register_before_the_library(void)
+{
+    must(pthread_atfork(after_the_librarys, NULL, NULL) == 0);
+}
+
+static __attribute__((section(".preinit_array"), used)) void (*const at_preinit)(void) =
+    register_before_the_library;
+#else
+#define HAS_PREINIT 0
+#endif
+
 static atomic_int lists; /* how often that of what is loaded was read */
 
 int dl_iterate_phdr(int (*look)(struct dl_phdr_info *, size_t, void *), void *arg)
@@ -196,6 +245,8 @@ int dl_iterate_phdr(int (*look)(struct dl_phdr_info *, size_t, void *), void *ar
     if (real == NULL)
         *(void **)&real = dlsym(RTLD_NEXT, "dl_iterate_phdr");
     atomic_fetch_add(&lists, 1);
+    if (stays_in_list)
+        stay_in_list();
     return real(look, arg);
 }
 
@@ -638,6 +689,42 @@ TEST(a_runtime_that_was_not_there_is_not_looked_for_until_something_is_loaded)
     assert_true(looks[0] >= 1);
     assert_int_equal(looks[1], 1);
     assert_int_equal(looks[2], 1);
+}
+
+static void *use_and_stay_in_list(void *unused)
+{
+    stays_in_list = 1;
+    return first_use(unused);
+}
+
+static int fork_while_another_has_the_lock(void *unused)
+{
+    pthread_t other;
+    int status;
+    forker = (pid_t)syscall(SYS_gettid);
+    atomic_store(&past_lock, 0);
+    must(pthread_create(&other, NULL, use_and_stay_in_list, NULL) == 0);
+    while (!atomic_load(&in_list))
+        sched_yield();
+    pid_t pid = fork();
+    must(pid >= 0);
+    if (pid == 0) {
+        alarm(60); /* should the lock be held by nobody */
+        _exit(first_use(unused) != NULL);
+    }
+    must(atomic_load(&past_lock) && !atomic_load(&was_in_list));
+    must(waitpid(pid, &status, 0) == pid && status == 0);
+    must(pthread_join(other, NULL) == 0);
+    return 0;
+}
+
+TEST(a_fork_waits_for_a_thread_that_has_the_lock)
+{
+    if (!HAS_PREINIT)
+        skip_because("nothing is called before the library registers its handlers of forks");
+    struct child child = run_child(fork_while_another_has_the_lock, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
 }
 
 int main(void)

@@ -415,12 +415,22 @@ HUB_TEST(a_spawn_releases_what_another_thread_has_abandoned)
     assert_ptr_equal(finish(task), V(2));
 }
 
-HUB_TEST(main_is_held_while_it_waits)
+static void *see_stacks(void *live)
 {
-    green_task_t *task = spawn(try_main, NULL);
-    nap(10);
-    assert_int_equal(clock_ms(), 10);
-    assert_ptr_equal(finish(task), V(4));
+    return V(live_stacks() == (size_t)(intptr_t)live);
+}
+
+HUB_TEST(a_sleep_in_which_a_task_starts_releases_it_before)
+{
+    size_t live = live_stacks() + 1;
+    green_task_t *task = spawn(see_stacks, V(live));
+    green_t *g = green_new(echo, NULL);
+    assert_ptr_equal(green_switch(g, V(1)), V(1));
+    assert_int_equal(live_stacks(), live + 1);
+    assert_null(in_thread(abandon, g));
+    assert_int_equal(live_stacks(), live + 1);
+    nap(1);
+    assert_ptr_equal(finish(task), V(1));
 }
 
 static void *turn_and_look(void *out)
@@ -428,6 +438,48 @@ static void *turn_and_look(void *out)
     *(green_t **)out = green_current();
     turn();
     return NULL;
+}
+
+static green_t *entered_last;
+static int moves_seen, moves_missed;
+
+static void follow(green_trace_event_t event, green_t *from, green_t *to, void *unused)
+{
+    (void)event;
+    (void)unused;
+    moves_seen++;
+    moves_missed += from != entered_last;
+    entered_last = to;
+}
+
+static void *turn_and_fail(void *error)
+{
+    turn();
+    return fail_with(error);
+}
+
+/* Where the end of a task has a short way: in the world's time. */
+WORLD_TEST(a_hook_sees_every_move_of_a_hub)
+{
+    entered_last = green_current();
+    moves_seen = moves_missed = 0;
+    green_task_t *tasks[] = { spawn(give_back, V(1)), spawn(turn_and_fail, V(E1)),
+                              spawn(turn_and_look, &(green_t *){ NULL }), spawn(give_back, V(2)) };
+    green_set_trace(follow, NULL);
+    for (int i = 0; i < 4; i++)
+        finish(tasks[i]);
+    green_set_trace(NULL, NULL);
+    assert_true(moves_seen >= 8);
+    assert_int_equal(moves_missed, 0);
+    assert_ptr_equal(entered_last, green_current());
+}
+
+HUB_TEST(main_is_held_while_it_waits)
+{
+    green_task_t *task = spawn(try_main, NULL);
+    nap(10);
+    assert_int_equal(clock_ms(), 10);
+    assert_ptr_equal(finish(task), V(4));
 }
 
 HUB_TEST(who_gives_a_turn_is_held_too)

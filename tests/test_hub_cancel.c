@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Cancel: what fails, for how long, and whom it leaves alone (rule 9). */
+#include <sys/mman.h>
+
 #include "hubs.h"
 
 static void *sleep_until_cancelled(void *unused)
@@ -603,6 +605,54 @@ HUB_TEST(from_the_second_failure_in_a_row_on_others_have_their_turns_first)
     assert_null(finish(task));
     assert_noted("third");
     assert_int_equal(green_task_free(other), 0);
+}
+
+/* ---- errno ------------------------------------------------------------------------ */
+
+static int refuses_mincore, mincore_calls;
+
+#if !SANITIZED /* whose own may stand here */
+/* The library counts a stack's pages by it when the stack first comes back. */
+int mincore(void *address, size_t size, unsigned char *resident)
+{
+    if (!refuses_mincore)
+        return (int)syscall(SYS_mincore, address, size, resident);
+    mincore_calls++;
+    errno = EAGAIN;
+    return -1;
+}
+#endif
+
+static green_event_t never_set = GREEN_EVENT_INIT;
+
+static void *fail_by_a_cancel(void *unused)
+{
+    (void)unused;
+    errno = 0;
+    must(green_event_wait(&never_set, GREEN_FOREVER) == -1);
+    return V(errno);
+}
+
+static void *cancel_and_end(void *task)
+{
+    must_be_0(green_task_cancel(task));
+    return NULL;
+}
+
+/* In the world's time the end of a task has a short way. */
+WORLD_TEST(what_the_end_of_who_cancels_it_does_to_errno_a_call_that_fails_does_not_see)
+{
+    const green_options_t large = { .stack_size = 300000 }; /* no such stack has come back yet */
+    green_task_t *task = spawn(fail_by_a_cancel, NULL);
+    turn();
+    green_task_t *other = green_task_spawn_with(cancel_and_end, task, &large);
+    assert_non_null(other);
+    refuses_mincore = 1;
+    assert_null(finish(other)); /* after the end of which it is entered at once */
+    refuses_mincore = 0;
+    if (!SANITIZED && !STRESSED && !under_valgrind())
+        assert_true(mincore_calls > 0);
+    assert_ptr_equal(finish(task), V(ECANCELED));
 }
 
 int main(void)

@@ -149,6 +149,20 @@ void who_is_entered_by_the_end_of_a_task_has_its_exceptions()
     CHECK(story == "a b");
 }
 
+/* As long as who gives a turn handles nothing, it leaves by a short way: to one that does. */
+void who_is_entered_by_one_that_gives_a_turn_has_its_exceptions()
+{
+    char a[] = "a", b[] = "b";
+    CHECK(green_hub_end(GREEN_FOREVER) == 0);
+    green_task_t *tasks[] = {
+        green_task_spawn(handle, a), green_task_spawn(give_a_turn_and_end, nullptr),
+        green_task_spawn(handle, b), green_task_spawn(give_a_turn_and_end, nullptr),
+    };
+    for (green_task_t *task : tasks)
+        finish(task);
+    CHECK(story == "a b");
+}
+
 void *throw_out(void *)
 {
     MUST(green_sleep(0) == 0);
@@ -328,6 +342,7 @@ const struct {
     TEST(a_wait_that_fails_may_be_an_exception),
     TEST(tasks_that_wait_in_catch_have_exceptions_of_their_own),
     TEST(who_is_entered_by_the_end_of_a_task_has_its_exceptions),
+    TEST(who_is_entered_by_one_that_gives_a_turn_has_its_exceptions),
     TEST(an_exception_that_leaves_the_body_of_a_task_ends_the_process),
     TEST(green_exit_in_a_task_runs_destructors),
     TEST(a_scope_ends_where_an_exception_leaves_its_block),

@@ -870,6 +870,72 @@ END_TEST(pthread_exit_below_a_task_that_waits_ends_its_wait_and_the_hub)
 
 #ifdef __GLIBC__ /* others do not unwind there */
 
+static void *wait_in_vain(void *unused)
+{
+    (void)green_event_wait(&event, GREEN_FOREVER);
+    return unused;
+}
+
+/* Main itself is in no wait: it has switched to who is. */
+static void *switch_to_one_that_waits(void *green)
+{
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    *(green_t **)green = green_new(wait_in_vain, NULL);
+    pthread_cleanup_push(wait_in_cleanup, "main unwound");
+    (void)green_switch(*(green_t **)green, NULL);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+END_TEST(pthread_exit_in_a_task_ends_the_hub_also_if_main_does_not_wait)
+{
+    green_t *green = NULL;
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    in_thread(switch_to_one_that_waits, &green);
+    assert_int_equal(green_free(green), 0);
+    assert_noted("task unwound main unwound");
+}
+
+static void *wait_above_one_that_exits_and_clean_up_nothing(void *unused)
+{
+    waiter = green_current();
+    below = green_new(exit_below, NULL);
+    must(below != NULL);
+    must_be_0(green_task_detach(spawn(resume_waiter, NULL)));
+    must(green_switch(below, NULL) == NULL);
+    must_be_0(green_task_detach(spawn(let_below_go, NULL)));
+    green_event_wait(&event, GREEN_FOREVER);
+    return unused;
+}
+
+static void free_waiter(void *name)
+{
+    must(green_state(waiter) == GREEN_DEAD);
+    must_be_0(green_free(waiter));
+    note("%s", (const char *)name);
+}
+
+static void *free_one_that_waited(void *unused)
+{
+    const green_options_t named = { .name = "waiter" };
+    green_t *g = green_new_with(wait_above_one_that_exits_and_clean_up_nothing, NULL, &named);
+    pthread_cleanup_push(free_waiter, "freed");
+    must(green_switch(g, NULL) == NULL);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(who_waited_in_frames_that_were_left_can_be_freed)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    below_goes = (green_event_t)GREEN_EVENT_INIT;
+    in_thread(free_one_that_waited, NULL);
+    assert_int_equal(green_free(below), 0);
+    assert_noted("freed");
+}
+
 /*
  * Before frames are unwound in which a green waits for a thread of the pool, that one has
  * written to them.

@@ -36,6 +36,28 @@ HUB_TEST(a_join_that_takes_too_long_leaves_the_task_and_the_value)
     assert_int_equal(green_task_free(task), 0);
 }
 
+static int count_green(green_t *g, void *greens)
+{
+    (void)g;
+    ++*(int *)greens;
+    return 0;
+}
+
+WORLD_TEST(the_green_of_a_task_is_dead_and_not_shown_as_soon_as_its_body_has_returned)
+{
+    int before = 0, after = 0;
+    turn(); /* the hub is there */
+    assert_int_equal(green_each(count_green, &before), 0);
+    green_task_t *first = spawn(give_back, V(1)), *second = spawn(give_back, V(2));
+    turn();
+    assert_int_equal(green_state(green_task_green(first)), GREEN_DEAD);
+    assert_int_equal(green_state(green_task_green(second)), GREEN_DEAD);
+    assert_int_equal(green_each(count_green, &after), 0);
+    assert_int_equal(after, before);
+    assert_ptr_equal(finish(first), V(1));
+    assert_ptr_equal(finish(second), V(2));
+}
+
 WORLD_TEST(a_join_waits_as_long_as_it_was_told_by_the_clock)
 {
     green_task_t *task = spawn(sleep_long, NULL);

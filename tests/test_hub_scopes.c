@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Scopes: whose waits they limit, for how long, and what they say at their end (rule 8). */
+#include <sys/mman.h>
+
 #include "contexts.h"
 #include "hubs.h"
 
@@ -555,6 +557,39 @@ HUB_TEST(the_scopes_of_a_green_end_before_its_deferred_functions_run)
     nap(50);
     assert_int_equal(green_free(generator), 0);
     assert_int_equal(hub_stat(timers), 0);
+}
+
+static green_scope_t *kept_apart; /* on no stack of the library's */
+
+static void *return_from_a_scope_elsewhere(void *unmaps)
+{
+    must_be_0(green_defer(nap_and_note, V(20)));
+    must_be_0(green_scope_begin(kept_apart, GREEN_MS(10), 0));
+    must_fail(green_sleep(GREEN_SEC(1)), ETIMEDOUT);
+    if (unmaps != NULL)
+        must_be_0(munmap(kept_apart, sizeof *kept_apart));
+    return V(1);
+}
+
+HUB_TEST(so_do_those_that_are_on_a_stack_of_its_own_which_may_be_gone)
+{
+    for (int unmaps = 0; unmaps < 2; unmaps++) {
+        for (int is_task = 0; is_task < 2; is_task++) {
+            kept_apart = mmap(NULL, sizeof *kept_apart, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            assert_true(kept_apart != MAP_FAILED);
+            if (is_task) {
+                assert_ptr_equal(finish(spawn(return_from_a_scope_elsewhere, V(unmaps))), V(1));
+            } else {
+                green_t *g = green_new(return_from_a_scope_elsewhere, NULL);
+                assert_ptr_equal(green_switch(g, V(unmaps)), V(1));
+                assert_int_equal(green_free(g), 0);
+            }
+            if (!unmaps)
+                assert_int_equal(munmap(kept_apart, sizeof *kept_apart), 0);
+        }
+    }
+    assert_noted("napped napped napped napped");
 }
 
 static green_scope_t left_open;

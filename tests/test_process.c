@@ -56,6 +56,27 @@ TEST(the_library_works_in_an_atexit_function_older_than_its_first_use)
     runs_well(register_and_use, V(10), "current\n");
 }
 
+static int use_without_a_key(void *unused)
+{
+    pthread_key_t key, last;
+    must(pthread_key_create(&last, NULL) == 0);
+    while (pthread_key_create(&key, NULL) == 0)
+        last = key;
+    errno = 0;
+    must(green_main() == NULL && errno == ENOMEM);
+    errno = 0;
+    must(green_new(give_back, NULL) == NULL && errno == ENOMEM);
+    must(pthread_key_delete(last) == 0);
+    park_many(1);
+    (void)unused;
+    return 0;
+}
+
+TEST(the_first_use_says_that_there_is_no_key_of_threads_left_and_may_come_again)
+{
+    runs_well(use_without_a_key, NULL, "");
+}
+
 /*
  * Ends a child of a fork in a program with threads, where all is well.  What
  * they held is lost to it: no tool shall look.

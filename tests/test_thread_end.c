@@ -735,10 +735,13 @@ KEY_TEST(a_first_use_in_a_destructor_ends_with_the_thread_too)
     assert_int_equal(pthread_key_delete(late_key), 0);
 }
 
+static sem_t main_seen;
+
 static void *watch_main_of_a_process(void *main_green)
 {
     must(green_state(main_green) == GREEN_RUNNING);
     must(green_current() != NULL);
+    sem_post(&main_seen);
     while (green_state(left[STARTED]) != GREEN_DEAD) /* until the initial thread has ended */
         usleep(1000);
     for (int i = 0; i < COUNT; i++)
@@ -754,8 +757,10 @@ static int end_the_initial_thread_first(void *arg)
 {
     pthread_t thread;
     leave_greens(arg);
+    must(sem_init(&main_seen, 0, 0) == 0);
     must(pthread_create(&thread, NULL, watch_main_of_a_process, green_main()) == 0);
-    usleep(50000);
+    while (sem_wait(&main_seen) != 0)
+        continue;
     pthread_exit(NULL);
 }
 
@@ -766,6 +771,24 @@ KEY_TEST(the_initial_thread_may_end_before_the_process)
         print_message("status %#x: %s\n", (unsigned)child.status, child.err);
     assert_string_equal(child.out, "outlived\n");
     assert_true(WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGKILL);
+}
+
+static void use_once(void *unused)
+{
+    (void)unused;
+    must(green_main() != NULL);
+}
+
+/* The check for leaks tells whether one's memory is lost. */
+TEST(threads_that_were_there_together_leave_their_memory_to_others)
+{
+    struct helper helpers[3];
+    for (int i = 0; i < 3; i++)
+        helper_start(&helpers[i]);
+    for (int i = 0; i < 3; i++)
+        helper_do(&helpers[i], use_once, NULL);
+    for (int i = 0; i < 3; i++)
+        helper_end(&helpers[i]);
 }
 
 /* Uses the library; whether the thread has an alternate signal stack then. */
@@ -846,6 +869,35 @@ static int report_in_a_thread_with_another_signal_stack(void *unused)
     must(in_thread(use_with_own_signal_stack, NULL) == V(2));
     must(low_at_last == own_signal_stack);
     return 0;
+}
+
+static void *report_with_own_signal_stack(void *unused)
+{
+    const stack_t own = { .ss_sp = own_signal_stack, .ss_size = sizeof own_signal_stack };
+    const stack_t none = { .ss_flags = SS_DISABLE };
+    stack_t stack;
+    must(sigaltstack(&own, NULL) == 0);
+    must(green_main() != NULL && green_report_overflow() == 0);
+    must(sigaltstack(NULL, &stack) == 0 && stack.ss_sp == own_signal_stack);
+    must(sigaltstack(&none, NULL) == 0);
+    return unused;
+}
+
+static int report_twice_and_in_another_thread(void *unused)
+{
+    (void)unused;
+    must(green_report_overflow() == 0 && green_report_overflow() == 0);
+    in_thread(report_with_own_signal_stack, NULL);
+    return 0;
+}
+
+TEST(a_thread_that_has_a_signal_stack_keeps_it)
+{
+    if (SANITIZED)
+        skip_because("a sanitizer takes it away at the end of a thread");
+    struct child child = run_child(report_twice_and_in_another_thread, NULL);
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
 }
 
 TEST(a_signal_stack_of_the_programs_stays_when_a_thread_has_ended)

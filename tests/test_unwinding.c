@@ -1221,6 +1221,25 @@ static void *end_in_a_hook(void *value)
     return value;
 }
 
+/* In a thread that has what the library had of the one before. */
+static void *use_some_stack(void *size)
+{
+    char some[8192];
+    __asm__ volatile("" : : "r"(memset(some, 1, sizeof some)) : "memory");
+    size_t used = green_stack_used(green_current());
+    __asm__ volatile("" : : "r"(some) : "memory");
+    return V(used > (size_t)(intptr_t)size);
+}
+
+static void *measure_in_a_green(void *unused)
+{
+    (void)unused;
+    green_t *g = green_new(use_some_stack, NULL);
+    void *enough = green_switch(g, V(8192));
+    must(green_free(g) == 0);
+    return enough;
+}
+
 TEST(it_may_begin_in_a_trace_hook)
 {
     skip_if_it_cannot_end_in_a_green();
@@ -1233,7 +1252,87 @@ TEST(it_may_begin_in_a_trace_hook)
         assert_int_equal(green_state(waiting), GREEN_DEAD);
         assert_int_equal(green_free(ended), 0);
         assert_int_equal(green_free(waiting), 0);
+        assert_ptr_equal(in_thread(measure_in_a_green, NULL), V(1));
     }
+}
+
+/* Of nobody's clean-up the library is asked before the destructors of the thread's keys. */
+static pthread_key_t key_of_thread;
+
+static void use_a_green(void *value)
+{
+    green_t *g = green_new(echo, NULL);
+    must(g != NULL && green_switch(g, value) == value && green_free(g) == 0);
+    must(green_current() == green_main());
+    note("used");
+}
+
+static void *end_unasked(void *value)
+{
+    must(green_main() != NULL && pthread_key_create(&key_of_thread, use_a_green) == 0);
+    must(pthread_setspecific(key_of_thread, value) == 0);
+    ended = green_new(end_the_thread, NULL);
+    return green_switch(ended, value);
+}
+
+TEST(what_it_has_left_is_dead_for_the_destructors_of_other_keys)
+{
+    skip_if_it_cannot_end_in_a_green();
+    cancels = 0;
+    assert_ptr_equal(in_thread(end_unasked, V(9)), V(9));
+    assert_noted("c used");
+    assert_int_equal(green_state(ended), GREEN_DEAD);
+    assert_int_equal(green_free(ended), 0);
+    assert_int_equal(pthread_key_delete(key_of_thread), 0);
+}
+
+/* Main waits in a green_free(), whose frames nothing gets to. */
+static void exit_in_a_gap(void *value)
+{
+    pthread_exit(value);
+}
+
+static void *end_over_a_gap_when_killed(void *value)
+{
+    void *got = green_yield(NULL);
+    must(got == GREEN_FAILED && errno == ECANCELED);
+    call_without_unwind_data(exit_in_a_gap, value);
+    return NULL;
+}
+
+static void *end_in_a_free(void *value)
+{
+    ON_LEAVING("wrong");
+    ended = green_new(end_over_a_gap_when_killed, NULL);
+    must(green_switch(ended, value) == NULL);
+    green_free(ended);
+    return NULL;
+}
+
+TEST(a_thread_has_nothing_of_the_calls_that_one_before_it_did_not_come_back_from)
+{
+    skip_if_it_cannot_end_in_a_green();
+    if (sanitized())
+        skip_because("no sanitizer is told that frames are left otherwise than by unwinding");
+    size_t size = (size_t)1 << 20;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_attr_t attributes;
+    pthread_t id;
+    void *result;
+    assert_true(memory != MAP_FAILED);
+    pthread_attr_init(&attributes);
+    assert_int_equal(pthread_attr_setstack(&attributes, memory, size), 0);
+    assert_int_equal(pthread_create(&id, &attributes, end_in_a_free, V(3)), 0);
+    assert_int_equal(pthread_join(id, &result), 0);
+    pthread_attr_destroy(&attributes);
+    assert_ptr_equal(result, V(3));
+    assert_int_equal(munmap(memory, size), 0);
+    assert_int_equal(green_free(ended), 0);
+    cancels = 0;
+    assert_ptr_equal(in_thread(end_unasked, V(9)), V(9));
+    assert_noted("c used");
+    assert_int_equal(green_free(ended), 0);
+    assert_int_equal(pthread_key_delete(key_of_thread), 0);
 }
 #endif
 

@@ -6,6 +6,9 @@
  * function of the C++ runtime, and has not.
  *
  *     runtime_host PLUGIN...
+ *
+ * Of several all but the last name a function of the C++ runtime, and have it not: they
+ * can be unloaded.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -22,9 +25,19 @@ int not__cxa_get_globals; /* among the strings of its symbols, linked with -rdyn
 static int (*check_runtime)(void);
 static void *plugin;
 
+/*
+ * By a name that takes all of the memory that it is in: as many slashes more make it as
+ * long as that.
+ */
 static void load_plugin(const char *path)
 {
-    plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const char *file = strrchr(path, '/');
+    char name[4096];
+    size_t size = strlen(path) + 1;
+    int more = (int)((24 - size % 16) % 16);
+    snprintf(name, sizeof name, "%.*s%.*s%s", (int)(file != NULL ? file - path : 0), path,
+             file != NULL ? more : 0, "///////////////", file != NULL ? file : path);
+    plugin = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     void *function = plugin != NULL ? dlsym(plugin, "check_runtime") : NULL;
     if (function == NULL) {
         printf("%s\n", dlerror());
@@ -112,9 +125,21 @@ int main(int argc, char **argv)
     pthread_join(thread, &result);
     failed |= result != NULL;
 #endif
+    void *without[8] = {NULL};
     for (int i = 1; i < argc; i++) {
         load_plugin(argv[i]);
         failed |= check_runtime();
+        if (i < argc - 1 && i < 8)
+            without[i] = plugin;
+    }
+    for (int i = 1; i < argc - 1 && i < 8; i++) {
+        failed |= dlclose(without[i]);
+#ifdef __GLIBC__ /* others unload nothing */
+        if (dlopen(argv[i], RTLD_NOW | RTLD_NOLOAD) != NULL) {
+            printf("%s is still there\n", argv[i]);
+            failed = 1;
+        }
+#endif
     }
 #ifdef USES_GREEN
     for (int i = 0; i < 2; i++) /* it was opened twice */

@@ -117,12 +117,32 @@ for host in host host_linked host_using host_naming host_using_naming; do
     done
 done
 
-# One of C that names what it has not, before one that has it.
-# shellcheck disable=SC2086
-$CC -O1 -shared -fPIC "$built/runtime_named.c" -o "$dir/named.so" || exit
+# Two of C that name what they have not, before one that has it.
+for named in named named_2; do
+    $CC -O1 -shared -fPIC "$built/runtime_named.c" -o "$dir/$named.so" || exit
+done
+$CC -O1 -shared -fPIC -I"$root/include" "$built/runtime_fake.c" "$so" -Wl,-rpath,"$dir" \
+    -o "$dir/fake.so" || exit
 for host in host host_linked; do
-    "$dir/$host" "$dir/named.so" "$dir/untold.so" > "$dir/out" 2>&1
-    result $? "$host loads a plugin that names a runtime, then one that has it"
+    for plugin in untold fake; do
+        "$dir/$host" "$dir/named.so" "$dir/named_2.so" "$dir/$plugin.so" > "$dir/out" 2>&1
+        result $? "$host loads plugins that name a runtime, then one that has it, $plugin"
+    done
+done
+
+# A program without any of both: an unwinder is loaded, a runtime that has come is found.
+exits="$CC -O1 -I$root/include $built/runtime_exit.c $so -Wl,-rpath,$dir -ldl"
+# shellcheck disable=SC2086
+$exits -o "$dir/exits" || exit
+# shellcheck disable=SC2086
+$exits -DNAMES_UNWINDER -rdynamic -o "$dir/exits_naming" || exit
+for program in exits exits_naming; do
+    "$dir/$program" > "$dir/out" 2>&1
+    result $? "$program: an unwinder is loaded for green_exit()"
+    "$dir/$program" -l > "$dir/out" 2>&1
+    result $? "$program: one that was loaded stays"
+    "$dir/$program" "$dir/fake.so" > "$dir/out" 2>&1
+    result $? "$program: green_exit() looks for a runtime that has come"
 done
 
 # ---- Several copies -----------------------------------------------------------

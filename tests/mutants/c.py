@@ -44,7 +44,7 @@ FIRST = ['test_target', 'test_death', 'test_throw', 'test_free', 'test_parent', 
 LEAKS = ['test_stack', 'test_free', 'test_parent', 'test_thread_end', 'test_local',
          'test_hook', 'test_hub_spawn']
 # Programs in which a runtime lies in another scope, see built/runtimes.sh: for these files alone.
-OF_RUNTIMES = ('core/runtime.c', 'core/unwind.c')
+OF_RUNTIMES = ('core/runtime.c', 'core/unwind.c', 'core/exit.c')
 RUNTIMES = {
     'runtime_cxx': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp'],
     'runtime_cxx_static': ['c++', '-O2', '-DPROGRAM', 'runtime.cpp', '-static-libstdc++',
@@ -53,6 +53,8 @@ RUNTIMES = {
                            '-static-libgcc', '-Wl,--exclude-libs,ALL'],
     'runtime_c': ['cc', '-O1', '-fexceptions', 'runtime.c'],
     'runtime_c_static': ['cc', '-O1', '-fexceptions', 'runtime.c', '-static-libgcc'],
+    'runtime_exit': ['cc', 'runtime_exit.c', '-ldl'],
+    'runtime_exit_naming': ['cc', '-DNAMES_UNWINDER', '-rdynamic', 'runtime_exit.c', '-ldl'],
     'runtime_host': ['cc', 'runtime_host.c', '-ldl'],
     'runtime_host_linked': ['cc', 'runtime_host.c', '-Wl,--no-as-needed', '-ldl'],
     'runtime_host_naming': ['cc', '-DNAMES_RUNTIME', '-rdynamic', 'runtime_host.c',
@@ -198,8 +200,16 @@ class Bench:
             link(name, command)
             for plugin in PLUGINS if 'host' in name else [None]:
                 yield name if plugin is None else f'{name} {lib.dir}/{plugin}'
-        link('named.so', ['cc', '-shared', '-fPIC', 'runtime_named.c'])
-        yield f'runtime_host_linked {lib.dir}/named.so {lib.dir}/untold.so'
+        link('fake.so', ['cc', '-shared', '-fPIC', 'runtime_fake.c'])
+        for name in 'runtime_exit', 'runtime_exit_naming':
+            yield f'{name} -l'
+            yield f'{name} -l {lib.dir}/fake.so'
+            yield f'{name} {lib.dir}/fake.so'
+        yield f'runtime_host {lib.dir}/fake.so'
+        for named in 'named.so', 'named_2.so':
+            link(named, ['cc', '-shared', '-fPIC', 'runtime_named.c'])
+        for last in 'untold.so', 'fake.so':
+            yield f'runtime_host_linked {lib.dir}/named.so {lib.dir}/named_2.so {lib.dir}/{last}'
         using = ['cc', '-DUSES_GREEN', 'runtime_host.c', '-ldl']
         naming = [*using, '-DNAMES_RUNTIME', '-rdynamic']
         for name, command in ('using', using), ('using_naming', naming):

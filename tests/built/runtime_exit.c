@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program in C, without -fexceptions: what green_exit() looks for by itself.  Compiled
+ * with NAMES_UNWINDER it seems to have a function of the unwinder, and has not.
+ *
+ *     runtime_exit [-l] [PLUGIN]
+ *
+ * -l: the unwinder is loaded before, in a scope of its own, and let go afterwards.
+ * PLUGIN: one with a C++ runtime, of runtime_fake.c, that comes when the library has been
+ * used.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <green.h>
+
+#ifdef NAMES_UNWINDER
+int not_Unwind_ForcedUnwind; /* among the strings of its symbols, linked with -rdynamic */
+#endif
+
+static const char unwinder[] = "libgcc_s.so.1";
+
+static void *leave(void *value)
+{
+    green_exit(value);
+}
+
+static void exit_once(void)
+{
+    green_t *g = green_new(leave, NULL);
+    if (green_switch(g, &g) != &g || green_free(g) != 0)
+        exit(2);
+}
+
+static int check_plugin(const char *path)
+{
+    int (*check_runtime)(void);
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *function = plugin != NULL ? dlsym(plugin, "check_runtime") : NULL;
+    if (function == NULL) {
+        printf("%s\n", dlerror());
+        return 1;
+    }
+    memcpy(&check_runtime, &function, sizeof function);
+    exit_once();
+    return check_runtime();
+}
+
+int main(int argc, char **argv)
+{
+    int loads = argc > 1 && strcmp(argv[1], "-l") == 0;
+    void *loaded = NULL;
+    alarm(60);
+    if (green_main() == NULL)
+        return 3;
+    if (loads && (loaded = dlopen(unwinder, RTLD_LAZY | RTLD_LOCAL)) == NULL) {
+        printf("skipped: %s\n", dlerror());
+        return 0;
+    }
+    exit_once();
+    if (loads)
+        dlclose(loaded);
+    if (dlopen(unwinder, RTLD_LAZY | RTLD_NOLOAD) == NULL && dlopen(unwinder, RTLD_LAZY) != NULL) {
+        printf("the unwinder that is there was not loaded, or not kept\n");
+        return 5;
+    }
+    exit_once();
+    return argc > 1 + loads ? check_plugin(argv[1 + loads]) : 0;
+}
