@@ -149,10 +149,14 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
         if (known != NULL)
             known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
     }
+    if (t->offset >= 0) /* it has no places, or is no file that may block */
+        return move_plainly(t);
     if (ready)
         return move_when_ready(t);
-    if (is_nonblocking(t->fd))
-        return move_plainly(t);
+    int flags = fcntl(t->fd, F_GETFL);
+    if (flags >= 0 && ((flags & O_NONBLOCK) != 0 ||
+                       (flags & O_ACCMODE) == (t->out ? O_RDONLY : O_WRONLY)))
+        return move_plainly(t); /* of the wrong end of a pipe poll() would say nothing */
     struct pollfd poll_one = {.fd = t->fd, .events = t->out ? POLLOUT : POLLIN};
     if (GREEN__OWN(poll(&poll_one, 1, 0)) > 0)
         return move_when_ready(t);
