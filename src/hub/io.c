@@ -671,6 +671,8 @@ ssize_t green_sendto(int fd, const void *buffer, size_t size, int flags,
 }
 
 /* Behind what came with descriptors the system ends a message, too. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* in musl's macro */
 static bool has_descriptors(const struct msghdr *message)
 {
     struct msghdr *whole = (struct msghdr *)message;
@@ -679,6 +681,7 @@ static bool has_descriptors(const struct msghdr *message)
             return true;
     return false;
 }
+#pragma GCC diagnostic pop
 
 /*
  * Fills what one recvmsg() has left of the parts of a message (MSG_WAITALL).  What comes beside
@@ -699,7 +702,8 @@ static ssize_t fill_rest(int fd, struct msghdr *message, size_t room, int flags,
     int error = errno;
     while (t.n > 0 && !has_descriptors(message)) {
         next = (struct msghdr){.msg_iov = t.parts, .msg_iovlen = (size_t)t.n,
-                               .msg_control = message->msg_control, .msg_controllen = room};
+                               .msg_control = message->msg_control,
+                               .msg_controllen = (__typeof__(next.msg_controllen))room};
         ssize_t some = io_move(&t);
         error = some < 0 ? errno : some == 0 ? 0 : error;
         if (some <= 0)
