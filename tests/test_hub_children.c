@@ -317,6 +317,7 @@ static int await_without_pidfd(void *error)
 WORLD_TEST(without_pidfds_it_is_the_same)
 {
     int errors[] = { ENOSYS, EPERM };
+    has_tasks_in_child();
     for (int i = 0; i < 2; i++)
         assert_child_held(run_child(await_without_pidfd, &errors[i]));
 }

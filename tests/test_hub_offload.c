@@ -566,6 +566,7 @@ OFFLOAD_TEST(exit_does_not_wait_for_a_call)
 {
     if (under_valgrind())
         skip_because("Valgrind takes what exit() leaves for lost");
+    has_tasks_in_child();
     has_threads_in_child();
     struct child child = run_child(exit_in_the_middle, NULL);
     assert_int_equal(child.status, 3 << 8);
@@ -603,6 +604,7 @@ static int offload_with_one_thread(void *unused)
 
 OFFLOAD_TEST(without_any_thread_it_is_EAGAIN_with_one_the_calls_wait)
 {
+    has_tasks_in_child();
     has_threads_in_child();
     assert_child_held(run_child(offload_without_threads, NULL));
     assert_child_held(run_child(offload_with_one_thread, NULL));
