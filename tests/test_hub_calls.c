@@ -6,6 +6,7 @@
  * written to all of them, so that the numbers are the same every time.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ptrace.h>
@@ -202,6 +203,26 @@ static void connect_pipes(void)
     }
 }
 
+/* The pipes get the numbers of sockets that the hub has made and the program has closed. */
+static void connect_pipes_at_used_numbers(void)
+{
+    int ends[2 * CONNECTIONS];
+    for (int i = 0; i < CONNECTIONS; i++) {
+        struct sockaddr_storage address;
+        socklen_t length = sizeof address;
+        char port[8];
+        int listener = green_tcp_listen("127.0.0.1", "0", 0);
+        must(listener >= 0 && getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+        snprintf(port, sizeof port, "%d", ntohs(((struct sockaddr_in *)&address)->sin_port));
+        ends[2 * i] = green_tcp_connect("127.0.0.1", port);
+        ends[2 * i + 1] = green_accept(listener, NULL, NULL, SOCK_CLOEXEC);
+        must(ends[2 * i] >= 0 && ends[2 * i + 1] >= 0 && green_close(listener) == 0);
+    }
+    for (int i = 0; i < 2 * CONNECTIONS; i++)
+        must(close(ends[i]) == 0);
+    connect_pipes();
+}
+
 static void echo_rounds(void *arg)
 {
     const struct echo_case *c = arg;
@@ -278,6 +299,13 @@ TEST(a_message_on_a_pipe_costs_no_more)
     if (!has_nosignal())
         skip_because("an older kernel: see the next test");
     assert_echo(&(struct echo_case){"pipe", connect_pipes, 3.1, false});
+}
+
+TEST(a_message_on_a_pipe_whose_number_was_a_sockets_costs_no_more)
+{
+    if (!has_nosignal())
+        skip_because("an older kernel: see the next test");
+    assert_echo(&(struct echo_case){"pipe, once a socket", connect_pipes_at_used_numbers, 3.1, false});
 }
 
 TEST(on_older_kernels_a_write_to_a_pipe_is_begun_as_one_to_a_socket)

@@ -317,18 +317,23 @@ static inline void rely(struct green__hub *hub, int fd, struct green__fd *known)
         look_later(hub, fd, known, green__time_add(hub->time, RENEW_AFTER));
 }
 
-/* A number that is not registered any more is another descriptor's, which the hub has not made. */
-static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
+void green__fd_is_anothers(struct green__hub *hub, int fd, struct green__fd *known)
 {
-    struct epoll_event wanted = asked_for(fd, known, EDGE_EVENTS);
-    if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) == 0)
-        return;
     known->made = known->stream = false;
     known->no_nowait = 0;
     known->ready = GREEN__FD_IN | GREEN__FD_OUT;
     known->kind = GREEN__FD_UNKNOWN;
     known->mode = GREEN__FD_NONE;
-    ask_again_of(hub, fd, known, wanted_of(known));
+    if (is_waited_for(known))
+        ask_again_of(hub, fd, known, wanted_of(known));
+}
+
+/* A number that is not registered any more is another descriptor's. */
+static void renew_edge(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    struct epoll_event wanted = asked_for(fd, known, EDGE_EVENTS);
+    if (epoll_ctl(hub->epoll, EPOLL_CTL_MOD, fd, &wanted) != 0)
+        green__fd_is_anothers(hub, fd, known);
 }
 
 static void renew_one(struct green__hub *hub, int fd)

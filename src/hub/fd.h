@@ -76,6 +76,9 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd);
 /* The number is that of a new descriptor; made: a TCP socket of the hub's. */
 void green__fd_begin(struct green__hub *hub, int fd, bool made);
 
+/* The number is seen to be a descriptor's that the hub has not made.  Who waits for it goes on. */
+void green__fd_is_anothers(struct green__hub *hub, int fd, struct green__fd *known);
+
 /*
  * A descriptor is a call's own until it is released, which closes it, or given away.
  * Where the call goes on no more, in a child or at an end, the hub closes it: then the

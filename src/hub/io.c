@@ -226,7 +226,10 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
     if (may_be_socket) {
         bool stream;
         kind = kind_of(t->fd, &stream);
-        note_kind(known = green__fd_need(hub, t->fd), kind, stream);
+        known = green__fd_need(hub, t->fd);
+        if (known != NULL && known->made)
+            green__fd_is_anothers(hub, t->fd, known);
+        note_kind(known, kind, stream);
     }
     if (kind == GREEN__FD_FILE) {
         ssize_t n = green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
