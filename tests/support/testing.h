@@ -72,7 +72,7 @@ static inline size_t child_read(FILE *file, char *text, size_t size)
 
 /*
  * Runs fn(arg) in a child process, which ends with exit(fn's result) as a
- * return from main would; atexit functions run.  Killed after 60 seconds.
+ * return from main would; atexit functions run.  Killed after three minutes.
  */
 static inline struct child run_child(int (*fn)(void *), void *arg)
 {
@@ -84,7 +84,7 @@ static inline struct child run_child(int (*fn)(void *), void *arg)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(60);
+        alarm(180);
         dup2(fileno(out), STDOUT_FILENO);
         dup2(fileno(err), STDERR_FILENO);
         exit(fn(arg));
