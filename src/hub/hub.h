@@ -603,7 +603,8 @@ static inline void green__wait_take_first(struct green__hub *hub, struct green__
     hub->line.next = second;
     second->prev = &hub->line;
     first->next = NULL;
-    hub->credit = GREEN__HUB_CREDIT;
+    if (UNLIKELY(hub->credit != GREEN__HUB_CREDIT))
+        hub->credit = GREEN__HUB_CREDIT;
     hub->left--;
 }
 
@@ -612,8 +613,10 @@ static inline __attribute__((always_inline)) int
 green__wait_go(const struct green__call *call, struct green__turn *mine, struct green__turn *first)
 {
     int *errno_at = call->hub->errno_at;
-    mine->error = *errno_at;
-    *errno_at = first->error;
+    int error = *errno_at;
+    mine->error = error;
+    if (UNLIKELY(first->error != error))
+        *errno_at = first->error;
     return green__layer_go(call->self, call->me, first->green, first->value);
 }
 

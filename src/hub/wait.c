@@ -603,9 +603,13 @@ __attribute__((noinline)) int green_sleep(int64_t time)
         return sleep_slowly(time, __builtin_return_address(0));
     struct green__hub *hub = call.hub;
     struct green__turn *turn = &call.own->wait.turn;
-    call.own->wait.state = GREEN__NO_WAIT;
-    turn->kind = GREEN__TURN_BARE;
-    turn->value = NULL;
+    /* Stores are what a turn waits for: mostly these are there. */
+    if (UNLIKELY(call.own->wait.state != GREEN__NO_WAIT))
+        call.own->wait.state = GREEN__NO_WAIT;
+    if (UNLIKELY(turn->kind != GREEN__TURN_BARE))
+        turn->kind = GREEN__TURN_BARE;
+    if (UNLIKELY(turn->value != NULL))
+        turn->value = NULL;
     green__wait_take_first(hub, first);
     struct green__turn *last = hub->line.prev;
     turn->next = &hub->line;
