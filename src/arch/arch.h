@@ -179,7 +179,7 @@
 void *green__arch_switch(void **save, void *target, void *value);
 
 /* The same for who returns an int: so that a call of it at the end is a jump. */
-int green__arch_switch_int(void **save, void *target, void *value) __asm__("green__arch_switch");
+int green__arch_switch_int(void **save, void *target, void *value);
 
 /* Resumes the stack saved as target; the running one is never resumed. */
 _Noreturn void green__arch_jump(void *target, void *value);
