@@ -87,16 +87,16 @@ enum green__wait_role { GREEN__PLAIN, GREEN__JOINS, GREEN__FREES_TASK, GREEN__FR
  */
 struct green__wait {
     struct green__turn turn;
-    struct green_task *task;          /* whose wait it is; NULL: it was dropped */
-    struct green__wait *next, *prev;  /* among those of the task */
-    struct green__entry *entries;     /* what it waits in: count of them ... */
-    unsigned count;
-    unsigned descriptors;             /* how many it waits for */
     unsigned char state;              /* enum green__wait_state */
     bool shielded;                    /* by the call itself: no scope, cancel or death ends it */
     bool counted;                     /* it has failed by rule 8 or 9 */
     bool ends_well;                   /* the end of its own time is success: green_sleep() */
     unsigned role;                    /* enum green__wait_role */
+    struct green_task *task;          /* whose wait it is; NULL: it was dropped */
+    struct green__wait *next, *prev;  /* among those of the task */
+    struct green__entry *entries;     /* what it waits in: count of them ... */
+    unsigned count;
+    unsigned descriptors;             /* how many it waits for */
     struct green__entry *served;      /* the entry that was served, or NULL; not of a bare one */
     int error;                        /* FAILS: why; SERVED: of the operation, as EPIPE; else 0 */
     int value_error;                  /* green_task_join(): what it died of if this is GREEN_FAILED: */
