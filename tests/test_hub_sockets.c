@@ -152,6 +152,11 @@ HUB_TEST(the_end_of_its_time_is_no_failure_of_a_poll_but_a_scopes_is)
     assert_refused(green_poll(&fds, 1, GREEN_MS(200)), ETIMEDOUT);
     assert_int_equal(green_scope_end(&scope), 1);
     assert_int_equal(clock_ms(), 210);
+    /* If both are over, its own comes first. */
+    assert_int_equal(green_scope_begin(&scope, GREEN_MS(10), 0), 0);
+    assert_int_equal(green_poll(&fds, 1, GREEN_MS(10)), 0);
+    assert_int_equal(green_scope_end(&scope), 0);
+    assert_int_equal(clock_ms(), 220);
     close_pair(pipe);
 }
 
