@@ -31,7 +31,6 @@ int getaddrinfo(const char *restrict node, const char *restrict service,
                 const struct addrinfo *restrict hints, struct addrinfo **restrict list)
 {
     int now = ++looking, result = 0;
-    (void)service;
     for (int seen = most_looking; now > seen;)
         if (atomic_compare_exchange_weak(&most_looking, &seen, now))
             break;
@@ -48,6 +47,8 @@ int getaddrinfo(const char *restrict node, const char *restrict service,
         result = EAI_AGAIN;
     else if (node != NULL && strcmp(node, "system") == 0)
         result = EAI_SYSTEM;
+    else if (service != NULL && strcmp(service, "unknown") == 0)
+        result = EAI_SERVICE;
     if (result != 0) {
         errno = EIO;
         return result;
@@ -427,6 +428,10 @@ RACE_TEST(a_name_that_is_not_known_is_ENOENT_one_that_is_not_known_now_EAGAIN)
     assert_refused(green_tcp_connect("system", "80"), EIO);
     assert_refused(green_tcp_connect(NULL, "80"), EINVAL);
     assert_refused(green_tcp_connect("host", NULL), EINVAL);
+    assert_refused(green_tcp_connect("host", "unknown"), EINVAL);
+    assert_refused(green_tcp_listen("unknown", "80", 0), ENOENT);
+    assert_refused(green_tcp_listen("again", "80", 0), EAGAIN);
+    assert_refused(green_tcp_listen("host", "unknown", 0), EINVAL);
     GREEN_SCOPE(limit, GREEN_MS(1), 0);
     assert_refused(green_tcp_connect("slow", "80"), ETIMEDOUT);
     sem_post(&gate);

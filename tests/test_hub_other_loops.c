@@ -107,6 +107,11 @@ RUN_TEST(scopes_and_the_cancel_of_main_end_a_run)
     assert_refused(green_hub_run(GREEN_MS(50)), ETIMEDOUT);
     assert_int_equal(clock_ms(), 5);
     assert_int_equal(green_scope_end(&scope), 1);
+    /* If both are over, its own comes first. */
+    assert_int_equal(green_scope_begin(&scope, GREEN_MS(5), 0), 0);
+    assert_int_equal(green_hub_run(GREEN_MS(5)), 0);
+    assert_int_equal(green_scope_end(&scope), 0);
+    assert_int_equal(clock_ms(), 10);
     assert_int_equal(green_task_cancel(green_task_current()), 0);
     assert_refused(green_hub_run(GREEN_MS(50)), ECANCELED);
     assert_refused(green_hub_run(GREEN_NOWAIT), ECANCELED);

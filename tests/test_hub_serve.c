@@ -4,7 +4,9 @@
  * and a socket that is closed while it connects.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -127,6 +129,94 @@ WORLD_TEST(connections_that_fail_before_they_are_accepted_do_not_end_a_server)
     finish(task);
     assert_int_equal(server.error, EBADF);
     assert_int_equal(green_group_free(server.group), 0);
+}
+
+/* ---- A group that ends --------------------------------------------------------------------- */
+
+static void *cancel_group(void *group)
+{
+    must_be_0(green_group_cancel(group));
+    return NULL;
+}
+
+WORLD_TEST(a_server_returns_when_its_group_is_cancelled_though_nobody_connects)
+{
+    struct server server = { .listener = green_tcp_listen("127.0.0.1", "0", 0),
+                             .group = green_group_new(0, 0) };
+    green_task_t *task = spawn(serve, &server);
+    while (hub_stat(descriptors) == 0)
+        nap(1);
+    green_task_t *other = spawn(cancel_group, server.group);
+    finish(task);
+    finish(other);
+    assert_int_equal(server.error, ECANCELED);
+    assert_int_equal(hub_stat(descriptors), 0);
+    assert_int_equal(green_close(server.listener), 0);
+    assert_int_equal(green_group_free(server.group), 0);
+}
+
+struct caller {
+    int ends[2]; /* of a pipe */
+    int client;
+    struct sockaddr_in address;
+};
+
+/* The pipe is ready first, then the listener: in this order epoll tells of them. */
+static void *write_and_connect(void *arg)
+{
+    struct caller *caller = arg;
+    must(write(caller->ends[1], "x", 1) == 1);
+    must(connect(caller->client, (struct sockaddr *)&caller->address, sizeof caller->address) == 0);
+    return NULL;
+}
+
+/* Where nobody connects, and where one has and the server is woken, but had no turn yet. */
+WORLD_TEST(a_group_may_be_freed_while_a_server_has_it)
+{
+    for (int connects = 0; connects < 2; connects++) {
+        struct server server = { .listener = green_tcp_listen("127.0.0.1", "0", 0),
+                                 .group = green_group_new(0, 0) };
+        struct caller caller = { .client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                                 .address = address_of(server.listener) };
+        must(pipe2(caller.ends, O_CLOEXEC) == 0);
+        green_task_t *task = spawn(serve, &server);
+        while (hub_stat(descriptors) == 0)
+            nap(1);
+        int before = accepted;
+        if (connects) {
+            struct pollfd one = { .fd = caller.ends[0], .events = POLLIN };
+            green_task_t *other = spawn(write_and_connect, &caller);
+            assert_int_equal(green_poll(&one, 1, GREEN_FOREVER), 1);
+            assert_int_equal(hub_stat(ready), 1);
+            finish(other);
+        }
+        assert_int_equal(green_group_free(server.group), 0);
+        finish(task);
+        assert_int_equal(server.error, ECANCELED);
+        assert_int_equal(accepted, before);
+        assert_int_equal(green_close(caller.client), 0);
+        assert_int_equal(green_close(caller.ends[0]), 0);
+        assert_int_equal(green_close(caller.ends[1]), 0);
+        assert_int_equal(green_close(server.listener), 0);
+    }
+}
+
+WORLD_TEST(a_group_that_is_cancelled_ends_a_server_that_waits_for_descriptors)
+{
+    struct server server = { .listener = green_tcp_listen("127.0.0.1", "0", 0),
+                             .group = green_group_new(0, 0) };
+    struct sockaddr_in address = address_of(server.listener);
+    failures[0] = EMFILE;
+    n_failures = 1;
+    green_task_t *task = spawn(serve, &server);
+    int client = connect_to(address);
+    while (n_failures > 0)
+        nap(1);
+    assert_int_equal(green_group_free(server.group), 0);
+    finish(task);
+    assert_int_equal(server.error, ECANCELED);
+    assert_int_equal(green_close(client), 0);
+    assert_int_equal(green_close(server.listener), 0);
 }
 
 /* The most connections that were accepted between two turns of this task. */

@@ -152,6 +152,11 @@ HUB_TEST(the_end_of_its_time_is_no_failure_of_a_poll_but_a_scopes_is)
     assert_refused(green_poll(&fds, 1, GREEN_MS(200)), ETIMEDOUT);
     assert_int_equal(green_scope_end(&scope), 1);
     assert_int_equal(clock_ms(), 210);
+    /* If both are over, its own comes first. */
+    assert_int_equal(green_scope_begin(&scope, GREEN_MS(10), 0), 0);
+    assert_int_equal(green_poll(&fds, 1, GREEN_MS(10)), 0);
+    assert_int_equal(green_scope_end(&scope), 0);
+    assert_int_equal(clock_ms(), 220);
     close_pair(pipe);
 }
 
@@ -433,6 +438,45 @@ WORLD_TEST(who_was_woken_does_not_read_from_the_next_owner_of_the_number)
     must_be_0(green_close(pair.a) + green_close(pair.b));
     close_pair(next);
     close_pair(tell);
+}
+
+#define ASSERT_NO_SOCKET(call)              \
+    do {                                    \
+        errno = 0;                          \
+        assert_int_equal((call), -1);       \
+        assert_int_equal(errno, ENOTSOCK);  \
+    } while (0)
+
+/* Also of what is known to be none, and where a read would wait. */
+WORLD_TEST(the_calls_for_sockets_refuse_all_others)
+{
+    int ends[2], file = open("/dev/zero", O_RDWR | O_CLOEXEC);
+    char byte = 'x';
+    struct iovec part = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+    must(file >= 0 && pipe2(ends, O_CLOEXEC) == 0);
+    for (int known = 0; known < 2; known++) {
+        int fds[] = { ends[known], ends[1 - known], file };
+        for (int i = 0; i < 3; i++) {
+            ASSERT_NO_SOCKET(green_recv(fds[i], &byte, 1, 0));
+            ASSERT_NO_SOCKET(green_recv(fds[i], &byte, 1, MSG_WAITALL));
+            ASSERT_NO_SOCKET(green_recv(fds[i], &byte, 1, MSG_DONTWAIT));
+            ASSERT_NO_SOCKET(green_recvfrom(fds[i], &byte, 1, 0, NULL, NULL));
+            ASSERT_NO_SOCKET(green_recvmsg(fds[i], &message, 0));
+            ASSERT_NO_SOCKET(green_send(fds[i], &byte, 1, 0));
+            ASSERT_NO_SOCKET(green_send(fds[i], &byte, 1, MSG_NOSIGNAL));
+            ASSERT_NO_SOCKET(green_sendto(fds[i], &byte, 1, 0, NULL, 0));
+            ASSERT_NO_SOCKET(green_sendmsg(fds[i], &message, 0));
+        }
+        char bytes[2];
+        assert_int_equal(green_write(ends[1], &byte, 1), 1);
+        assert_int_equal(green_read(ends[0], bytes, 2), 1); /* it is emptied, and known to be */
+        assert_int_equal(green_read(file, &byte, 1), 1);
+        assert_int_equal(green_write(file, &byte, 1), 1);
+    }
+    assert_int_equal(green_close(file), 0);
+    assert_int_equal(green_close(ends[0]), 0);
+    assert_int_equal(green_close(ends[1]), 0);
 }
 
 WORLD_TEST(to_close_twice_or_to_use_what_is_closed_is_ebadf)

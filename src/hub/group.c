@@ -12,9 +12,12 @@ struct green_group {
     size_t promised;                      /* places that were given to spawners who wait */
     struct green_private_line spawners;   /* who wait for room */
     struct green_private_line waiters;    /* who wait for the end of all */
+    struct green_private_line servers;    /* who wait for what they will spawn it for */
+    size_t holders;                       /* calls of green_serve() that have it */
     struct green__entry *freer;           /* who frees it, served last; or NULL */
     int error;                            /* of the first that failed since a wait returned 0 */
     bool all_or_none, cancelled, freeing;
+    bool freed;                           /* by the program: the last holder releases it */
 };
 
 green_group_t *green_group_new(size_t limit, unsigned flags)
@@ -40,9 +43,11 @@ static bool group_is_mine(struct green__hub *hub, green_group_t *group)
 {
     if (LIKELY(group->waiters.hub == hub->id))
         return true;
-    if (!green__line_claim(hub, &group->waiters) || !green__line_claim(hub, &group->spawners))
+    if (!green__line_claim(hub, &group->waiters) || !green__line_claim(hub, &group->spawners) ||
+        !green__line_claim(hub, &group->servers))
         return false;
     group->promised = 0; /* to greens of a hub that is no more */
+    group->holders = 0;
     group->freer = NULL;
     group->freeing = false;
     return true;
@@ -59,6 +64,7 @@ static void cancel_group(struct green__hub *hub, green_group_t *group)
 {
     group->cancelled = true;
     green__wait_serve_all(hub, &group->spawners, ECANCELED);
+    green__wait_serve_all(hub, &group->servers, ECANCELED);
     for (struct green_task *task = group->first; task != NULL; task = task->group_next)
         green__task_cancel(hub, task);
 }
@@ -176,6 +182,32 @@ bool green__group_is_full(const green_group_t *group)
     return !group->cancelled && !has_group_room(group);
 }
 
+bool green__group_hold(struct green__hub *hub, green_group_t *group)
+{
+    if (!group_is_mine(hub, group))
+        return false;
+    group->holders++;
+    return true;
+}
+
+void green__group_release(green_group_t *group)
+{
+    int error = errno;
+    if (--group->holders == 0 && group->freed)
+        free(group);
+    errno = error;
+}
+
+struct green_private_line *green__group_servers(green_group_t *group)
+{
+    return &group->servers;
+}
+
+bool green__group_is_cancelled(const green_group_t *group)
+{
+    return group->cancelled;
+}
+
 int green__group_wait_for_room(green_group_t *group, struct green_private_line *ending,
                                void *ends, const char *name, const void *place)
 {
@@ -283,7 +315,10 @@ int green_group_free(green_group_t *group)
             return -1;
         }
     }
-    free(group);
+    if (group->holders != 0)
+        group->freed = true;
+    else
+        free(group);
     return 0;
 }
 

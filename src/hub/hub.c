@@ -428,15 +428,20 @@ int green_hub_run(int64_t timeout)
         return green__call_fail(EBUSY);
     if (hub->green == NULL)
         return green__call_fail(ECANCELED);
+    int64_t own_due = 0;
     if (hub->ready == 0) {
         int64_t due = green__scope_due(call.me, UINT64_MAX);
         int64_t limit = timeout > 0 ? timeout : 0;
+        own_due = green__time_add(green__loop_now(hub), limit);
         if (limit > 0 && due != GREEN_FOREVER && due - green__loop_now(hub) < limit)
             limit = due - green__loop_now(hub);
         green__loop_look(hub, limit, true);
     }
     if (hub->ready == 0) {
-        int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, timeout > 0);
+        bool is_over = own_due != GREEN_FOREVER && own_due <= green__loop_now(hub);
+        int error = green__scope_verdict(hub, call.me, call.task, UINT64_MAX, !is_over);
+        if (error == ETIMEDOUT && is_over)
+            error = 0; /* rule 8: its own time comes first, and is no failure */
         if (error == 0 && timeout == GREEN_FOREVER)
             error = EDEADLK;
         if (hub->fd_asked)

@@ -49,6 +49,7 @@ struct transfer {
     struct msghdr *message;  /* of recvmsg() and sendmsg(), or NULL: parts */
     const char *name;        /* for reports ... */
     const void *place;
+    bool socket;             /* by a call for sockets: ENOTSOCK of what is none */
 };
 
 static size_t size_of_parts(const struct iovec *parts, int n)
@@ -193,7 +194,7 @@ static bool no_nosignal;
 static bool may_write_quietly(const struct green__fd *known, const struct transfer *t)
 {
     return t->out && known != NULL && known->kind == GREEN__FD_OTHER && known->no_nowait == 0 &&
-           t->message == NULL && t->flags == 0 && t->offset < 0 &&
+           t->message == NULL && t->flags == 0 && t->offset < 0 && !t->socket &&
            !__atomic_load_n(&no_nosignal, __ATOMIC_RELAXED);
 }
 
@@ -213,14 +214,14 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
             return n;
         refused = errno == EOPNOTSUPP;
     }
-    if ((may_be_socket || t->out || t->message != NULL || t->flags != 0) && t->offset < 0) {
+    if ((may_be_socket || t->out || t->socket) && t->offset < 0) {
         ssize_t n = try_socket(t);
         if (n >= 0 || errno != ENOTSOCK) {
             if (!may_be_socket && (n >= 0 || errno == EAGAIN))
                 note_kind(known, GREEN__FD_SOCKET, false);
             return n;
         }
-        if (t->message != NULL || t->flags != 0)
+        if (t->socket)
             return n;
     }
     if (may_be_socket) {
@@ -304,6 +305,11 @@ static bool is_woken_for_others(const struct transfer *t)
            (one.revents & (POLLIN | POLLHUP)) == 0;
 }
 
+static inline bool is_socket(const struct green__fd *known)
+{
+    return LIKELY(known->made) || known->kind == GREEN__FD_SOCKET;
+}
+
 /*
  * Whether the last try has emptied or filled it, and nothing has come since.  Of what the hub
  * has not made it is not seen when there is room again.
@@ -323,7 +329,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
         bool skip = !woken && waits && known != NULL && t->flags == 0 && t->message == NULL &&
-                    t->offset < 0 && seems_blocked(known, t->out);
+                    t->offset < 0 && (!t->socket || is_socket(known)) &&
+                    seems_blocked(known, t->out);
         ssize_t n = -1;
         int error = EAGAIN;
         if (known != NULL && known->closing)
@@ -401,15 +408,10 @@ static ssize_t io_move(struct transfer *t)
  * wait.  The system itself is asked, as libc's calls are cancellation points, and to have them
  * be none would cost more than all else here; but sanitizers are to see libc's.
  */
-static inline bool is_socket(const struct green__fd *known)
-{
-    return LIKELY(known->made) || known->kind == GREEN__FD_SOCKET;
-}
-
-static inline bool is_short(const struct green__fd *known, bool out)
+static inline bool is_short(const struct green__fd *known, bool out, bool socket)
 {
     bool is_one = is_socket(known) ||
-                  (known->kind == GREEN__FD_OTHER && known->no_nowait == 0 &&
+                  (!socket && known->kind == GREEN__FD_OTHER && known->no_nowait == 0 &&
                    !(out && __atomic_load_n(&no_nosignal, __ATOMIC_RELAXED)));
     return is_one && !green__layer_is_sanitized();
 }
@@ -436,13 +438,14 @@ static inline bool is_final(const struct green__fd *known, bool out, int error)
 /* What was moved; -1 with errno; LONG_WAY: no more has been done than to try and to wait. */
 #define LONG_WAY (-2)
 static inline __attribute__((always_inline)) ssize_t
-move_shortly(int fd, bool out, void *bytes, size_t size, const char *name, const void *place)
+move_shortly(int fd, bool out, bool socket, void *bytes, size_t size, const char *name,
+             const void *place)
 {
     struct green__call call;
     const struct green__hub *hub = green__hub_self;
     struct green__fd *known;
     if (UNLIKELY(hub == NULL) || (known = green__fd_look(hub, fd)) == NULL ||
-        !is_short(known, out))
+        !is_short(known, out, socket))
         return LONG_WAY;
     if (!green__call_begin(&call, GREEN_FOREVER))
         return -1;
@@ -560,7 +563,7 @@ static __attribute__((noinline)) ssize_t move_longly(int fd, bool out, void *byt
                                                      const char *name, const void *place)
 {
     struct iovec part = {bytes, size};
-    return io_move(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place});
+    return io_move(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place, false});
 }
 
 static __attribute__((noinline)) ssize_t move_all_longly(int fd, bool out, void *bytes, size_t size,
@@ -568,7 +571,7 @@ static __attribute__((noinline)) ssize_t move_all_longly(int fd, bool out, void 
                                                          const void *place)
 {
     struct iovec part = {(char *)bytes + moved, size - moved};
-    return io_move_all(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place},
+    return io_move_all(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place, false},
                        (ssize_t)moved);
 }
 
@@ -577,14 +580,14 @@ ssize_t green_read(int fd, void *buffer, size_t size)
     static const char name[] = "green_read";
     if (UNLIKELY(size == 0))
         return read_nothing(fd);
-    ssize_t n = move_shortly(fd, false, buffer, size, name, PLACE);
+    ssize_t n = move_shortly(fd, false, false, buffer, size, name, PLACE);
     return LIKELY(n != LONG_WAY) ? n : move_longly(fd, false, buffer, size, name, PLACE);
 }
 
 ssize_t green_write(int fd, const void *buffer, size_t size)
 {
     static const char name[] = "green_write";
-    ssize_t n = move_shortly(fd, true, (void *)buffer, size, name, PLACE);
+    ssize_t n = move_shortly(fd, true, false, (void *)buffer, size, name, PLACE);
     return LIKELY(n != LONG_WAY) ? n : move_longly(fd, true, (void *)buffer, size, name, PLACE);
 }
 
@@ -593,7 +596,8 @@ ssize_t green_pread(int fd, void *buffer, size_t size, off_t offset)
     struct iovec part = {buffer, size};
     if (offset < 0)
         return green__call_fail(EINVAL);
-    return io_move(&(struct transfer){fd, false, 0, &part, 1, offset, NULL, "green_pread", PLACE});
+    return io_move(&(struct transfer){fd, false, 0, &part, 1, offset, NULL, "green_pread", PLACE,
+                                      false});
 }
 
 ssize_t green_pwrite(int fd, const void *buffer, size_t size, off_t offset)
@@ -601,7 +605,8 @@ ssize_t green_pwrite(int fd, const void *buffer, size_t size, off_t offset)
     struct iovec part = {(void *)buffer, size};
     if (offset < 0)
         return green__call_fail(EINVAL);
-    return io_move(&(struct transfer){fd, true, 0, &part, 1, offset, NULL, "green_pwrite", PLACE});
+    return io_move(&(struct transfer){fd, true, 0, &part, 1, offset, NULL, "green_pwrite", PLACE,
+                                      false});
 }
 
 ssize_t green_readv(int fd, const struct iovec *parts, int n)
@@ -609,7 +614,7 @@ ssize_t green_readv(int fd, const struct iovec *parts, int n)
     if (are_nothing(parts, n))
         return read_nothing(fd);
     return io_move(&(struct transfer){fd, false, 0, (struct iovec *)parts, n, -1, NULL,
-                                      "green_readv", PLACE});
+                                      "green_readv", PLACE, false});
 }
 
 ssize_t green_writev(int fd, const struct iovec *parts, int n)
@@ -617,17 +622,17 @@ ssize_t green_writev(int fd, const struct iovec *parts, int n)
     if (are_nothing(parts, n))
         return write_nothing(fd, parts, n);
     return io_move(&(struct transfer){fd, true, 0, (struct iovec *)parts, n, -1, NULL,
-                                      "green_writev", PLACE});
+                                      "green_writev", PLACE, false});
 }
 
 ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
 {
     static const char name[] = "green_recv";
-    ssize_t n = flags == 0 ? move_shortly(fd, false, buffer, size, name, PLACE) : LONG_WAY;
+    ssize_t n = flags == 0 ? move_shortly(fd, false, true, buffer, size, name, PLACE) : LONG_WAY;
     if (LIKELY(n != LONG_WAY))
         return n;
     struct iovec part = {buffer, size};
-    struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, name, PLACE};
+    struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, name, PLACE, true};
     n = io_move(&t);
     if (n <= 0 || (size_t)n >= size || !waits_for_all(fd, flags))
         return n;
@@ -640,12 +645,12 @@ ssize_t green_send(int fd, const void *buffer, size_t size, int flags)
 {
     static const char name[] = "green_send";
     ssize_t n = (flags & ~MSG_NOSIGNAL) == 0
-                    ? move_shortly(fd, true, (void *)buffer, size, name, PLACE)
+                    ? move_shortly(fd, true, true, (void *)buffer, size, name, PLACE)
                     : LONG_WAY;
     if (LIKELY(n != LONG_WAY))
         return n;
     struct iovec part = {(void *)buffer, size};
-    return io_move(&(struct transfer){fd, true, flags, &part, 1, -1, NULL, name, PLACE});
+    return io_move(&(struct transfer){fd, true, flags, &part, 1, -1, NULL, name, PLACE, true});
 }
 
 ssize_t green_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
@@ -700,7 +705,7 @@ static ssize_t fill_rest(int fd, struct msghdr *message, size_t room, int flags,
     memcpy(parts, message->msg_iov, size);
     struct msghdr next = {0};
     struct transfer t = {fd, false, flags, parts, (int)message->msg_iovlen, -1, &next,
-                         "green_recvmsg", place};
+                         "green_recvmsg", place, true};
     io_advance(&t, (size_t)n);
     int error = errno;
     while (t.n > 0 && !has_descriptors(message)) {
@@ -728,7 +733,7 @@ ssize_t green_recvmsg(int fd, struct msghdr *message, int flags)
         return green__call_fail(EINVAL);
     size_t room = message->msg_controllen;
     struct transfer t = {fd, false, flags & ~MSG_WAITALL, NULL, 0, -1, message, "green_recvmsg",
-                         PLACE};
+                         PLACE, true};
     ssize_t n = io_move(&t);
     if (n > 0 && (message->msg_flags & (MSG_TRUNC | MSG_EOR)) == 0 && waits_for_all(fd, flags))
         return fill_rest(fd, message, room, flags & ~MSG_WAITALL, n, PLACE);
@@ -740,7 +745,7 @@ ssize_t green_sendmsg(int fd, const struct msghdr *message, int flags)
     if (message == NULL)
         return green__call_fail(EINVAL);
     return io_move(&(struct transfer){fd, true, flags, NULL, 0, -1, (struct msghdr *)message,
-                                      "green_sendmsg", PLACE});
+                                      "green_sendmsg", PLACE, true});
 }
 
 ssize_t green_read_all(int fd, void *buffer, size_t size)
@@ -748,7 +753,7 @@ ssize_t green_read_all(int fd, void *buffer, size_t size)
     static const char name[] = "green_read_all";
     if (UNLIKELY(size == 0))
         return read_nothing(fd);
-    ssize_t n = move_shortly(fd, false, buffer, size, name, PLACE);
+    ssize_t n = move_shortly(fd, false, false, buffer, size, name, PLACE);
     if (LIKELY(n == (ssize_t)size) || n == -1)
         return n;
     if (n == 0) {
@@ -761,7 +766,7 @@ ssize_t green_read_all(int fd, void *buffer, size_t size)
 ssize_t green_write_all(int fd, const void *buffer, size_t size)
 {
     static const char name[] = "green_write_all";
-    ssize_t n = move_shortly(fd, true, (void *)buffer, size, name, PLACE);
+    ssize_t n = move_shortly(fd, true, false, (void *)buffer, size, name, PLACE);
     if (LIKELY(n == (ssize_t)size) || n == -1)
         return n;
     return move_all_longly(fd, true, (void *)buffer, size, n > 0 ? (size_t)n : 0, name, PLACE);

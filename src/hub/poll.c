@@ -162,7 +162,8 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
             break;
         }
         ready = green__poll_now(fds, n);
-        if (ready == 0 && !green__call_goes_on(&call)) {
+        bool is_over = due != GREEN_FOREVER && due <= green__loop_now(call.hub);
+        if (ready == 0 && !is_over && !green__call_goes_on(&call)) { /* rule 8 */
             error = errno;
             ready = -1;
         }

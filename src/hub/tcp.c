@@ -140,6 +140,28 @@ int green_connect(int fd, const struct sockaddr *address, socklen_t length)
     return green__call_done(&call, GREEN_FOREVER);
 }
 
+/* Waits for one to come, or for the group, if it is not NULL, to be cancelled. */
+static int wait_for_connection(struct green__call *call, int fd, green_group_t *group,
+                               const char *name, const void *place)
+{
+    if (group == NULL)
+        return green__fd_wait(call, fd, EPOLLIN, name, place);
+    struct green__wait wait;
+    struct green__entry entries[2] = {{0}, {0}};
+    struct green__fd_entry own = {.entry = &entries[0], .fd = fd, .events = EPOLLIN};
+    green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
+    wait.entries = entries;
+    wait.count = 2;
+    int result = green__fd_enlist(call->hub, &wait, &own);
+    if (result != 0)
+        return result < 0 ? green__call_tried(call, GREEN_FOREVER, errno) : 0;
+    green__wait_enlist(&wait, &entries[1], green__group_servers(group));
+    result = green__wait(call->hub, &wait, GREEN_FOREVER);
+    if (!green__fd_delist(call->hub, &own) && result == 0)
+        return green__call_fail(EBADF);
+    return result;
+}
+
 /* A connection; -1 with errno; FULL: the group, if it is not NULL, has no room for one. */
 #define FULL (-2)
 static int accept_one(struct green__call *call, int fd, green_group_t *group,
@@ -152,10 +174,10 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
     for (;;) {
         int connection;
         int cancelable;
-        if (group != NULL && green__group_is_full(group)) {
+        if (group != NULL && (green__group_is_full(group) || green__group_is_cancelled(group))) {
             if (woken)
                 green__fd_tried(call->hub, fd, 0);
-            return FULL;
+            return green__group_is_cancelled(group) ? green__call_fail(ECANCELED) : FULL;
         }
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
         do {
@@ -175,7 +197,7 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
             return green__call_tried(call, GREEN_FOREVER, error);
         if (woken && !green__call_goes_on(call))
             return -1;
-        if (green__fd_wait(call, fd, EPOLLIN, name, place) != 0)
+        if (wait_for_connection(call, fd, group, name, place) != 0)
             return -1;
         woken = true;
     }
@@ -535,30 +557,44 @@ static int spawn_served(green_group_t *group, const struct green__served *one)
     return green__call_fail(error);
 }
 
-int green_serve(int fd, green_group_t *group, void (*handle)(int connection, void *arg), void *arg)
+/* Lets some time go by, until the group is cancelled. */
+static int pause_before_accept(int fd, green_group_t *group, int64_t time, const void *place)
+{
+    struct green__call call;
+    if (!green__call_begin(&call, GREEN_FOREVER))
+        return -1;
+    if (green__group_is_cancelled(group))
+        return green__call_fail(ECANCELED);
+    struct green__wait wait;
+    struct green__entry entry = {0};
+    green__wait_prepare(&wait, &call, "green_serve", (const void *)(intptr_t)fd, place);
+    wait.entries = &entry;
+    wait.count = 1;
+    wait.ends_well = true;
+    green__wait_enlist(&wait, &entry, green__group_servers(group));
+    return green__wait(call.hub, &wait, time);
+}
+
+static int serve(struct green__hub *hub, int fd, green_group_t *group,
+                 void (*handle)(int connection, void *arg), void *arg, const void *place)
 {
     int64_t pause = 0;
-    if (group == NULL || handle == NULL)
-        return green__call_fail(EINVAL);
-    struct green__hub *hub = green__hub_need();
-    if (hub == NULL || set_nonblocking(fd) != 0 || green__fd_need(hub, fd) == NULL)
-        return -1;
     const uint32_t closes = closes_of(fd);
     for (;;) {
         struct green__call call;
         struct sockaddr_storage address;
         socklen_t length;
-        if (pause != 0 && green_sleep(pause) != 0)
+        if (pause != 0 && pause_before_accept(fd, group, pause, place) != 0)
             return -1;
         struct green__fd_entry end = {.fd = fd, .looks = true}; /* waits for no event */
         if (green__group_wait_for_room(group, &green__fd_look(hub, fd)->in, &end, "green_serve",
-                                       PLACE) != 0 ||
+                                       place) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
         if (closes_of(fd) != closes)
             return green__call_fail(EBADF); /* closed meanwhile */
         int connection = accept_one(&call, fd, group, &address, &length, SOCK_CLOEXEC,
-                                    "green_serve", PLACE);
+                                    "green_serve", place);
         int error = errno;
         if (connection == FULL)
             continue;
@@ -586,4 +622,17 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
             return green__call_fail(error);
         }
     }
+}
+
+int green_serve(int fd, green_group_t *group, void (*handle)(int connection, void *arg), void *arg)
+{
+    if (group == NULL || handle == NULL)
+        return green__call_fail(EINVAL);
+    struct green__hub *hub = green__hub_need();
+    if (hub == NULL || set_nonblocking(fd) != 0 || green__fd_need(hub, fd) == NULL ||
+        !green__group_hold(hub, group))
+        return -1;
+    int result = serve(hub, fd, group, handle, arg, PLACE);
+    green__group_release(group);
+    return result;
 }

@@ -316,6 +316,8 @@ lint_page()
         grep -v -e 'operating system explicitly specified' -e 'referenced manual not found' \
             -e 'mandoc\.db'
     groff -mdoc -ww -z -Tutf8 "$1" 2>&1
+    # A macro in the middle of a line is printed as it is.
+    groff -mdoc -Tascii -P-cbou "$1" 2>"$dir/lint.err" | grep '\(^\|[ (]\)\.[A-Z][a-z]\( \|$\)'
 }
 
 lint()
@@ -325,6 +327,8 @@ lint()
     done
     sed 's/^\.Nd.*/.Bd -litteral/' "$root/man/green_exit.3" >"$dir/bad.3"
     [ -n "$(lint_page "$dir/bad.3")" ] || failed "a bad page is not found"
+    sed 's/^\.Sh SEE ALSO/Of .Er EINVAL\n&/' "$root/man/green_exit.3" >"$dir/bad.3"
+    [ -n "$(lint_page "$dir/bad.3")" ] || failed "a macro that is printed is not found"
     for page in "$root"/man/*.[37]; do
         found=$(lint_page "$page")
         [ -z "$found" ] || failed "$(basename "$page"): $found"
