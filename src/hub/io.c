@@ -140,15 +140,33 @@ static ssize_t move_when_ready(const struct transfer *t)
     return write_some(t, PIPE_BUF);
 }
 
+/*
+ * Whether EINVAL is the descriptor's answer: to this size if nothing can be moved, as of an
+ * eventfd, or to all if it can never be read, as an epoll, or written, as a timerfd.  Else a
+ * filter said it.
+ */
+static bool is_invalid(const struct transfer *t)
+{
+    struct iovec part = {NULL, 0};
+    struct transfer nothing = *t;
+    nothing.parts = &part;
+    nothing.n = 1;
+    bool invalid = move_without_waiting(&nothing, 0) == 0 ||
+                   (errno == EINVAL && move_plainly(&nothing) < 0 && errno == EINVAL);
+    errno = EINVAL;
+    return invalid;
+}
+
 /* Tries what is no socket.  EAGAIN also if it must be ready first, which it is with `ready`. */
 static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool ready)
 {
-    if (known == NULL || !known->no_nowait) {
+    unsigned char direction = t->out ? GREEN__FD_OUT : GREEN__FD_IN;
+    if (known == NULL || (known->no_nowait & direction) == 0) {
         ssize_t n = move_without_waiting(t, 0);
-        if (n >= 0 || !green__file_no_answer(errno))
+        if (n >= 0 || !green__file_no_answer(errno) || (errno == EINVAL && is_invalid(t)))
             return n;
         if (known != NULL)
-            known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
+            known->no_nowait |= direction;
     }
     if (t->offset >= 0) /* it has no places, or is no file that may block */
         return move_plainly(t);

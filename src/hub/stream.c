@@ -35,8 +35,12 @@ static void notice_exit(void)
 static ssize_t read_stream(void *cookie, char *buffer, size_t size)
 {
     struct stream *stream = cookie;
-    return exiting ? GREEN__OWN(read(stream->fd, buffer, size))
-                   : green_read(stream->fd, buffer, size);
+    int error = errno;
+    ssize_t n = exiting ? GREEN__OWN(read(stream->fd, buffer, size))
+                        : green_read(stream->fd, buffer, size);
+    if (n >= 0) /* at the end, errno alone tells some callers whether that is an error */
+        errno = error;
+    return n;
 }
 
 /* As write(), but that it raises no SIGPIPE from a socket. */

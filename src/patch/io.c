@@ -34,7 +34,7 @@ _Noreturn void __chk_fail(void);
 
 /* ---- What a descriptor is ----------------------------------------------------------------- */
 
-enum kind { NOT_OURS, SOCKET, TERMINAL, OTHER };
+enum kind { NOT_OURS, SOCKET, TERMINAL, PIPE, EVENTS };
 
 /*
  * Odd while a thread has set O_NONBLOCK for one call: one thread at a time, so that none
@@ -69,8 +69,10 @@ static enum kind kind_of(int fd)
     if (flags >= 0 && (flags & O_NONBLOCK) == 0 && fstat(fd, &about) == 0) {
         if (S_ISSOCK(about.st_mode))
             kind = SOCKET;
-        else if (S_ISFIFO(about.st_mode) || (about.st_mode & S_IFMT) == 0)
-            kind = OTHER;
+        else if (S_ISFIFO(about.st_mode))
+            kind = PIPE;
+        else if ((about.st_mode & S_IFMT) == 0)
+            kind = EVENTS;
         else if (S_ISCHR(about.st_mode) && isatty(fd))
             kind = TERMINAL;
     }
@@ -210,7 +212,7 @@ static ssize_t move_some(struct move *m, struct msghdr *message)
     if (m->kind == TERMINAL)
         return m->out ? write_terminal(m->fd, message->msg_iov, (int)message->msg_iovlen)
                       : read_terminal(m->fd, message->msg_iov, (int)message->msg_iovlen);
-    if (m->kind == OTHER)
+    if (m->kind == PIPE || m->kind == EVENTS)
         return m->out ? green_writev(m->fd, message->msg_iov, (int)message->msg_iovlen)
                       : green_readv(m->fd, message->msg_iov, (int)message->msg_iovlen);
     if (!m->limit.begun) {
@@ -313,7 +315,7 @@ static bool move_as_task(struct move *m, ssize_t *result)
     if (m->kind == SOCKET && (m->out || (m->flags & MSG_WAITALL) != 0))
         m->all = is_stream(m->fd);
     else
-        m->all = m->out;
+        m->all = m->out && m->kind != EVENTS;
     m->flags &= ~MSG_WAITALL; /* of datagrams it means nothing */
     *result = m->all && !m->out && (m->flags & MSG_PEEK) != 0 ? peek_all(m) : move_message(m);
     if (*result >= 0)
@@ -481,6 +483,8 @@ HOOK(ssize_t, sendto, int fd, const void *buffer, size_t size, int flags,
 {
     PASS_ON(GREEN_PATCH_IO, sendto, fd, buffer, size, flags, address, length);
     ssize_t result;
+    if (address != NULL && length > sizeof(struct sockaddr_storage)) /* sendmsg() takes a part */
+        return NEXT(sendto)(fd, buffer, size, flags, address, length);
     struct iovec part = {(void *)buffer, size};
     struct msghdr message = {.msg_name = (void *)address, .msg_namelen = length,
                              .msg_iov = &part, .msg_iovlen = 1};

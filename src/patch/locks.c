@@ -143,7 +143,7 @@ int green__mutex_lock(struct green__lot *lot, pthread_mutex_t *mutex, struct unt
     }
     if (record->depth != 0 && record->owner == me && record->thread != 0 && tells_owners(mutex)) {
         if (type_of(mutex) == PTHREAD_MUTEX_ERRORCHECK)
-            return tries ? EBUSY : EDEADLK;
+            return tries ? try_real(mutex) : EDEADLK;
         int error = try_real(mutex);
         if (error == 0)
             record->depth++;
@@ -189,8 +189,11 @@ static bool lock_at_once(pthread_mutex_t *mutex, int *error)
     if (lot == NULL || green__record_find(lot, mutex) != NULL || green_task_current() == NULL)
         return false;
     green_t *me = green_current();
-    if (green_set_data(me, green_data(me)) != 0) /* refused as in green__patch_enter_slowly() */
+    int before = errno;
+    if (green_set_data(me, green_data(me)) != 0) { /* refused as in green__patch_enter_slowly() */
+        errno = before;
         return false;
+    }
     struct green__record *record = green__record_need(lot, mutex);
     if (record == NULL)
         return false;
@@ -326,7 +329,8 @@ static int lock_rwlock(struct green__lot *lot, pthread_rwlock_t *lock, bool writ
 static NOINLINE int rwlock_as_task(pthread_rwlock_t *lock, bool writes, struct until until,
                                    bool tries)
 {
-    struct green__lot *lot = is_limit(until) ? green__lock_enter() : NULL;
+    bool valid = is_limit(until) && (until.clock == NO_CLOCK || is_time(until.time));
+    struct green__lot *lot = valid ? green__lock_enter() : NULL;
     if (lot == NULL)
         return -1;
     int before = errno, error = lock_rwlock(lot, lock, writes, until, tries);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,10 +94,19 @@ HOOK(pid_t, wait3, int *status, int options, struct rusage *usage)
     return result;
 }
 
+enum { BY_PIDFD = 3 }; /* P_PIDFD, which older headers do not have */
+
+/* One by a pidfd with O_NONBLOCK says EAGAIN. */
+static bool waits_for_id(idtype_t type, id_t id, int options)
+{
+    long flags = (int)type == BY_PIDFD ? syscall(SYS_fcntl, (int)id, F_GETFL) : 0;
+    return (options & WNOHANG) == 0 && (flags < 0 || (flags & O_NONBLOCK) == 0);
+}
+
 HOOK(int, waitid, idtype_t type, id_t id, siginfo_t *info, int options)
 {
     PASS_ON(GREEN_PATCH_PROCESSES, waitid, type, id, info, options);
-    if ((options & WNOHANG) != 0 || !green__patch_enter(GREEN_PATCH_PROCESSES))
+    if (!waits_for_id(type, id, options) || !green__patch_enter(GREEN_PATCH_PROCESSES))
         return NEXT(waitid)(type, id, info, options);
     int result = -1;
     int64_t pause = GREEN_MS(1);

@@ -6,8 +6,10 @@
  * others, whose callers rely on what they have waited for.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <threads.h>
 
 #include "patch/lock.h"
@@ -154,6 +156,52 @@ static bool has_bit(const pthread_once_t *once, int bit)
     return (__atomic_load_n(once, __ATOMIC_ACQUIRE) & bit) != 0;
 }
 
+/*
+ * std::call_once() of libstdc++ has pthread_once() call __once_proxy(), and what that is to
+ * call stands in variables of the thread: while a task waits another's call changes them.
+ */
+struct callable {
+    bool asked;
+    void **at[2], *kept[2]; /* at: NULL, there is none */
+};
+
+/* Only its library may see them. */
+static void *variable_beside(const Dl_info *function, const char *name)
+{
+    void *at = dlsym(RTLD_DEFAULT, name), *library = NULL;
+    if (at == NULL)
+        library = dlopen(function->dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (library != NULL) {
+        at = dlsym(library, name);
+        dlclose(library);
+    }
+    return at;
+}
+
+static void keep_callable(struct callable *callable, void (*function)(void))
+{
+    static const char *const names[2] = {"_ZSt15__once_callable", "_ZSt11__once_call"};
+    Dl_info about;
+    if (callable->asked)
+        return;
+    callable->asked = true;
+    if (dladdr((void *)(uintptr_t)function, &about) == 0 || about.dli_sname == NULL ||
+        strcmp(about.dli_sname, "__once_proxy") != 0)
+        return;
+    for (int i = 0; i < 2; i++) {
+        callable->at[i] = variable_beside(&about, names[i]);
+        if (callable->at[i] != NULL)
+            callable->kept[i] = *callable->at[i];
+    }
+}
+
+static void give_callable_back(const struct callable *callable)
+{
+    for (int i = 0; i < 2; i++)
+        if (callable->at[i] != NULL)
+            *callable->at[i] = callable->kept[i];
+}
+
 static int wait_for_once(struct green__lot *lot, pthread_once_t *once)
 {
     struct green__waiter *w = green__park_begin(lot, once);
@@ -168,7 +216,7 @@ static int wait_for_once(struct green__lot *lot, pthread_once_t *once)
  * Waits for other tasks, and a second at most for another thread: if that is of a parent
  * before fork() the real call knows.
  */
-static bool begin_once(pthread_once_t *once)
+static bool begin_once(pthread_once_t *once, void (*function)(void))
 {
     struct green__lot *lot = green__lock_enter();
     int64_t pause = FIRST_PAUSE, due;
@@ -178,16 +226,18 @@ static bool begin_once(pthread_once_t *once)
     green__who me = green__lot_who(lot);
     GREEN_SCOPE(shield, GREEN_FOREVER, GREEN_SHIELD);
     due = green_now() + GREEN_SEC(1);
-    for (;;) {
-        if (lot->once_depth != 0 && lot->once_owner != me && error == 0)
-            error = wait_for_once(lot, once);
-        else if (lot->once_depth == 0 && error == 0 && has_bit(once, ONCE_BEGUN) &&
-                 !has_bit(once, ONCE_DONE))
-            error = green__park_pause(&pause, due);
-        else
+    struct callable callable = {.asked = false};
+    while (error == 0) {
+        bool by_task = lot->once_depth != 0 && lot->once_owner != me;
+        bool by_thread = lot->once_depth == 0 && has_bit(once, ONCE_BEGUN) &&
+                         !has_bit(once, ONCE_DONE);
+        if (!by_task && !by_thread)
             break;
+        keep_callable(&callable, function);
+        error = by_task ? wait_for_once(lot, once) : green__park_pause(&pause, due);
         error = error == EINTR ? 0 : error;
     }
+    give_callable_back(&callable);
     bool begun = lot->once_depth == 0 || lot->once_owner == me;
     if (begun) {
         lot->once_owner = me;
@@ -221,14 +271,14 @@ static void end_once(const bool *begun)
 #define ONCE_IS_GLIBCS true
 #endif
 
-#define WHILE_ONCE(name, once)                                                              \
+#define WHILE_ONCE(name, once, function)                                                    \
     __attribute__((cleanup(end_once), unused)) bool name =                                  \
         ONCE_IS_GLIBCS && !has_bit(once, ONCE_DONE) &&                                      \
-        (green__patch_state & GREEN_PATCH_LOCKS) != 0 && begin_once(once)
+        (green__patch_state & GREEN_PATCH_LOCKS) != 0 && begin_once(once, function)
 
 HOOK(int, pthread_once, pthread_once_t *once, void (*function)(void))
 {
-    WHILE_ONCE(begun, once);
+    WHILE_ONCE(begun, once, function);
     return NEXT(pthread_once)(once, function);
 }
 
@@ -236,7 +286,7 @@ _Static_assert(sizeof(once_flag) == sizeof(pthread_once_t), "in glibc they are t
 
 HOOK(void, call_once, once_flag *once, void (*function)(void))
 {
-    WHILE_ONCE(begun, (pthread_once_t *)(void *)once);
+    WHILE_ONCE(begun, (pthread_once_t *)(void *)once, function);
     NEXT(call_once)(once, function);
 }
 

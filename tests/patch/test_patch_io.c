@@ -931,6 +931,20 @@ static bool play(int what, struct outcome *outcome)
         pair[0] = -1;
         break;
     case 50: n = connect(pair[0], &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr)); break;
+    case 51: n = write(event, &(uint64_t[]){3, 4}, 16) + 100 * read(event, got, 7); break;
+    case 52: n = write(timer, much, 8); break;
+    case 53:
+        fd = epoll_create1(EPOLL_CLOEXEC);
+        n = read(fd, got, 8);
+        break;
+    case 54:
+        fd = epoll_create1(EPOLL_CLOEXEC);
+        n = write(fd, much, 8);
+        break;
+    case 55: /* an address that is too long */
+        fd = socket(AF_INET, SOCK_DGRAM, 0);
+        n = sendto(fd, much, 10, 0, (struct sockaddr *)&silent, 200);
+        break;
     default:
         n = 4711;
         break;
@@ -965,7 +979,7 @@ IO_TEST(what_is_told_at_once_is_as_without_the_patch)
                      (unsigned)patched.flags);
     }
     must_be_0(sigaction(SIGPIPE, &before, NULL));
-    assert_int_equal(what, 51);
+    assert_int_equal(what, 56);
     assert_int_equal(signals, 8); /* of 0, 1, 2, 4, 5, 6, 42 and 44 */
     assert_int_equal(clock_ms(), 0);
 }

@@ -245,6 +245,32 @@ LOCK_TEST(an_error_checking_mutex_complains_to_its_own_task_alone)
     must_be_0(pthread_mutex_destroy(&mutex));
 }
 
+/* Of robust ones glibc says other errors than of others. */
+LOCK_TEST(who_tries_its_own_mutex_again_hears_what_the_system_says)
+{
+    const int types[] = { PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK };
+    for (int i = 0; i < 3 * 2; i++) {
+        int said[2];
+        for (int patched = 0; patched < 2; patched++) {
+            pthread_mutexattr_t attributes;
+            must_be_0(pthread_mutexattr_init(&attributes));
+            must_be_0(pthread_mutexattr_settype(&attributes, types[i / 2]));
+            must_be_0(pthread_mutexattr_setrobust(&attributes, i % 2 != 0 ? PTHREAD_MUTEX_ROBUST
+                                                                          : PTHREAD_MUTEX_STALLED));
+            must(green_patch(patched ? GREEN_PATCH_LOCKS : 0) >= 0);
+            must_be_0(pthread_mutex_init(&mutex, &attributes));
+            must_be_0(pthread_mutexattr_destroy(&attributes));
+            must_be_0(pthread_mutex_lock(&mutex));
+            said[patched] = pthread_mutex_trylock(&mutex);
+            if (said[patched] == 0)
+                must_be_0(pthread_mutex_unlock(&mutex));
+            must_be_0(pthread_mutex_unlock(&mutex));
+            must_be_0(pthread_mutex_destroy(&mutex));
+        }
+        assert_int_equal(said[1], said[0]);
+    }
+}
+
 static void *unlock_later(void *ms)
 {
     nap((intptr_t)ms);
@@ -1076,6 +1102,19 @@ LOCK_TEST(tasks_read_together_and_write_alone)
     must_be_0(pthread_rwlock_destroy(&rwlock));
 }
 
+LOCK_TEST(a_time_that_is_none_is_refused_also_by_a_free_lock)
+{
+    const struct timespec none = { 0, 1000000000 };
+    must_be_0(pthread_rwlock_init(&rwlock, NULL));
+    assert_int_equal(pthread_rwlock_timedrdlock(&rwlock, &none), EINVAL);
+    assert_int_equal(pthread_rwlock_timedwrlock(&rwlock, &none), EINVAL);
+    assert_int_equal(pthread_rwlock_clockrdlock(&rwlock, CLOCK_MONOTONIC, &none), EINVAL);
+    assert_int_equal(pthread_rwlock_clockwrlock(&rwlock, CLOCK_MONOTONIC, &none), EINVAL);
+    assert_int_equal(pthread_rwlock_trywrlock(&rwlock), 0);
+    must_be_0(pthread_rwlock_unlock(&rwlock));
+    must_be_0(pthread_rwlock_destroy(&rwlock));
+}
+
 static void *thread_writes(void *unused)
 {
     pthread_rwlock_wrlock(&rwlock);
@@ -1537,6 +1576,23 @@ LOCK_TEST(errno_is_left_as_it_is)
     finish(task);
     must_be_0(pthread_cond_destroy(&cond));
     must_be_0(pthread_mutex_destroy(&mutex));
+}
+
+/* Where tasks cannot wait, as in handlers of fork(), a mutex is locked as by the system. */
+LOCK_TEST(so_it_is_by_fork)
+{
+    init_mutex(&mutex, PTHREAD_MUTEX_DEFAULT);
+    must_be_0(pthread_mutex_lock(&mutex)); /* so that this thread has one that is waited for */
+    must_be_0(pthread_mutex_unlock(&mutex));
+    errno = 77;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(errno == 77 ? 0 : 1);
+    assert_int_equal(errno, 77);
+    must_be_0(pthread_mutex_destroy(&mutex));
+    int status;
+    must(waitpid(pid, &status, 0) == pid);
+    assert_int_equal(status, 0);
 }
 
 LOCK_TEST(thrd_sleep_is_a_sleep)

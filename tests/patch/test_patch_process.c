@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "hubs.h"
 
@@ -173,6 +174,27 @@ PATCH_TEST(each_call_waits_as_a_task_for_its_own_child)
     assert_no_children();
 }
 
+PATCH_TEST(a_pidfd_in_nonblocking_mode_is_not_waited_for)
+{
+    const idtype_t by_pidfd = (idtype_t)3; /* P_PIDFD */
+    siginfo_t info;
+    pid_t pid = child_that_exits(1);
+    int fd = (int)syscall(SYS_pidfd_open, pid, O_NONBLOCK); /* PIDFD_NONBLOCK */
+    if (fd < 0) {
+        print_message("skipped: this system has no pidfds with O_NONBLOCK\n");
+        finish(spawn(let_end, V(1)));
+        must(waitpid(pid, NULL, 0) == pid);
+        skip();
+    }
+    assert_refused(waitid(by_pidfd, (id_t)fd, &info, WEXITED), EAGAIN);
+    must_be_0(fcntl(fd, F_SETFL, 0));
+    green_task_t *task = spawn(let_end, V(1));
+    must_be_0(waitid(by_pidfd, (id_t)fd, &info, WEXITED));
+    assert_int_equal(info.si_pid, pid);
+    finish(task);
+    must_be_0(close(fd));
+}
+
 static void *wait_for_any(void *how)
 {
     int status;
@@ -236,6 +258,23 @@ PATCH_TEST(ten_pipes_are_read_beside_each_other)
     for (int i = 0; i < 10; i++)
         finish(tasks[i]);
     assert_no_children();
+}
+
+PATCH_TEST(the_end_of_a_pipe_is_no_error)
+{
+    char command[64];
+    snprintf(command, sizeof command, "exec <&%d; read -r line; echo $line; read -r line", ends[0]);
+    FILE *stream = popen(command, "r");
+    green_task_t *task = spawn(let_end, V(2));
+    assert_non_null(stream);
+    must_be_0(setvbuf(stream, NULL, _IONBF, 0)); /* so that each read brings all it asks for */
+    errno = 0;
+    assert_int_equal(fgetc(stream), '\n');
+    assert_int_equal(fgetc(stream), EOF);
+    assert_int_equal(errno, 0);
+    assert_true(feof(stream) && !ferror(stream));
+    assert_int_equal(pclose(stream), 0);
+    finish(task);
 }
 
 PATCH_TEST(what_is_written_to_a_pipe_comes_to_the_shell)
