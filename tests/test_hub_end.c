@@ -203,6 +203,28 @@ END_TEST(an_end_that_takes_too_long_leaves_the_hub_with_all_cancelled)
     assert_null(green_task_current());
 }
 
+static void *clean_up_until_told(void *told)
+{
+    green_scope_t shield;
+    must_fail(green_sleep(GREEN_FOREVER), ECANCELED);
+    must_be_0(green_scope_begin(&shield, GREEN_FOREVER, GREEN_SHIELD));
+    must_be_0(green_event_wait(told, GREEN_SEC(20)));
+    must_be_0(green_scope_end(&shield));
+    return NULL;
+}
+
+END_TEST(an_end_without_time_waits_for_nobody)
+{
+    static const int64_t no_time[] = { 0, -1, INT64_MIN + 1, INT64_MIN };
+    green_task_t *task = spawn(clean_up_until_told, &event);
+    turn();
+    for (size_t i = 0; i < sizeof no_time / sizeof no_time[0]; i++)
+        assert_refused(green_hub_end(no_time[i]), ETIMEDOUT);
+    assert_int_equal(green_event_set(&event), 0);
+    finish(task);
+    assert_int_equal(green_hub_end(INT64_MIN), 0);
+}
+
 END_TEST(the_cancel_and_the_scopes_of_main_do_not_keep_it_from_ending)
 {
     green_scope_t scope;

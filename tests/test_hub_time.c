@@ -113,6 +113,25 @@ HUB_TEST(the_longest_time_does_not_overflow)
     }
 }
 
+/* Only of GREEN_FOREVER nothing comes: what is in 292 years comes, too. */
+HUB_TEST(nearly_forever_is_a_time_and_no_deadlock)
+{
+    static const int64_t nearly[] = { GREEN_FOREVER - GREEN_SEC(1), GREEN_FOREVER - 1 };
+    green_event_t event = GREEN_EVENT_INIT;
+    for (int i = 0; i < 2; i++) {
+        green_scope_t scope;
+        assert_refused(green_event_wait(&event, nearly[i]), ETIMEDOUT);
+        assert_int_equal(green_sleep(nearly[i]), 0);
+        assert_refused(green_select(NULL, 0, nearly[i]), ETIMEDOUT);
+        assert_int_equal(green_poll(NULL, 0, nearly[i]), 0);
+        assert_int_equal(green_scope_begin(&scope, nearly[i], 0), 0);
+        assert_refused(green_event_wait(&event, GREEN_FOREVER), ETIMEDOUT);
+        assert_int_equal(green_scope_end(&scope), 1);
+    }
+    assert_refused(green_event_wait(&event, GREEN_FOREVER), EDEADLK);
+    assert_true(green_now() < GREEN_FOREVER);
+}
+
 static void *sleep_nearly_for_ever(void *less)
 {
     must_fail(green_sleep(INT64_MAX - (intptr_t)less), ECANCELED);

@@ -364,8 +364,9 @@ int green_hub_wait(int64_t timeout)
 static int wait_for_tasks(struct green__call *call, int64_t timeout, const void *place)
 {
     struct green__hub *hub = call->hub;
-    int64_t due = timeout == GREEN_FOREVER ? GREEN_FOREVER
-                                           : green__time_add(green__loop_now(hub), timeout);
+    int64_t due = GREEN_FOREVER;
+    if (timeout != GREEN_FOREVER)
+        due = green__time_add(green__loop_now(hub), timeout > 0 ? timeout : 0);
     for (;;) {
         if (hub->collect != NULL)
             hub->collect(hub);

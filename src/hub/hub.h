@@ -291,10 +291,10 @@ struct green__wait *green__timer_take(struct green__timers *timers, int64_t now)
 size_t green__timer_count(const struct green__timers *timers);
 void green__timer_drop(struct green__timers *timers);
 
-/* a + b, which is at most GREEN_FOREVER. */
+/* a + b, at most the last time there is: it comes, as GREEN_FOREVER does not. */
 static inline int64_t green__time_add(int64_t a, int64_t b)
 {
-    return b > 0 && a > GREEN_FOREVER - b ? GREEN_FOREVER : a + b;
+    return b > 0 && a > GREEN_FOREVER - 1 - b ? GREEN_FOREVER - 1 : a + b;
 }
 
 /* ---- loop.c ----------------------------------------------------------------- */
