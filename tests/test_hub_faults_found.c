@@ -260,6 +260,62 @@ TEST(who_was_woken_to_look_does_not_see_the_next_descriptor_of_a_number)
     }
 }
 
+/* The two whose numbers are polled for, and one to wake who closes them before that. */
+struct pair {
+    int old[2][2], signal[2], other;
+    int first; /* which is closed first */
+};
+
+static void *use_both_numbers_again(void *arg)
+{
+    struct pair *pair = arg;
+    char byte;
+    must(green_read(pair->signal[0], &byte, 1) == 1);
+    for (int i = 0; i < 2; i++) {
+        int fd = pair->old[pair->first ^ i][0];
+        must(green_close(fd) == 0 && dup2(pair->other, fd) == fd);
+    }
+    return NULL;
+}
+
+static void *poll_for_both(void *arg)
+{
+    const struct pair *pair = arg;
+    struct pollfd fds[] = {{.fd = pair->old[0][0], .events = POLLIN},
+                           {.fd = pair->old[1][0], .events = POLLIN}};
+    must(green_poll(fds, 2, GREEN_FOREVER) == 2);
+    must(fds[0].revents == POLLNVAL && fds[1].revents == POLLNVAL);
+    return NULL;
+}
+
+TEST(of_two_that_are_closed_before_the_turn_of_who_polls_both_are_reported)
+{
+    for (int i = 0; i < 4; i++) {
+        struct pair pair = {.first = i & 1};
+        int other[2];
+        assert_int_equal(pipe(pair.signal), 0);
+        assert_int_equal(pipe(pair.old[0]), 0);
+        assert_int_equal(pipe(pair.old[1]), 0);
+        assert_int_equal(pipe(other), 0);
+        assert_int_equal(write(other[1], "o", 1), 1);
+        pair.other = other[0];
+        green_task_t *closer = green_task_spawn(use_both_numbers_again, &pair);
+        green_task_t *poller = green_task_spawn(poll_for_both, &pair);
+        green_sleep(0);
+        assert_int_equal(write(pair.signal[1], "s", 1), 1);
+        assert_int_equal(write(pair.old[i >> 1][1], "x", 1), 1);
+        join_soon(closer, NULL);
+        join_soon(poller, NULL);
+        assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+        for (int j = 0; j < 2; j++) {
+            close(pair.signal[j]);
+            close(pair.old[0][j]);
+            close(pair.old[1][j]);
+            close(other[j]);
+        }
+    }
+}
+
 /* ---- What epoll does not tell ------------------------------------------------------------ */
 
 static void *note_turn(void *turns)

@@ -45,6 +45,7 @@ int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
         wanted[1] = ENDS; /* for the end alone */
     for (unsigned i = 0; i < 2; i++) {
         entries[i].own = (struct green__fd_entry){.entry = entries[i].entry, .fd = -1};
+        entries[i].closed = false;
         *entries[i].entry = (struct green__entry){.index = index};
     }
     for (unsigned i = 0; i < 2 && fd >= 0; i++) {
@@ -63,13 +64,14 @@ int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
     return 0;
 }
 
-int green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n)
+bool green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n)
 {
-    int closed = -1;
-    for (size_t i = 0; i < 2 * n; i++)
-        if (entries[i].own.fd >= 0 && !green__fd_delist(hub, &entries[i].own))
-            closed = entries[i].own.fd;
-    return closed;
+    bool any = false;
+    for (size_t i = 0; i < 2 * n; i++) {
+        entries[i].closed = entries[i].own.fd >= 0 && !green__fd_delist(hub, &entries[i].own);
+        any = any || entries[i].closed;
+    }
+    return any;
 }
 
 /* Waits until poll() may say something else: 0, 1 if it is to be asked at once, -1. */
@@ -100,17 +102,17 @@ static int wait_for_any(struct green__call *call, struct pollfd *fds, nfds_t n, 
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
-    int closed = green__poll_delist(call->hub, own, enlisted);
+    bool any_closed = green__poll_delist(call->hub, own, enlisted);
     if (refused)
         return green__call_tried(call, timeout, errno);
     if (result < 0 && (wait.served == NULL || wait.error != EBADF))
         return -1;
     if (result < 0)
-        closed = fds[wait.served->index].fd;
-    if (closed < 0)
+        own[2 * wait.served->index].closed = any_closed = true;
+    if (!any_closed)
         return result;
-    for (nfds_t i = 0; i < n; i++) /* the number may be another's by now */
-        fds[i].revents = fds[i].fd == closed ? POLLNVAL : 0;
+    for (nfds_t i = 0; i < n; i++) /* the numbers may be others' by now */
+        fds[i].revents = i < enlisted && (own[2 * i].closed || own[2 * i + 1].closed) ? POLLNVAL : 0;
     return 2;
 }
 

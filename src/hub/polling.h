@@ -8,6 +8,7 @@
 struct green__poll_entry {
     struct green__fd_entry own;
     struct green__entry *entry;
+    bool closed; /* after the wait: the number was closed meanwhile, and may be another's by now */
 };
 
 /* poll() that does not wait. */
@@ -20,7 +21,7 @@ int green__poll_now(struct pollfd *fds, nfds_t n);
 int green__poll_enlist(struct green__hub *hub, struct green__wait *wait,
                        struct green__poll_entry *entries, int fd, int events, unsigned index);
 
-/* After the wait.  A number that was closed meanwhile and may be another's by now, or -1. */
-int green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n);
+/* After the wait, of n descriptors.  Whether any is closed. */
+bool green__poll_delist(struct green__hub *hub, struct green__poll_entry *entries, size_t n);
 
 #endif

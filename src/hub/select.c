@@ -155,6 +155,16 @@ struct select_room {
     struct green__poll_entry *descriptors;
 };
 
+/* Whether the descriptor of a case is closed. */
+static bool is_closed(const struct select_room *room, const struct green__poll_entry *end,
+                      unsigned index)
+{
+    for (const struct green__poll_entry *one = room->descriptors; one < end; one++)
+        if (one->closed && one->entry->index == index)
+            return true;
+    return false;
+}
+
 /*
  * Waits once.  The index of the case that was done; -1 with errno; -2: a descriptor may be
  * ready, which is to be seen.
@@ -192,15 +202,15 @@ static int wait_for_case(struct green__call *call, green_case_t *cases, int n, i
         result = green__wait(call->hub, &wait, timeout);
     else
         green__wait_take_back(&wait);
-    int closed = green__poll_delist(call->hub, room.descriptors,
-                                    (size_t)(descriptors - room.descriptors) / 2);
+    bool any_closed = green__poll_delist(call->hub, room.descriptors,
+                                         (size_t)(descriptors - room.descriptors) / 2);
     if (refused)
         return green__call_tried(call, timeout, errno);
     if (wait.served == NULL)
         return result == 1 ? -2 : -1;
     green_case_t *done = &cases[wait.served->index];
     if (done->kind == GREEN_KIND_FD) {
-        if (wait.error == 0 && closed != done->fd)
+        if (wait.error == 0 && !(any_closed && is_closed(&room, descriptors, wait.served->index)))
             return -2;
         done->revents = POLLNVAL; /* it was closed: the number may be another's by now */
     } else {
