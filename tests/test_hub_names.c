@@ -390,6 +390,16 @@ RACE_TEST(each_of_many_addresses_is_tried)
     close_sockets();
 }
 
+RACE_TEST(each_of_many_silent_ones_costs_250_ms)
+{
+    while (answers < MOST - 1)
+        assert_true(add_silent(AF_INET));
+    add_good();
+    assert_connected(green_tcp_connect(HOST, "1"), MOST - 1);
+    assert_int_equal(clock_ms(), 250 * (MOST - 1));
+    close_sockets();
+}
+
 static void *connect_in_task(void *unused)
 {
     int fd = green_tcp_connect(HOST, "1");

@@ -18,7 +18,7 @@
 
 /* RFC 8305, 5 "Connection Attempts". */
 #define NEXT_ATTEMPT GREEN_MS(250)
-#define MOST_ATTEMPTS 16 /* at a time */
+#define ATTEMPTS_ON_STACK 16 /* for more there is malloc() */
 
 static bool is_inet(const struct sockaddr *address)
 {
@@ -284,7 +284,7 @@ static const struct addrinfo *take_address(struct addresses *all)
 }
 
 struct attempts {
-    struct pollfd fds[MOST_ATTEMPTS]; /* fd -1: has failed */
+    struct pollfd *fds; /* room for all addresses; fd -1: has failed */
     int used, running;
     int error; /* of the last that has failed */
 };
@@ -338,16 +338,16 @@ static int look_at_attempts(const struct green__call *call, struct attempts *att
     return -1;
 }
 
-static int race(struct green__call *call, const struct addrinfo *list)
+static int race_in(struct green__call *call, const struct addrinfo *list, struct pollfd *room)
 {
     struct green__hub *hub = call->hub;
     struct addresses addresses = begin_addresses(list);
-    struct attempts attempts = {.error = ENOENT};
+    struct attempts attempts = {.fds = room, .error = ENOENT};
     int won = -1;
     int64_t next = green__loop_now(hub);
     for (;;) {
         int64_t left = next - green__loop_now(hub);
-        bool more = has_address(&addresses) && attempts.running < MOST_ATTEMPTS;
+        bool more = has_address(&addresses);
         if (more && (left <= 0 || attempts.running == 0)) {
             int running = attempts.running;
             won = begin_attempt(call, &attempts, take_address(&addresses));
@@ -380,6 +380,23 @@ static int race(struct green__call *call, const struct addrinfo *list)
     green__fd_give_away(call, attempts.fds[won].fd);
     set_nodelay(attempts.fds[won].fd);
     return attempts.fds[won].fd;
+}
+
+static int race(struct green__call *call, const struct addrinfo *list)
+{
+    struct pollfd few[ATTEMPTS_ON_STACK], *many;
+    size_t n = 0;
+    for (const struct addrinfo *one = list; one != NULL; one = one->ai_next)
+        n++;
+    if (n <= ATTEMPTS_ON_STACK)
+        return race_in(call, list, few);
+    many = calloc(n, sizeof *many);
+    if (many == NULL)
+        return green__call_fail(ENOMEM);
+    int fd = race_in(call, list, many), error = errno;
+    free(many);
+    errno = error;
+    return fd;
 }
 
 int green_tcp_connect(const char *host, const char *service)
