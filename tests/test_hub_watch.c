@@ -158,6 +158,29 @@ WATCH_TEST(the_hubs_of_several_threads_are_watched)
     assert_string_equal(told.name, "own");
 }
 
+static void *run_thread_that_is_watched(void *unused)
+{
+    in_thread(watch_in_thread, NULL);
+    return unused;
+}
+
+/* While a turn of it lasts one of another hub is found too long. */
+WATCH_TEST(of_the_longest_turn_there_is_none_is_longer)
+{
+    static const int64_t longest[] = { GREEN_FOREVER, GREEN_FOREVER - 1 };
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
+        assert_int_equal(green_hub_init(&(green_hub_options_t){
+                             .longest_turn = longest[i], .hogged = hogged, .data = &told }),
+                         0);
+        atomic_store(&told.count, 0);
+        finish(spawn_named("long", run_thread_that_is_watched, NULL));
+        assert_int_equal(atomic_load(&told.count), 1);
+        assert_string_equal(told.name, "other");
+        hub_thread = pthread_self();
+    }
+}
+
 WATCH_TEST(the_hub_of_a_child_is_watched)
 {
     has_threads_in_child();

@@ -54,7 +54,7 @@ static int64_t watch_look(struct green__watch *watch, int64_t now)
         return now + watch->longest / 4; /* a turn begins just now */
     if (begun == 0 || number == watch->reported)
         return now + watch->longest / 2;
-    int64_t over = begun + watch->longest;
+    int64_t over = green__time_add(begun, watch->longest);
     if (over > now)
         return over;
     watch->reported = number;
