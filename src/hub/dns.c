@@ -114,8 +114,10 @@ int green_getaddrinfo(const char *node, const char *service, const struct addrin
                                   "green_getaddrinfo", NULL, PLACE);
     if (waited != 0) {
         int error = errno;
-        if (waited == GREEN__POOL_NOT_BEGUN)
+        if (waited == GREEN__POOL_NOT_BEGUN) {
             free(look_up);
+            (void)green__call_tried(&call, GREEN_FOREVER, error);
+        }
         return system_error(error);
     }
     int result = look_up->result, error = look_up->error;

@@ -139,7 +139,7 @@ static int spawn_in_group(green_group_t *group, green_fn *run, void *arg,
     if (!green__call_begin(&call, GREEN_FOREVER) || !group_is_mine(call.hub, group))
         return -1;
     if (group->cancelled)
-        return green__call_fail(ECANCELED);
+        return green__call_tried(&call, GREEN_FOREVER, ECANCELED);
     bool waits = !has_group_room(group);
     if (waits) {
         struct green__wait wait;

@@ -128,8 +128,9 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
         due = green__time_add(green__loop_now(call.hub), timeout);
     int ready = green__poll_now(fds, n);
     if (ready != 0 || timeout <= 0) {
-        if (ready >= 0)
-            green__call_done(&call, timeout);
+        if (ready < 0)
+            return green__call_tried(&call, timeout, errno);
+        green__call_done(&call, timeout);
         return ready;
     }
     size_t size = 2 * ((size_t)n + 1);
@@ -142,7 +143,7 @@ int green_poll(struct pollfd *fds, nfds_t n, int64_t timeout)
     } else {
         memory = malloc(size * (sizeof *entries + sizeof *own));
         if (memory == NULL)
-            return green__call_fail(ENOMEM);
+            return green__call_tried(&call, timeout, ENOMEM);
         entries = memory;
         own = (struct green__poll_entry *)(entries + size);
     }

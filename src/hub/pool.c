@@ -357,7 +357,8 @@ int green_offload(green_fn *run, void *arg, void **value, void (*drop)(void *val
         return green__call_fail(EINVAL);
     if (!green__call_begin(&call, GREEN_FOREVER))
         return -1;
-    return green__pool_call(&call, run, arg, value, drop, false, "green_offload", arg, PLACE) == 0
-               ? 0
-               : -1;
+    int result = green__pool_call(&call, run, arg, value, drop, false, "green_offload", arg, PLACE);
+    if (result == GREEN__POOL_NOT_BEGUN)
+        return green__call_tried(&call, GREEN_FOREVER, errno);
+    return result;
 }

@@ -93,11 +93,11 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
     struct green__hub *hub = call.hub;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        return -1;
+        return green__call_tried(&call, GREEN_FOREVER, errno);
     if (pidfd >= 0) {
         green__fd_begin(hub, pidfd, false);
         if (green__fd_hold(&call, pidfd) != 0)
-            return -1;
+            return green__call_tried(&call, GREEN_FOREVER, errno);
     }
     int64_t pause = GREEN_MS(1);
     struct green__child child = {.waiter = call.me};

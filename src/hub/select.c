@@ -273,7 +273,7 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
     for (int i = 0; i < n; i++)
         descriptors += cases[i].kind == GREEN_KIND_FD;
     if (descriptors > 0 && look_at_descriptors(cases, n) < 0)
-        return -1;
+        return green__call_tried(&call, timeout, errno);
     int chosen = choose_case(call.hub, cases, n);
     if (chosen >= 0) {
         do_case(call.hub, &cases[chosen]);
@@ -291,7 +291,7 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
     }
     room.entries = malloc(entries * sizeof *room.entries + looks * sizeof *room.descriptors);
     if (room.entries == NULL)
-        return green__call_fail(ENOMEM);
+        return green__call_tried(&call, timeout, ENOMEM);
     room.descriptors = (struct green__poll_entry *)(room.entries + entries);
     int result = select_slowly(&call, cases, n, timeout, room, PLACE);
     int error = errno;

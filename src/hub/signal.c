@@ -58,10 +58,10 @@ int green_sigwait(const sigset_t *set, int64_t timeout)
                                            : green__time_add(green__loop_now(hub), timeout);
     int fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
-        return -1;
+        return green__call_tried(&call, timeout, errno);
     green__fd_begin(hub, fd, false);
     if (green__fd_hold(&call, fd) != 0)
-        return -1;
+        return green__call_tried(&call, timeout, errno);
     while (signal == 0) {
         int64_t left = due == GREEN_FOREVER ? due : due - green__loop_now(hub);
         if (left <= 0) {

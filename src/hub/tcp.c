@@ -170,7 +170,7 @@ static int accept_one(struct green__call *call, int fd, green_group_t *group,
 {
     bool woken = false;
     if (set_nonblocking(fd) != 0)
-        return -1;
+        return green__call_tried(call, GREEN_FOREVER, errno);
     for (;;) {
         int connection;
         int cancelable;
