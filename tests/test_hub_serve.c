@@ -10,7 +10,9 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
+#include "filters.h"
 #include "hubs.h"
 
 /* ---- The libc of this program ------------------------------------------------------------ */
@@ -256,6 +258,104 @@ WORLD_TEST(however_many_connect_the_others_have_their_turns)
     assert_int_equal(green_close(server.listener), 0);
     finish(task);
     assert_int_equal(green_group_free(server.group), 0);
+}
+
+/* ---- The end of its group ------------------------------------------------------------------- */
+
+static void begin_server(struct server *server, size_t limit)
+{
+    *server = (struct server){ .listener = green_tcp_listen("127.0.0.1", "0", 0),
+                               .group = green_group_new(limit, 0) };
+}
+
+/* Has the hub look at descriptors and timers, and free the group before who was woken runs. */
+static void *free_group_first(void *arg)
+{
+    const struct server *server = arg;
+    struct pollfd one = { .fd = server->listener, .events = POLLIN };
+    must(green_poll(&one, 1, GREEN_FOREVER) == 1);
+    must_be_0(green_group_free(server->group));
+    return NULL;
+}
+
+WORLD_TEST(a_group_may_be_freed_before_the_turn_of_a_server_that_was_woken)
+{
+    struct server server;
+    begin_server(&server, 0);
+    green_task_t *first = spawn(free_group_first, &server), *task = spawn(serve, &server);
+    while (hub_stat(descriptors) < 2)
+        turn();
+    int fd = connect_to(address_of(server.listener));
+    finish(first);
+    finish(task);
+    assert_int_equal(server.error, ECANCELED);
+    assert_int_equal(server.handled, 0);
+    assert_int_equal(green_close(server.listener), 0);
+    assert_int_equal(green_close(fd), 0);
+}
+
+static void *free_group_of(void *arg)
+{
+    must_be_0(green_group_free(((struct server *)arg)->group));
+    return NULL;
+}
+
+static void free_own_group(int fd, void *arg)
+{
+    (void)fd;
+    green_task_detach(spawn(free_group_of, arg)); /* has its turn before the server */
+}
+
+static void *serve_and_free(void *arg)
+{
+    struct server *server = arg;
+    must(green_serve(server->listener, server->group, free_own_group, server) == -1);
+    server->error = errno;
+    return NULL;
+}
+
+WORLD_TEST(a_group_may_be_freed_when_it_has_room_before_the_servers_turn)
+{
+    struct server server;
+    begin_server(&server, 1);
+    green_task_t *task = spawn(serve_and_free, &server);
+    int fd = connect_to(address_of(server.listener));
+    finish(task);
+    assert_int_equal(server.error, ECANCELED);
+    assert_int_equal(green_close(server.listener), 0);
+    assert_int_equal(green_close(fd), 0);
+}
+
+/* Writes over the stack that another has left. */
+static void *write_over(void *unused)
+{
+    volatile char bytes[8192];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)0xa5;
+    return unused;
+}
+
+WORLD_TEST(a_server_that_a_child_has_not_is_not_looked_at_there)
+{
+    struct server server;
+    int status;
+    has_tasks_in_child();
+    begin_server(&server, 0);
+    green_task_t *task = spawn(serve, &server);
+    assert_greeted(address_of(server.listener));
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        must_be_0(green_task_free(task));
+        finish(spawn(write_over, NULL));
+        must_be_0(green_group_free(server.group));
+        leave_child(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(green_group_free(server.group), 0);
+    finish(task);
+    assert_int_equal(green_close(server.listener), 0);
 }
 
 /* ---- Two threads ---------------------------------------------------------------------------- */
