@@ -196,10 +196,13 @@ static enum green__fd_kind kind_of(int fd, bool *stream)
     return green__file_is_one(&about) ? GREEN__FD_FILE : GREEN__FD_OTHER;
 }
 
-static void note_kind(struct green__fd *known, enum green__fd_kind kind, bool stream)
+static void note_kind(struct green__hub *hub, int fd, struct green__fd *known,
+                      enum green__fd_kind kind, bool stream)
 {
     if (known == NULL || known->kind == kind)
         return;
+    if (known->made)
+        green__fd_is_anothers(hub, fd, known);
     known->kind = (unsigned char)kind;
     known->stream = stream;
     known->no_nowait = 0;
@@ -236,7 +239,7 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
         ssize_t n = try_socket(t);
         if (n >= 0 || errno != ENOTSOCK) {
             if (!may_be_socket && (n >= 0 || errno == EAGAIN))
-                note_kind(known, GREEN__FD_SOCKET, false);
+                note_kind(hub, t->fd, known, GREEN__FD_SOCKET, false);
             return n;
         }
         if (t->socket)
@@ -245,16 +248,14 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
     if (may_be_socket) {
         bool stream;
         kind = kind_of(t->fd, &stream);
-        known = green__fd_need(hub, t->fd);
-        if (known != NULL && known->made)
-            green__fd_is_anothers(hub, t->fd, known);
-        note_kind(known, kind, stream);
+        note_kind(hub, t->fd, known = green__fd_need(hub, t->fd), kind, stream);
     }
     if (kind == GREEN__FD_FILE) {
         ssize_t n = green__file_move(hub, t->fd, t->out, t->parts, t->n, t->offset);
         if (n >= 0 || errno != EAGAIN)
             return n;
-        note_kind(known, GREEN__FD_UNKNOWN, false); /* what it is now is seen the next time */
+        /* What it is now is seen the next time. */
+        note_kind(hub, t->fd, known, GREEN__FD_UNKNOWN, false);
     }
     ssize_t n = try_other(known, t, ready);
     if (refused && n >= 0 && known->no_nowait == 0) /* without that flag it is done */
@@ -290,13 +291,13 @@ static void note_read(struct green__fd *known, const struct transfer *t, ssize_t
 }
 
 /* It is ready whatever it is, and yet had nothing: a file, or one that is to be asked plainly. */
-static void note_always(struct green__fd *known, int fd)
+static void note_always(struct green__hub *hub, struct green__fd *known, int fd)
 {
     if (known == NULL || known->mode != GREEN__FD_ALWAYS || known->kind != GREEN__FD_OTHER)
         return;
     bool stream;
     enum green__fd_kind kind = kind_of(fd, &stream);
-    note_kind(known, kind, stream);
+    note_kind(hub, fd, known, kind, stream);
     known->no_nowait = GREEN__FD_IN | GREEN__FD_OUT;
 }
 
@@ -386,7 +387,7 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
         if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
                            t->place) != 0)
             return -1;
-        note_always(green__fd_look(call->hub, t->fd), t->fd);
+        note_always(call->hub, green__fd_look(call->hub, t->fd), t->fd);
         in_vain += woken;
         woken = true;
     }

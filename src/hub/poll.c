@@ -108,7 +108,7 @@ static int wait_for_any(struct green__call *call, struct pollfd *fds, nfds_t n, 
     if (result < 0 && (wait.served == NULL || wait.error != EBADF))
         return -1;
     if (result < 0)
-        own[2 * wait.served->index].closed = any_closed = true;
+        own[2 * (size_t)wait.served->index].closed = any_closed = true;
     if (!any_closed)
         return result;
     for (nfds_t i = 0; i < n; i++) /* the numbers may be others' by now */
