@@ -8,10 +8,13 @@
  * cannot make lines.
  */
 
-/* A hidden function: its symbol and type; then also its label and the start of its CFI. */
+/*
+ * A hidden function: its symbol and type; then also its label and the start of its CFI.  It
+ * begins a line of the cache: 16 bytes beside that a hub's turn took a seventh more on Zen 4.
+ */
 .macro green_declare name
         .text
-        .balign 16
+        .balign 64
         .globl  \name
         .hidden \name
         .type   \name, %function
