@@ -154,7 +154,7 @@ def wrong_in(tools, cpu, pads, path):
             return f'{name} is no place to land, or is one for nothing'
     symbols = call([tools + 'readelf', '-sW', path])
     inner = ['green__arch_suspend'] if cpu == 'x86_64' else []
-    for name in ('green__arch_switch', 'green__arch_jump', 'green__arch_entry',
+    for name in ('green__arch_switch', 'green__arch_switch_int', 'green__arch_jump', 'green__arch_entry',
                  'green__arch_call_as', *inner):
         found = re.search(rf'\s(\d+)\s+FUNC\s+GLOBAL\s+HIDDEN\s+\d+ {name}$', symbols, re.M)
         if not found or (found.group(1) == '0'):

@@ -561,10 +561,14 @@ static void enter(struct hub_model *m, int chosen)
     int error = refusal(m, t);
     if (error == 0) {
         error = is_wrong(m);
-        if (error != 0)
-            refuse(m, error);
-        else
+        if (error == 0)
             try_call(m, chosen);
+        else if (t->call != H_GROUP_SPAWN || --m->credit != 0)
+            refuse(m, error);
+        else { /* that one counts: another task has cancelled the group */
+            t->outcome = (struct h_outcome){ .result = -1, .error = error };
+            give_turn(m);
+        }
         return;
     }
     if (error == ETIMEDOUT && (!t->nowait || t->call == H_SLEEP))
@@ -1069,7 +1073,9 @@ void h_hub_run(struct hub_model *m, int64_t timeout)
     }
     if (m->in_line == 0) {
         int error = refusal(m, t);
-        if (error == ETIMEDOUT && !t->nowait)
+        if (error == ETIMEDOUT && (t->nowait || t->due <= m->now))
+            error = 0; /* the call's own time comes first */
+        if (error == ETIMEDOUT)
             hit_scopes(m, t);
         if (error != 0)
             t->was_refused = true;
