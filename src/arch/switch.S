@@ -7,5 +7,4 @@
 /* Its other name in C, by which it returns an int: see arch.h. */
         .globl  green__arch_switch_int
         .hidden green__arch_switch_int
-        .type   green__arch_switch_int, %function
         .set    green__arch_switch_int, green__arch_switch
