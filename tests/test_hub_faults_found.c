@@ -693,14 +693,6 @@ static void *fork_after_call(void *pid)
     return NULL;
 }
 
-static void *overwrite_stack(void *arg)
-{
-    volatile char bytes[4096];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (char)0xa5;
-    return arg;
-}
-
 TEST(a_child_does_not_look_at_calls_that_ended_before)
 {
     if (UNDER_TSAN)

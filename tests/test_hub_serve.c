@@ -326,15 +326,6 @@ WORLD_TEST(a_group_may_be_freed_when_it_has_room_before_the_servers_turn)
     assert_int_equal(green_close(fd), 0);
 }
 
-/* Writes over the stack that another has left. */
-static void *write_over(void *unused)
-{
-    volatile char bytes[8192];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (char)0xa5;
-    return unused;
-}
-
 WORLD_TEST(a_server_that_a_child_has_not_is_not_looked_at_there)
 {
     struct server server;
@@ -347,7 +338,7 @@ WORLD_TEST(a_server_that_a_child_has_not_is_not_looked_at_there)
     assert_true(child >= 0);
     if (child == 0) {
         must_be_0(green_task_free(task));
-        finish(spawn(write_over, NULL));
+        finish(spawn(overwrite_stack, NULL));
         must_be_0(green_group_free(server.group));
         leave_child(0);
     }
