@@ -313,6 +313,73 @@ TEST(on_older_kernels_a_write_to_a_pipe_is_begun_as_one_to_a_socket)
     assert_echo(&(struct echo_case){"pipe, as before Linux 6.18", connect_pipes, 4.1, true});
 }
 
+/* ---- From task to task ------------------------------------------------------------------ */
+
+enum { MESSAGES = 1000 };
+
+static void *send_back(void *unused)
+{
+    (void)unused;
+    answer_by(server_ends[0].in, server_ends[0].out);
+    return NULL;
+}
+
+static void converse(void *arg)
+{
+    const struct echo_case *c = arg;
+    char answered[16];
+    c->connect();
+    green_task_t *other = spawn(send_back, NULL);
+    for (int i = -MESSAGES; i < MESSAGES; i++) {
+        if (i == 0)
+            MARK(MARK_BEGIN);
+        must(green_write(client_ends[0].out, "message", 7) == 7);
+        must(green_read(client_ends[0].in, answered, sizeof answered) == 7);
+    }
+    MARK(MARK_END);
+    must_be_0(green_task_free(other));
+}
+
+static void connect_one_pipe(void)
+{
+    int there[2], back[2];
+    must(pipe(there) == 0 && pipe(back) == 0);
+    client_ends[0].in = back[0];
+    client_ends[0].out = there[1];
+    server_ends[0].in = there[0];
+    server_ends[0].out = back[1];
+}
+
+static void connect_one_pair(void)
+{
+    int fds[2];
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    client_ends[0].in = client_ends[0].out = fds[0];
+    server_ends[0].in = server_ends[0].out = fds[1];
+}
+
+/* A look after so many turns is one more. */
+static void assert_conversation(const struct echo_case *c)
+{
+    if (cannot_count())
+        skip_because(NO_COUNT);
+    struct counted counted = count_child(converse, (void *)c, 0);
+    if (counted.missing)
+        skip_because(NO_PTRACE);
+    must_be_counted(counted);
+    double each = (double)counted.calls / (2 * MESSAGES);
+    print_message("from task to task by a %s: %.3f system calls a message\n", c->name, each);
+    assert_true(each > 1.99);
+    assert_true(each <= c->most);
+}
+
+TEST(what_another_task_has_written_meanwhile_is_read_without_asking)
+{
+    assert_conversation(&(struct echo_case){"unix stream", connect_one_pair, 2.05, false});
+    if (has_nosignal())
+        assert_conversation(&(struct echo_case){"pipe", connect_one_pipe, 2.05, false});
+}
+
 /* ---- Idle ----------------------------------------------------------------------------- */
 
 static void *accept_for_ever(void *listener)

@@ -321,6 +321,37 @@ WORLD_TEST(the_descriptors_of_the_parent_are_waited_for_in_the_parent)
     green_close(pair.fd[1]);
 }
 
+static void *write_a_little_later(void *fd)
+{
+    turn();
+    turn();
+    must(green_write((int)(intptr_t)fd, "x", 1) == 1);
+    return NULL;
+}
+
+static void read_what_a_task_writes(void *arg)
+{
+    struct pair *pipe = arg;
+    char byte;
+    green_task_t *task = spawn(write_a_little_later, V(pipe->fd[1]));
+    must(green_read(pipe->fd[0], &byte, 1) == 1);
+    finish(task);
+}
+
+/* The parent's task is to try once more. */
+WORLD_TEST(what_main_reads_in_the_child_is_its_own_to_try)
+{
+    struct pair pipes;
+    assert_int_equal(pipe(pipes.fd), 0);
+    green_task_t *task = spawn(wait_for_pipe, V(pipes.fd[0]));
+    turn();
+    in_fork(read_what_a_task_writes, &pipes);
+    assert_int_equal(write(pipes.fd[1], "x", 1), 1);
+    assert_ptr_equal(finish(task), V(1));
+    green_close(pipes.fd[0]);
+    green_close(pipes.fd[1]);
+}
+
 static void *fork_and_write(void *pair)
 {
     forked = fork();

@@ -314,6 +314,26 @@ LOOP_TEST(it_is_the_hubs_and_closed_at_its_end)
     assert_false(is_readable(0)); /* of another hub */
 }
 
+static void *read_one(void *fd)
+{
+    char byte;
+    return green_read(*(int *)fd, &byte, 1) == 1 ? NULL : GREEN_FAILED;
+}
+
+/* Who was to try once more when nobody is ready: the other loop does not tell of that. */
+LOOP_TEST(who_waits_to_read_when_the_descriptor_is_first_asked_for_is_asked_for)
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    green_task_t *task = spawn(read_one, fds);
+    turn();
+    assert_true(green_hub_fd() >= 0);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    run_all(20000);
+    assert_null(finish(task));
+    assert_int_equal(green_close(fds[0]) + close(fds[1]), 0);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -767,6 +767,7 @@ static void have_epoll_made(void)
     make_pipes(&pipes);
     green_task_t *task = spawn(read_for_ever, V(pipes.in));
     turn();
+    turn(); /* by then it has tried once more */
     must_be_0(green_task_free(task));
     unmake(&kinds[0], &pipes);
 }
@@ -952,6 +953,34 @@ TEST_WITH(a_number_that_was_busy_before_it_was_used_again_loses_no_event, begin_
     close_by_hub(&o);
     close_end(&o.peer_out, &o.peer_in);
     assert_int_equal(close(other[0]) + close(other[1]), 0);
+}
+
+static void *read_one(void *fd)
+{
+    char bytes[2];
+    return green_read(*(int *)fd, bytes, sizeof bytes) == 1 ? NULL : GREEN_FAILED;
+}
+
+/* It is asked for by one who waits no more, and the next is one that is tried once more. */
+TEST_WITH(what_a_number_was_asked_for_does_not_count_for_the_next_that_has_it, begin_world, hubs_end)
+{
+    int fds[2], next[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, next), 0);
+    green_task_t *task = spawn(read_for_ever, V(fds[0]));
+    turn();
+    turn();
+    assert_int_equal(green_task_free(task), 0);
+    assert_int_equal(write(fds[1], "a", 1), 1);
+    assert_null(read_one(&fds[0]));
+    assert_int_equal(dup2(next[0], fds[0]), fds[0]);
+    task = spawn(read_one, &fds[0]);
+    for (int i = 0; i < 4; i++)
+        turn();
+    assert_int_equal(write(next[1], "b", 1), 1);
+    assert_int_equal(green_task_join(task, NULL, GREEN_SEC(20)), 0);
+    assert_int_equal(green_task_free(task), 0);
+    assert_int_equal(close(fds[0]) + close(fds[1]) + close(next[0]) + close(next[1]), 0);
 }
 
 int main(void)

@@ -31,6 +31,7 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine);
 static void end_fds(struct green__hub *hub);
 static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events);
 static void renew(struct green__hub *hub);
+static void retry(struct green__hub *hub, bool asks);
 
 struct green__fd *green__fd_need(struct green__hub *hub, int fd)
 {
@@ -49,6 +50,7 @@ struct green__fd *green__fd_need(struct green__hub *hub, int fd)
         hub->fork_fds = fork_fds;
         hub->on_event = on_fd_event;
         hub->on_renew = renew;
+        hub->on_retry = retry;
         hub->renew_at = GREEN_FOREVER;
     }
     struct green__fds *fds = hub->fds;
@@ -88,6 +90,8 @@ static void forget_number(struct green__fd *known)
     known->stream = false;
     known->no_nowait = 0;
     known->woken[0] = known->woken[1] = 0;
+    known->retried = false;
+    known->in_vain = known->rest = 0;
     known->holder = NULL;
 }
 
@@ -191,7 +195,8 @@ static void ask_again_of(struct green__hub *hub, int fd, struct green__fd *known
 static void ask_again(struct green__hub *hub, int fd, struct green__fd *known)
 {
     uint32_t wanted = wanted_of(known);
-    if (wanted == 0 || known->mode != GREEN__FD_ONCE || (known->armed & wanted) == wanted)
+    bool by_one = known->mode == GREEN__FD_ONCE || known->mode == GREEN__FD_NONE;
+    if (wanted == 0 || !by_one || (known->armed & wanted) == wanted)
         return;
     ask_again_of(hub, fd, known, wanted);
 }
@@ -378,6 +383,94 @@ static void renew(struct green__hub *hub)
     }
 }
 
+/* ---- Another try ------------------------------------------------------------------------ */
+
+/*
+ * To ask epoll, and to be told, are two calls of the system for a read of what the hub has not
+ * made.  What comes next is often there before: other tasks write it, or other processes do
+ * while the tasks of other descriptors run.  So when somebody has had a turn since, and nobody is
+ * ready any more, such a read is tried first.  Where that was in vain the next waits ask at once:
+ * 15, and twice as many each time.
+ */
+#define LEAST_REST 15u
+#define MOST_REST 255u
+
+static inline void rest(struct green__fd *known)
+{
+    if (known->in_vain < MOST_REST)
+        known->in_vain = (unsigned char)(2 * known->in_vain | LEAST_REST);
+    known->rest = known->in_vain;
+}
+
+static inline bool is_worth_a_retry(const struct green__hub *hub, struct green__fd *known)
+{
+    if (known == NULL)
+        return false;
+    bool was_in_vain = known->retried;
+    known->retried = false;
+    if (!known->stream || !hub->is_plain || is_waited_for(known))
+        return false;
+    if (was_in_vain) {
+        rest(known);
+        return false;
+    }
+    if (known->rest == 0)
+        return true;
+    known->rest--;
+    return false;
+}
+
+static void put_last_to_retry(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    if (hub->retry_first < 0)
+        hub->retry_first = fd;
+    else
+        green__fd_look(hub, hub->fds->retry_last)->retry_next = fd;
+    hub->fds->retry_last = fd;
+    known->retry_next = -1;
+}
+
+static inline void retry_later(struct green__hub *hub, int fd, struct green__fd *known)
+{
+    known->armed = 0; /* that was for others, who wait no more */
+    known->retry_after = green__loop_turns(hub);
+    if (!known->to_retry)
+        put_last_to_retry(hub, fd, known);
+    known->to_retry = true;
+}
+
+/* asks: nobody has anything more to do, so epoll is asked for all of them. */
+static void retry(struct green__hub *hub, bool asks)
+{
+    uint64_t turns = green__loop_turns(hub);
+    int fd = hub->retry_first;
+    hub->retry_first = -1;
+    for (int next; fd >= 0; fd = next) {
+        struct green__fd *known = green__fd_look(hub, fd);
+        /* If nobody waits any more, or epoll was asked for another, there is nothing to do. */
+        struct green__entry *entry = known->armed == 0 ? green__line_first(&known->in) : NULL;
+        next = known->retry_next;
+        if (entry != NULL && !asks && known->retry_after == turns) {
+            put_last_to_retry(hub, fd, known);
+            continue;
+        }
+        known->to_retry = false;
+        if (entry == NULL)
+            continue;
+        if (asks) {
+            rest(known);
+            if (green__loop_need_epoll(hub) != 0)
+                wake_all(hub, known, errno);
+            else
+                ask_again_of(hub, fd, known, wanted_of(known));
+        } else {
+            known->retried = ((struct green__fd_entry *)entry->item)->retries = true;
+            known->woken[0]++;
+            green__wait_serve(hub, entry, 0);
+        }
+    }
+}
+
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
 /* Has it registered for such a wait: 0, 1 if it is ready whatever it is, or -1 with errno. */
@@ -414,13 +507,15 @@ static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struc
     return error == EPERM ? 1 : -1;
 }
 
-/* known NULL: there is no memory. */
+/* known NULL: there is no memory.  moves: it reads or writes, whoever waits. */
 static inline int enlist_at(struct green__hub *hub, struct green__wait *wait,
-                         struct green__fd_entry *entry, struct green__fd *known)
+                         struct green__fd_entry *entry, struct green__fd *known, bool moves)
 {
     if (LIKELY(known != NULL && known->made && known->mode == GREEN__FD_EDGE &&
                (entry->events & (EPOLLPRI | EPOLLRDBAND | EPOLLWRBAND)) == 0)) {
         rely(hub, entry->fd, known);
+    } else if (moves && (entry->events & EPOLLIN) != 0 && is_worth_a_retry(hub, known)) {
+        retry_later(hub, entry->fd, known);
     } else {
         int result = enlist_slowly(hub, known, entry);
         if (result != 0)
@@ -439,7 +534,7 @@ int green__fd_enlist(struct green__hub *hub, struct green__wait *wait,
                      struct green__fd_entry *entry)
 {
     entry->entry->line = NULL;
-    return enlist_at(hub, wait, entry, green__fd_need(hub, entry->fd));
+    return enlist_at(hub, wait, entry, green__fd_need(hub, entry->fd), false);
 }
 
 static inline bool delist_from(struct green__hub *hub, const struct green__fd_entry *entry,
@@ -462,15 +557,9 @@ int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char
     return green__fd_wait_for(call, fd, events, GREEN_FOREVER, name, place);
 }
 
-int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
-                       const char *name, const void *place)
-{
-    return green__fd_wait_known(call, fd, green__fd_need(call->hub, fd), events, timeout, name,
-                                place);
-}
-
-int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
-                         int64_t timeout, const char *name, const void *place)
+static inline int wait_for_known(struct green__call *call, int fd, struct green__fd *known,
+                                 uint32_t events, int64_t timeout, bool moves, const char *name,
+                                 const void *place)
 {
     struct green__hub *hub = call->hub;
     struct green__wait wait;
@@ -479,7 +568,7 @@ int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *kno
     green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
     wait.entries = &entry;
     wait.count = 1;
-    int result = enlist_at(hub, &wait, &own, known);
+    int result = enlist_at(hub, &wait, &own, known, moves);
     if (UNLIKELY(result != 0))
         return result < 0 ? green__call_tried(call, GREEN_FOREVER, errno) : 0;
     result = green__wait(hub, &wait, timeout);
@@ -487,7 +576,21 @@ int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *kno
         return result;
     if (UNLIKELY(!delist_from(hub, &own, known)) && result == 0)
         return green__call_fail(EBADF);
-    return result;
+    return result == 0 && own.retries ? 1 : result;
+}
+
+int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
+                       const char *name, const void *place)
+{
+    return wait_for_known(call, fd, green__fd_need(call->hub, fd), events, timeout, false, name,
+                          place);
+}
+
+int green__fd_wait_to_move(struct green__call *call, int fd, struct green__fd *known, bool out,
+                           const char *name, const void *place)
+{
+    return wait_for_known(call, fd, known, out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, GREEN_FOREVER,
+                          true, name, place);
 }
 
 /* ---- Closing -------------------------------------------------------------------------------- */
@@ -608,6 +711,7 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine)
         return;
     fds->renew_any = 0;
     hub->renew_at = GREEN_FOREVER;
+    hub->retry_first = -1;
     hub->descriptors = 0; /* bare waits wait for none */
     for (const struct green__wait *wait = hub->main.waits; wait != NULL; wait = wait->next)
         hub->descriptors += wait->descriptors;
@@ -620,7 +724,7 @@ static void fork_fds(struct green__hub *hub, const struct green_task *mine)
         struct green__fd *known = green__fd_look(hub, fd);
         if (known == NULL)
             continue;
-        known->renews = false;
+        known->renews = known->to_retry = known->retried = false;
         known->armed = 0;
         known->jobs = 0;
         if (known->closing)
@@ -656,4 +760,5 @@ static void end_fds(struct green__hub *hub)
     free(fds->chunks);
     free(fds);
     hub->fds = NULL;
+    hub->retry_first = -1;
 }

@@ -11,7 +11,8 @@
  *
  * TCP sockets that those made are registered once, edge-triggered, and what is known of
  * their readiness is remembered.  All others are registered for one event at a time
- * (EPOLLONESHOT), for whoever waits.
+ * (EPOLLONESHOT), for whoever waits.  Of these a byte stream is tried once more before that,
+ * when nobody is ready any more: what comes next was often written meanwhile.
  */
 #include "hub.h"
 
@@ -48,6 +49,13 @@ struct green__fd {
     struct green_private_line out;
     unsigned jobs;           /* calls of the pool */
     int renew_next;          /* with renews: the next such number; -1: none */
+    /* Of others than made ones: */
+    bool to_retry;           /* it is among those that are tried once more ... */
+    bool retried;            /* ... and who was woken for that has not read anything yet */
+    unsigned char in_vain;   /* how many waits ask at once after that was in vain, ... */
+    unsigned char rest;      /* ... and how many still do */
+    int retry_next;          /* with to_retry: the next such number; -1: none */
+    uint64_t retry_after;    /* when there were more turns than that */
     green_t *holder;         /* whose call it is that has it for its own; NULL: it is the user's */
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct green__fd, out) == 64, "");
@@ -58,6 +66,7 @@ _Static_assert(offsetof(struct green__fd, out) == 64, "");
 struct green__fds {
     struct green__fd **chunks;
     size_t count;       /* of chunks */
+    int retry_last;     /* of the hub's numbers to retry */
     uint32_t renew_any; /* which of these lists have any, by bits ... */
     int renew[GREEN__FD_RENEW_LISTS]; /* ... by the time when they are due */
 };
@@ -94,6 +103,7 @@ struct green__fd_entry {
     int fd;
     uint32_t events;      /* EPOLL...: what is waited for */
     bool looks;           /* it takes nothing: others may be woken, too */
+    bool retries;         /* it was woken to try once more, whether or not it is ready */
     uint32_t closes;      /* of the number, when it was enlisted */
 };
 
@@ -122,9 +132,21 @@ int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char
 int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
                        const char *name, const void *place);
 
-/* The same of a number of which that is known; NULL: nothing, for want of memory. */
-int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
-                         int64_t timeout, const char *name, const void *place);
+/*
+ * Waits to read from, or to write to, a number of which that is known; NULL: nothing, for want of
+ * memory.  0; 1 if it may not be ready, and is worth another try; or -1 with errno, as above.
+ */
+int green__fd_wait_to_move(struct green__call *call, int fd, struct green__fd *known, bool out,
+                           const char *name, const void *place);
+
+/* Something was read. */
+static inline void green__fd_was_read(struct green__fd *known)
+{
+    if (!known->made && known->retried) {
+        known->retried = false;
+        known->in_vain = 0;
+    }
+}
 
 /* Who was woken for a direction has tried, or will not: the next may be.  errno is kept. */
 void green__fd_wake_next(struct green__hub *hub, int fd, struct green__fd *known,

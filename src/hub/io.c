@@ -344,7 +344,7 @@ static inline bool seems_blocked(const struct green__fd *known, bool out)
 static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
 {
     unsigned direction = t->out ? 1 : 0, in_vain = 0;
-    bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false;
+    bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false, retried = false;
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
         bool skip = !woken && waits && known != NULL && t->flags == 0 && t->message == NULL &&
@@ -358,16 +358,17 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             int cancelable;
             pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
             do
-                n = io_try(call->hub, t, woken);
+                n = io_try(call->hub, t, woken && !retried);
             while (n < 0 && errno == EINTR);
             error = errno;
             pthread_setcancelstate(cancelable, NULL);
             if (UNLIKELY(green__hub_self != call->hub)) /* a child has ended it meanwhile */
                 return green__call_fail(error);
             known = green__fd_look(call->hub, t->fd);
-            if (known != NULL && n >= 0 && !t->out)
+            if (known != NULL && n >= 0 && !t->out) {
+                green__fd_was_read(known);
                 note_read(known, t, n);
-            else if (known != NULL && n < 0 && error == EAGAIN &&
+            } else if (known != NULL && n < 0 && error == EAGAIN &&
                      (t->flags & (MSG_OOB | MSG_ERRQUEUE)) == 0) /* these have data of their own */
                 known->ready &= (unsigned char)~(1u << direction);
             if (woken)
@@ -384,11 +385,13 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
         if (in_vain >= 2 && (t->out || is_woken_for_others(t)) &&
             !pause_between(call, in_vain - 2, t))
             return -1;
-        if (green__fd_wait(call, t->fd, t->out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, t->name,
-                           t->place) != 0)
+        in_vain += woken && !retried;
+        known = green__fd_need(call->hub, t->fd);
+        int result = green__fd_wait_to_move(call, t->fd, known, t->out, t->name, t->place);
+        if (result < 0)
             return -1;
         note_always(call->hub, green__fd_look(call->hub, t->fd), t->fd);
-        in_vain += woken;
+        retried = result > 0;
         woken = true;
     }
 }
@@ -478,8 +481,11 @@ move_shortly(int fd, bool out, bool socket, void *bytes, size_t size, const char
                                      (known->ready & GREEN__FD_HUP) == 0
                                : error == EAGAIN)
                 known->ready &= (unsigned char)~direction;
-            if (woken)
+            if (woken) {
+                if (n >= 0 && !out)
+                    green__fd_was_read(known);
                 green__fd_known_tried(call.hub, fd, known, out);
+            }
             if (UNLIKELY(call.self == NULL))
                 call.task = green__task_of(call.hub, call.me); /* its own may have ended meanwhile */
             if (LIKELY(n >= 0)) {
@@ -490,8 +496,7 @@ move_shortly(int fd, bool out, bool socket, void *bytes, size_t size, const char
                 return is_final(known, out, error) ? green__call_tried(&call, GREEN_FOREVER, error)
                                                    : LONG_WAY;
         }
-        if (green__fd_wait_known(&call, fd, known, out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP,
-                                 GREEN_FOREVER, name, place) != 0)
+        if (green__fd_wait_to_move(&call, fd, known, out, name, place) < 0)
             return -1;
     }
 }

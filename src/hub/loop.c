@@ -254,7 +254,9 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
     for (;;) {
         if (hub->collect != NULL)
             hub->collect(hub);
-        bool wait = limit > 0 && hub->ready == 0;
+        green__loop_retry(hub, false);
+        bool waits = limit > 0 && hub->ready == 0;
+        bool wait = waits && hub->retry_first < 0;
         bool frozen = hub->is_virtual && hub->world == 0;
         int64_t first = green__timer_first(&hub->timers), longest = 0;
         if (wait && until < first)
@@ -286,7 +288,9 @@ void green__loop_look(struct green__hub *hub, int64_t limit, bool idle)
         struct green__wait *due;
         while ((due = green__timer_take(&hub->timers, hub->time)) != NULL)
             hub->on_due(hub, due);
-        if (!wait || hub->ready != 0 || hub->time >= until)
+        if (waits && hub->ready == 0)
+            green__loop_retry(hub, true);
+        if (!waits || hub->ready != 0 || hub->time >= until)
             return;
     }
 }
@@ -344,6 +348,7 @@ int green__loop_ask_fd(struct green__hub *hub)
         hub->timer_fd_due = GREEN_FOREVER;
     }
     hub->fd_asked = true;
+    green__loop_retry(hub, true);
     green__loop_go_long(hub);
     green__loop_tell_fd(hub);
     return hub->epoll;
@@ -358,6 +363,7 @@ void green__loop_begin(struct green__hub *hub)
     hub->credit = GREEN__HUB_CREDIT;
     hub->epoll = hub->event = hub->timer_fd = -1;
     hub->renew_at = GREEN_FOREVER;
+    hub->retry_first = -1;
     hub->time = monotonic();
     if (hub->random == 0)
         hub->random = (uint64_t)hub->time ^ (uintptr_t)hub;

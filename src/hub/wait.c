@@ -263,7 +263,7 @@ static inline bool is_plain_turn(const struct green__hub *hub)
 
 static __attribute__((noinline)) void switch_away_slowly(struct green__hub *hub, green_t *me)
 {
-    if (hub->ready == 0 || green__loop_must_look(hub)) {
+    if (green__loop_looks_first(hub)) {
         green__layer_switch(hub->green, NULL);
         return;
     }
@@ -315,7 +315,7 @@ void *green__wait_hub_body(void *arg)
     green__layer_switch(arg, NULL); /* back to who has made the hub */
     for (;;) {
         green__hub_bury(hub);
-        if (hub->ready == 0 || green__loop_must_look(hub)) {
+        if (green__loop_looks_first(hub)) {
             if (UNLIKELY(hub->watch != NULL))
                 green__watch_turn(hub, NULL);
             green__loop_look(hub, GREEN_FOREVER, false);
@@ -339,7 +339,7 @@ void green__wait_start_hub(struct green__hub *hub)
 
 static __attribute__((noinline)) int leave_slowly(struct green__hub *hub)
 {
-    if (hub->ready == 0 || green__loop_must_look(hub))
+    if (green__loop_looks_first(hub))
         return green__layer_go_long(hub->green, NULL);
     struct green__turn *turn = green__loop_pop(hub);
     if (UNLIKELY(hub->watch != NULL))
