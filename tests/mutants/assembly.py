@@ -335,7 +335,7 @@ def main():
     parser.add_argument('cpu', nargs='?', choices=CPUS, default=os.uname().machine)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix='green-mutants.') as dir, \
-            concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:
         tries = collections.defaultdict(list)  # of each mutant, by its key: what may kill it
         for pads in True, False:
             bench = Bench(options.cpu, pads, f'{dir}/{pads}')

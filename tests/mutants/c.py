@@ -9,7 +9,7 @@ false exchanged, a statement left out.
     tests/mutants/c.py [--most N] [--seed S] [--keep] [FUNCTION...]
 
 FUNCTION: of the library; by default all in its core, in whichever files that is.
---most N: only so many; which ones depends on S and on the mutants themselves,
+--most N: only so many, of those that must die; which ones depends on S and on the mutants themselves,
 not on what else there is.  --keep: says of each one what killed it.
 
 Those that no test can tell stand in equivalent_c.txt with their reasons: a
@@ -161,7 +161,7 @@ class Bench:
         names = [f[:-2] for f in sorted(os.listdir(TESTS)) if re.match(r'test_\w+\.c$', f)]
         names += CPLUSPLUS
         self.names = FIRST + [n for n in names if n not in FIRST and n not in NOT]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:
             list(pool.map(library.program, self.names))
             library.link_shared()
             list(pool.map(self.link, self.names))
@@ -278,10 +278,11 @@ def main():
     report = Mutants(f'{HERE}/equivalent_c.txt', {m.key for m in every}, options.keep)
     mutants.sort(key=lambda m: hashlib.sha256((options.seed + m.key).encode()).digest())
     total = len(mutants)
-    mutants = mutants[:options.most]
+    if options.most is not None:  # those that may live take the longest, and show the least
+        mutants = [m for m in mutants if m.key not in report.excepted][:options.most]
     with Library() as library:
         bench = Bench(library)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(2 * os.cpu_count()) as pool:
             deaths = list(pool.map(lambda n: bench.attempt(*n), enumerate(mutants)))
         for number, (mutant, death) in enumerate(zip(mutants, deaths)):
             report.died(mutant.key, death, lambda: bench.attempt(number, mutant))
