@@ -430,13 +430,18 @@ static void put_last_to_retry(struct green__hub *hub, int fd, struct green__fd *
     known->retry_next = -1;
 }
 
-static inline void retry_later(struct green__hub *hub, int fd, struct green__fd *known)
+/* Has a read that will wait be tried once more, if that is worth it. */
+static __attribute__((noinline)) bool retry_later(struct green__hub *hub, int fd,
+                                                  struct green__fd *known)
 {
+    if (!is_worth_a_retry(hub, known))
+        return false;
     known->armed = 0; /* that was for others, who wait no more */
     known->retry_after = green__loop_turns(hub);
     if (!known->to_retry)
         put_last_to_retry(hub, fd, known);
     known->to_retry = true;
+    return true;
 }
 
 /* asks: nobody has anything more to do, so epoll is asked for all of them. */
@@ -507,16 +512,14 @@ static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struc
     return error == EPERM ? 1 : -1;
 }
 
-/* known NULL: there is no memory.  moves: it reads or writes, whoever waits. */
+/* known NULL: there is no memory.  reads: nothing else is done when it is ready, or may be. */
 static inline int enlist_at(struct green__hub *hub, struct green__wait *wait,
-                         struct green__fd_entry *entry, struct green__fd *known, bool moves)
+                         struct green__fd_entry *entry, struct green__fd *known, bool reads)
 {
     if (LIKELY(known != NULL && known->made && known->mode == GREEN__FD_EDGE &&
                (entry->events & (EPOLLPRI | EPOLLRDBAND | EPOLLWRBAND)) == 0)) {
         rely(hub, entry->fd, known);
-    } else if (moves && (entry->events & EPOLLIN) != 0 && is_worth_a_retry(hub, known)) {
-        retry_later(hub, entry->fd, known);
-    } else {
+    } else if (!reads || !retry_later(hub, entry->fd, known)) {
         int result = enlist_slowly(hub, known, entry);
         if (result != 0)
             return result;
@@ -557,9 +560,15 @@ int green__fd_wait(struct green__call *call, int fd, uint32_t events, const char
     return green__fd_wait_for(call, fd, events, GREEN_FOREVER, name, place);
 }
 
-static inline int wait_for_known(struct green__call *call, int fd, struct green__fd *known,
-                                 uint32_t events, int64_t timeout, bool moves, const char *name,
-                                 const void *place)
+int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
+                       const char *name, const void *place)
+{
+    return green__fd_wait_known(call, fd, green__fd_need(call->hub, fd), events, timeout, name,
+                                place);
+}
+
+int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
+                         int64_t timeout, const char *name, const void *place)
 {
     struct green__hub *hub = call->hub;
     struct green__wait wait;
@@ -568,7 +577,7 @@ static inline int wait_for_known(struct green__call *call, int fd, struct green_
     green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
     wait.entries = &entry;
     wait.count = 1;
-    int result = enlist_at(hub, &wait, &own, known, moves);
+    int result = enlist_at(hub, &wait, &own, known, events == GREEN__FD_READS);
     if (UNLIKELY(result != 0))
         return result < 0 ? green__call_tried(call, GREEN_FOREVER, errno) : 0;
     result = green__wait(hub, &wait, timeout);
@@ -577,20 +586,6 @@ static inline int wait_for_known(struct green__call *call, int fd, struct green_
     if (UNLIKELY(!delist_from(hub, &own, known)) && result == 0)
         return green__call_fail(EBADF);
     return result == 0 && own.retries ? 1 : result;
-}
-
-int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_t timeout,
-                       const char *name, const void *place)
-{
-    return wait_for_known(call, fd, green__fd_need(call->hub, fd), events, timeout, false, name,
-                          place);
-}
-
-int green__fd_wait_to_move(struct green__call *call, int fd, struct green__fd *known, bool out,
-                           const char *name, const void *place)
-{
-    return wait_for_known(call, fd, known, out ? EPOLLOUT : EPOLLIN | EPOLLRDHUP, GREEN_FOREVER,
-                          true, name, place);
 }
 
 /* ---- Closing -------------------------------------------------------------------------------- */

@@ -133,11 +133,14 @@ int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_
                        const char *name, const void *place);
 
 /*
- * Waits to read from, or to write to, a number of which that is known; NULL: nothing, for want of
- * memory.  0; 1 if it may not be ready, and is worth another try; or -1 with errno, as above.
+ * The same of a number of which that is known; NULL: nothing, for want of memory.  By the
+ * first of these events a read waits, by the other a write.  Of a read it may be 1: it is
+ * not known to be ready, and is worth another try.
  */
-int green__fd_wait_to_move(struct green__call *call, int fd, struct green__fd *known, bool out,
-                           const char *name, const void *place);
+#define GREEN__FD_READS (EPOLLIN | EPOLLRDHUP)
+#define GREEN__FD_WRITES EPOLLOUT
+int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
+                         int64_t timeout, const char *name, const void *place);
 
 /* Something was read. */
 static inline void green__fd_was_read(struct green__fd *known)

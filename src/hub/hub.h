@@ -256,8 +256,8 @@ struct green__hub {
     void (*on_event)(struct green__hub *hub, uint64_t data, uint32_t events);
     void (*on_renew)(struct green__hub *hub); /* ... to be called at this time: */
     int64_t renew_at;
-    void (*on_retry)(struct green__hub *hub, bool asks); /* who is to try once more, or epoll asked: */
-    int retry_first;           /* a descriptor; -1: none */
+    void (*on_retry)(struct green__hub *hub, bool asks); /* see green__loop_retry(); its first ... */
+    int retry_first;           /* ... descriptor, or -1 */
 
     /* Options. */
     size_t stack_size;
@@ -365,15 +365,18 @@ static inline bool green__loop_must_look(const struct green__hub *hub)
  */
 static inline void green__loop_retry(struct green__hub *hub, bool asks)
 {
-    if (hub->retry_first >= 0)
+    if (UNLIKELY(hub->retry_first >= 0))
         hub->on_retry(hub, asks);
 }
 
 /* Whether it has to look before anybody else has a turn. */
 static inline bool green__loop_looks_first(struct green__hub *hub)
 {
-    if (hub->ready == 0)
-        green__loop_retry(hub, false);
+    if (hub->ready == 0) {
+        if (LIKELY(hub->retry_first < 0))
+            return true;
+        hub->on_retry(hub, false);
+    }
     return hub->ready == 0 || green__loop_must_look(hub);
 }
 

@@ -386,8 +386,8 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             !pause_between(call, in_vain - 2, t))
             return -1;
         in_vain += woken && !retried;
-        known = green__fd_need(call->hub, t->fd);
-        int result = green__fd_wait_to_move(call, t->fd, known, t->out, t->name, t->place);
+        int result = green__fd_wait_for(call, t->fd, t->out ? GREEN__FD_WRITES : GREEN__FD_READS,
+                                        GREEN_FOREVER, t->name, t->place);
         if (result < 0)
             return -1;
         note_always(call->hub, green__fd_look(call->hub, t->fd), t->fd);
@@ -496,7 +496,8 @@ move_shortly(int fd, bool out, bool socket, void *bytes, size_t size, const char
                 return is_final(known, out, error) ? green__call_tried(&call, GREEN_FOREVER, error)
                                                    : LONG_WAY;
         }
-        if (green__fd_wait_to_move(&call, fd, known, out, name, place) < 0)
+        if (green__fd_wait_known(&call, fd, known, out ? GREEN__FD_WRITES : GREEN__FD_READS,
+                                 GREEN_FOREVER, name, place) < 0)
             return -1;
     }
 }

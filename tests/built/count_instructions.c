@@ -74,18 +74,18 @@ static const int ceilings[2][THINGS][2] = {
      [TURN]        = {   1050,   1060},
      [ITEM]        = {   1955,   1975},
      [TASK]        = {   6520,   6550},
-     [BY_TCP]      = {  11100,  11100},
-     [BY_PIPE]     = {  12000,  12000}},
+     [BY_TCP]      = {  11200,  11200},
+     [BY_PIPE]     = {   9500,   9500}},
     {[SWITCH]      = {    525,    535},
      [SWITCH_FAST] = {    315,    315},
      [YIELD]       = {    555,    565},
      [YIELD_FAST]  = {    320,    320},
      [LIFE]        = {   2900,   2930},
      [TURN]        = {   1025,   1045},
-     [ITEM]        = {   1955,   1990},
+     [ITEM]        = {   1955,   1995},
      [TASK]        = {   6300,   6310},
-     [BY_TCP]      = {  11100,  11100},
-     [BY_PIPE]     = {  12000,  12000}},
+     [BY_TCP]      = {  11200,  11200},
+     [BY_PIPE]     = {   9500,   9500}},
 };
 
 #if (defined(__clang__) && __clang_major__ > 14) || (!defined(__clang__) && __GNUC__ > 12)
