@@ -106,7 +106,7 @@ int main(int argc, char **argv)
     int n = 10000, tellers = 60, error = 0;
     struct customer *customers;
     struct hour day = { 0 };
-    char from[8];
+    char from[16];
     green_group_t *group;
 
     for (int option; (option = getopt(argc, argv, "c:t:s:")) != -1; ) {

@@ -1097,6 +1097,99 @@ WORLD_TEST(a_terminal_that_is_nearly_full_does_not_stop_the_thread)
     }
 }
 
+/* ---- Reads that are tried once more ------------------------------------------------- */
+
+/* From then on it is known as a stream: a read was short. */
+static void make_known(struct pair pair)
+{
+    char bytes[8];
+    must(write(pair.b, "x", 1) == 1);
+    must(green_read(pair.a, bytes, sizeof bytes) == 1);
+}
+
+static void *wait_for_the_end(void *fd)
+{
+    struct pollfd one = {.fd = (int)(intptr_t)fd};
+    must_fail(green_poll(&one, 1, GREEN_FOREVER), ECANCELED);
+    return NULL;
+}
+
+WORLD_TEST(who_waits_for_something_else_there_does_not_hide_who_reads)
+{
+    struct pair pairs[] = {make_stream(), make_pipe()};
+    for (int i = 0; i < 2; i++) {
+        char bytes[8];
+        struct transfer t = {.fd = pairs[i].a, .buffer = bytes, .size = sizeof bytes};
+        make_known(pairs[i]);
+        green_task_t *reader = spawn(read_some, &t), *other = spawn(wait_for_the_end, V(pairs[i].a));
+        turn();
+        must(write(pairs[i].b, "y", 1) == 1);
+        must_be_0(green_task_join(reader, NULL, GREEN_SEC(20)));
+        assert_int_equal(t.result, 1);
+        finish(reader);
+        must_be_0(green_task_free(other));
+        close_pair(pairs[i]);
+    }
+}
+
+WORLD_TEST(bytes_that_are_there_are_read_without_a_wait_after_one)
+{
+    enum { BYTES = 100 };
+    struct pair pipe = make_pipe();
+    bool stop = false;
+    char bytes[BYTES] = {0};
+    make_known(pipe);
+    green_task_t *busy[] = {spawn(give_turns, &stop), spawn(give_turns, &stop)};
+    struct transfer t = {.fd = pipe.a, .buffer = bytes, .size = 1};
+    green_task_t *first = spawn(read_some, &t);
+    turn();
+    must(write(pipe.b, bytes, BYTES) == BYTES);
+    must_be_0(green_task_join(first, NULL, GREEN_SEC(20)));
+    uint64_t turns = hub_stat(turns);
+    for (int i = 1; i < BYTES; i++)
+        assert_int_equal(green_read(pipe.a, bytes, 1), 1);
+    assert_in_range(hub_stat(turns) - turns, 0, 3 * 64);
+    stop = true;
+    finish(busy[0]);
+    finish(busy[1]);
+    finish(first);
+    close_pair(pipe);
+}
+
+/* A number at which somebody waited to read goes to a connection that the hub makes. */
+static void give_number_on(bool by_hub)
+{
+    char bytes[8];
+    int listener = listen_somewhere(), client = connect_to(listener);
+    struct pair pipe = make_pipe();
+    struct transfer old = {.fd = pipe.a, .buffer = bytes, .size = sizeof bytes}, new = old;
+    make_known(pipe);
+    green_task_t *before = spawn(read_some, &old);
+    turn();
+    must_be_0(by_hub ? green_close(pipe.a) : close(pipe.a));
+    assert_int_equal(green_accept(listener, NULL, NULL, SOCK_CLOEXEC), pipe.a);
+    struct pollfd one = {.fd = pipe.a, .events = POLLIN};
+    assert_int_equal(green_poll(&one, 1, GREEN_MS(1)), 0);
+    finish(before);
+    assert_int_equal(old.error, EBADF);
+    green_task_t *reader = spawn(read_some, &new);
+    turn();
+    turn();
+    must(write(client, "y", 1) == 1);
+    must_be_0(green_task_join(reader, NULL, GREEN_SEC(20)));
+    assert_int_equal(new.result, 1);
+    finish(reader);
+    close_pair(pipe);
+    must_be_0(green_close(client));
+    must_be_0(green_close(listener));
+}
+
+WORLD_TEST(who_waited_for_a_number_does_not_keep_its_next_owner_from_waking)
+{
+    give_number_on(true);
+    give_number_on(false);
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -32,6 +32,7 @@ static void end_fds(struct green__hub *hub);
 static void on_fd_event(struct green__hub *hub, uint64_t data, uint32_t events);
 static void renew(struct green__hub *hub);
 static void retry(struct green__hub *hub, bool asks);
+static void wake_all(struct green__hub *hub, struct green__fd *known, int error);
 
 struct green__fd *green__fd_need(struct green__hub *hub, int fd)
 {
@@ -100,6 +101,7 @@ void green__fd_begin(struct green__hub *hub, int fd, bool made)
     struct green__fd *known = made ? green__fd_need(hub, fd) : green__fd_look(hub, fd);
     if (known == NULL)
         return; /* it is served as one of whom nothing is known */
+    wake_all(hub, known, EBADF); /* who waits still does so for one that was closed */
     forget_number(known);
     known->made = made;
     if (made)
@@ -452,8 +454,9 @@ static void retry(struct green__hub *hub, bool asks)
     hub->retry_first = -1;
     for (int next; fd >= 0; fd = next) {
         struct green__fd *known = green__fd_look(hub, fd);
-        /* If nobody waits any more, or epoll was asked for another, there is nothing to do. */
-        struct green__entry *entry = known->armed == 0 ? green__line_first(&known->in) : NULL;
+        /* If nobody waits any more, or epoll was asked for all, there is nothing to do. */
+        bool is_asked = known->armed != 0 || known->made; /* a new one with that number */
+        struct green__entry *entry = is_asked ? NULL : green__line_first(&known->in);
         next = known->retry_next;
         if (entry != NULL && !asks && known->retry_after == turns) {
             put_last_to_retry(hub, fd, known);
@@ -470,6 +473,7 @@ static void retry(struct green__hub *hub, bool asks)
                 ask_again_of(hub, fd, known, wanted_of(known));
         } else {
             known->retried = ((struct green__fd_entry *)entry->item)->retries = true;
+            known->ready |= GREEN__FD_IN; /* until it is seen to be empty */
             known->woken[0]++;
             green__wait_serve(hub, entry, 0);
         }
@@ -489,7 +493,7 @@ static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struc
         known->made = false; /* one that is asked for urgent data is as all others */
     if (known->mode == GREEN__FD_ALWAYS) {
         known->mode = GREEN__FD_NONE; /* it may be another by now */
-        error = ask_once(hub, fd, known, entry->events);
+        error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     } else if (known->made) {
         if (known->mode == GREEN__FD_EDGE)
             rely(hub, fd, known);
@@ -502,7 +506,7 @@ static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struc
         /* Else it was asked for by who waits no more: the number may be another's. */
         rely(hub, fd, known);
     } else {
-        error = ask_once(hub, fd, known, entry->events);
+        error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     }
     if (error == 0)
         return 0;
