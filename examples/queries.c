@@ -51,7 +51,7 @@ static void *query(void *number)
 int main(int argc, char **argv)
 {
     long n = 20;
-    char (*numbers)[16];
+    char (*numbers)[24];
     const char *missing = "";
     int terminal = isatty(STDERR_FILENO);
     int64_t begin;
