@@ -499,13 +499,11 @@ static __attribute__((noinline)) int enlist_slowly(struct green__hub *hub, struc
             rely(hub, fd, known);
         else
             error = ask_edge(hub, fd, known);
-    } else if (known->mode == GREEN__FD_EDGE) { /* those who have relied on that wait on */
-        error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     } else if (known->mode == GREEN__FD_ONCE && is_waited_for(known) &&
                (known->armed & entry->events) == entry->events) {
         /* Else it was asked for by who waits no more: the number may be another's. */
         rely(hub, fd, known);
-    } else {
+    } else { /* others may have relied on what was asked before, or are to be tried once more */
         error = ask_once(hub, fd, known, wanted_of(known) | entry->events);
     }
     if (error == 0)
