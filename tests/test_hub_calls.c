@@ -259,18 +259,24 @@ static bool cannot_count(void)
 #define NO_COUNT "what runs the program makes system calls of its own"
 #define NO_PTRACE "there is no ptrace here"
 
-static void assert_echo(const struct echo_case *c)
+/* What run(c) makes of them for each of so many messages. */
+static void assert_calls(void (*run)(void *), const struct echo_case *c, int messages)
 {
     if (cannot_count())
         skip_because(NO_COUNT);
-    struct counted counted = count_child(echo_rounds, (void *)c, 0);
+    struct counted counted = count_child(run, (void *)c, 0);
     if (counted.missing)
         skip_because(NO_PTRACE);
     must_be_counted(counted);
-    double each = (double)counted.calls / (ROUNDS * CONNECTIONS);
+    double each = (double)counted.calls / messages;
     print_message("%s: %.3f system calls a message\n", c->name, each);
     assert_true(each > 1.99);
     assert_true(each <= c->most);
+}
+
+static void assert_echo(const struct echo_case *c)
+{
+    assert_calls(echo_rounds, c, ROUNDS * CONNECTIONS);
 }
 
 TEST(a_message_on_an_accepted_socket_costs_no_more_than_a_read_and_a_write)
@@ -361,23 +367,16 @@ static void connect_one_pair(void)
 /* A look after so many turns is one more. */
 static void assert_conversation(const struct echo_case *c)
 {
-    if (cannot_count())
-        skip_because(NO_COUNT);
-    struct counted counted = count_child(converse, (void *)c, 0);
-    if (counted.missing)
-        skip_because(NO_PTRACE);
-    must_be_counted(counted);
-    double each = (double)counted.calls / (2 * MESSAGES);
-    print_message("from task to task by a %s: %.3f system calls a message\n", c->name, each);
-    assert_true(each > 1.99);
-    assert_true(each <= c->most);
+    assert_calls(converse, c, 2 * MESSAGES);
 }
 
 TEST(what_another_task_has_written_meanwhile_is_read_without_asking)
 {
-    assert_conversation(&(struct echo_case){"unix stream", connect_one_pair, 2.05, false});
+    assert_conversation(&(struct echo_case){"from task to task by a unix stream", connect_one_pair,
+                                            2.05, false});
     if (has_nosignal())
-        assert_conversation(&(struct echo_case){"pipe", connect_one_pipe, 2.05, false});
+        assert_conversation(&(struct echo_case){"from task to task by a pipe", connect_one_pipe,
+                                                2.05, false});
 }
 
 /* ---- Idle ----------------------------------------------------------------------------- */

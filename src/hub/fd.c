@@ -197,8 +197,7 @@ static void ask_again_of(struct green__hub *hub, int fd, struct green__fd *known
 static void ask_again(struct green__hub *hub, int fd, struct green__fd *known)
 {
     uint32_t wanted = wanted_of(known);
-    bool by_one = known->mode == GREEN__FD_ONCE || known->mode == GREEN__FD_NONE;
-    if (wanted == 0 || !by_one || (known->armed & wanted) == wanted)
+    if (wanted == 0 || known->mode != GREEN__FD_ONCE || (known->armed & wanted) == wanted)
         return;
     ask_again_of(hub, fd, known, wanted);
 }

@@ -9,8 +9,8 @@ false exchanged, a statement left out.
     tests/mutants/c.py [--most N] [--seed S] [--keep] [FUNCTION...]
 
 FUNCTION: of the library; by default all in its core, in whichever files that is.
---most N: only so many, of those that must die; which ones depends on S and on the mutants themselves,
-not on what else there is.  --keep: says of each one what killed it.
+--most N: only so many, of those that must die; which ones depends on S and on the
+mutants themselves, not on what else there is.  --keep: says of each one what killed it.
 
 Those that no test can tell stand in equivalent_c.txt with their reasons: a
 function, a change, the line without its indentation.  One that stands there and

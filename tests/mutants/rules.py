@@ -8,8 +8,9 @@ random programs print for some of them is compiled, and tells them apart too.
 
     tests/mutants/rules.py [core]
 
-core: those of green.h alone.  CC: the compiler for this machine (cc).  A rule is broken by replacing a piece
-of text in a function of src/; one that is not there any more is an error.
+core: those of green.h alone.  CC: the compiler for this machine (cc).  A rule is
+broken by replacing a piece of text in a function of src/; one that is not there
+any more is an error.
 """
 import os
 import sys
