@@ -107,12 +107,13 @@ void who_waits_for_one_that_throws_calls_its_own()
 
 std::timed_mutex mutex;
 std::condition_variable_any condition;
-bool ready;
+bool has_tried, ready;
 
 void *holds(void *unused)
 {
     const std::lock_guard<std::timed_mutex> guard(mutex);
-    nap(20);
+    while (!has_tried)
+        nap(1);
     ready = true;
     condition.notify_all();
     note("held");
@@ -124,6 +125,7 @@ void *tries(void *unused)
     MUST(!mutex.try_lock());
     MUST(!mutex.try_lock_for(std::chrono::milliseconds(5)));
     note("tried");
+    has_tried = true;
     std::unique_lock<std::timed_mutex> lock(mutex);
     while (!ready)
         condition.wait(lock);
