@@ -28,6 +28,45 @@ static void *write_later(void *fd)
     return fd;
 }
 
+static int shared[2];
+
+static void *read_one(void *value)
+{
+    char byte;
+    must(green_read(shared[0], &byte, 1) == 1);
+    return value;
+}
+
+static void *give_turns(void *goes_on)
+{
+    while (*(bool *)goes_on)
+        turn();
+    return NULL;
+}
+
+/* Another task takes what has woken a reader before this has its turn, and the thread goes on. */
+static void take_before(void)
+{
+    char byte;
+    bool goes_on = true;
+    must_be_0(pipe2(shared, O_CLOEXEC));
+    green_task_t *task = spawn(read_one, V(1));
+    nap(1); /* epoll has been asked for it */
+    green_task_t *other = spawn(give_turns, &goes_on);
+    turn();
+    size_t polls = hub_stat(polls);
+    must(green_write(shared[1], "x", 1) == 1);
+    while (hub_stat(polls) == polls)
+        turn(); /* with the other in the line: what the look finds comes behind */
+    must(green_read(shared[0], &byte, 1) == 1);
+    goes_on = false;
+    finish(other);
+    must(green_write(shared[1], "y", 1) == 1);
+    finish(task);
+    must_be_0(green_close(shared[0]));
+    must_be_0(green_close(shared[1]));
+}
+
 static void time_goes_on(void)
 {
     for (int i = 0; i < 3; i++) {
@@ -107,6 +146,7 @@ static int use_it_all(void *arg)
     must(errno == *(int *)arg || under_valgrind()); /* which has not this one */
     time_goes_on();
     use_pipe();
+    take_before();
     time_goes_on();
     use_socket();
     use_file(file);

@@ -157,8 +157,11 @@ static bool is_invalid(const struct transfer *t)
     return invalid;
 }
 
-/* Tries what is no socket.  EAGAIN also if it must be ready first, which it is with `ready`. */
-static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool ready)
+/*
+ * Tries what is no socket.  EAGAIN also if it must be ready first: that is asked each time, as
+ * of what woke a task another may have taken since.
+ */
+static ssize_t try_other(struct green__fd *known, const struct transfer *t)
 {
     unsigned char direction = t->out ? GREEN__FD_OUT : GREEN__FD_IN;
     if (known == NULL || (known->no_nowait & direction) == 0) {
@@ -170,8 +173,6 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t, bool
     }
     if (t->offset >= 0) /* it has no places, or is no file that may block */
         return move_plainly(t);
-    if (ready)
-        return move_when_ready(t);
     int flags = fcntl(t->fd, F_GETFL);
     if (flags >= 0 && ((flags & O_NONBLOCK) != 0 ||
                        (flags & O_ACCMODE) == (t->out ? O_RDONLY : O_WRONLY)))
@@ -224,7 +225,7 @@ static bool may_write_quietly(const struct green__fd *known, const struct transf
  * socket is found by a call that raises no SIGPIPE there, and where a pipe is broken, by one
  * that raises it; that a file is none any more, before a thread of the pool is asked.
  */
-static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool ready)
+static ssize_t io_try(struct green__hub *hub, const struct transfer *t)
 {
     struct green__fd *known = green__fd_look(hub, t->fd);
     enum green__fd_kind kind = known != NULL ? known->kind : GREEN__FD_UNKNOWN;
@@ -257,7 +258,7 @@ static ssize_t io_try(struct green__hub *hub, const struct transfer *t, bool rea
         /* What it is now is seen the next time. */
         note_kind(hub, t->fd, known, GREEN__FD_UNKNOWN, false);
     }
-    ssize_t n = try_other(known, t, ready);
+    ssize_t n = try_other(known, t);
     if (refused && n >= 0 && known->no_nowait == 0) /* without that flag it is done */
         __atomic_store_n(&no_nosignal, true, __ATOMIC_RELAXED);
     return n;
@@ -358,7 +359,7 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
             int cancelable;
             pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
             do
-                n = io_try(call->hub, t, woken && !retried);
+                n = io_try(call->hub, t);
             while (n < 0 && errno == EINTR);
             error = errno;
             pthread_setcancelstate(cancelable, NULL);
