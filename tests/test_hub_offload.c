@@ -96,6 +96,99 @@ OFFLOAD_TEST(other_tasks_run_meanwhile)
     assert_int_equal(hub_stat(offloads), 0);
 }
 
+static void *leave_the_thread(void *by_cancel)
+{
+    if (by_cancel != NULL)
+        pthread_cancel(pthread_self());
+    pthread_testcancel();
+    pthread_exit(by_cancel);
+}
+
+OFFLOAD_TEST(a_call_that_leaves_its_thread_has_failed_and_the_next_has_another_thread)
+{
+    void *value;
+    pthread_t other;
+    for (int i = 0; i < 4 * THREADS; i++) {
+        value = NULL;
+        assert_int_equal(green_offload(leave_the_thread, i % 2 != 0 ? V(1) : NULL, &value, NULL), 0);
+        assert_ptr_equal(value, GREEN_FAILED);
+        assert_int_equal(errno, ECANCELED);
+        assert_int_equal(green_offload(give_thread, &other, &value, NULL), 0);
+        assert_ptr_equal(value, &other);
+    }
+    assert_int_equal(hub_stat(offloads), 0);
+}
+
+static void *leave_behind_the_gate(void *value)
+{
+    pass_gate(value);
+    pthread_exit(value);
+}
+
+static void *offload_leaving(void *value)
+{
+    void *result = NULL;
+    must_be_0(green_offload(leave_behind_the_gate, value, &result, NULL));
+    must(result == GREEN_FAILED);
+    return value;
+}
+
+OFFLOAD_TEST(when_all_threads_are_left_what_is_queued_is_done)
+{
+    green_task_t *leaving[THREADS], *next[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        leaving[i] = spawn(offload_leaving, V(1));
+    turn();
+    for (int i = 0; i < THREADS; i++)
+        next[i] = spawn(offload_gate, V(2));
+    turn();
+    for (int i = 0; i < 2 * THREADS; i++)
+        sem_post(&gate);
+    for (int i = 0; i < THREADS; i++) {
+        assert_ptr_equal(finish(leaving[i]), V(1));
+        assert_ptr_equal(finish(next[i]), V(2));
+    }
+}
+
+static void drop_it(void *value)
+{
+    must(value == GREEN_FAILED);
+    sem_post(&dropped);
+}
+
+static void leave_as_dropped(void *value)
+{
+    sem_post(&dropped);
+    pthread_exit(value);
+}
+
+static void *leave_with_drop(void *value)
+{
+    must_fail(green_offload(leave_behind_the_gate, value, NULL, drop_it), ECANCELED);
+    return value;
+}
+
+static void *pass_with_drop(void *value)
+{
+    must_fail(green_offload(pass_gate, value, NULL, leave_as_dropped), ECANCELED);
+    return value;
+}
+
+OFFLOAD_TEST(what_is_dropped_may_leave_the_thread_and_its_drop_too)
+{
+    pthread_t other;
+    for (int i = 0; i < 4 * THREADS; i++) {
+        green_task_t *task = spawn(i % 2 != 0 ? leave_with_drop : pass_with_drop, V(1));
+        turn();
+        wait_sem(&begun);
+        must_be_0(green_task_cancel(task));
+        assert_ptr_equal(finish(task), V(1));
+        sem_post(&gate);
+        wait_sem(&dropped);
+    }
+    assert_int_equal(green_offload(give_thread, &other, NULL, NULL), 0);
+}
+
 static pthread_barrier_t both;
 
 static void *meet(void *value)

@@ -55,33 +55,75 @@ static struct green__job *take_job(void)
     return NULL;
 }
 
-/* The last touch of a job whose memory is the caller's is the post. */
-static void do_job(struct green__job *job)
+/* What a thread is at. */
+struct work {
+    struct green__job *job; /* NULL: it has ended, and may be gone */
+    bool looks_up;
+};
+
+static void end_work(const struct work *work)
 {
-    bool looks_up = job->looks_up;
-    pthread_mutex_unlock(&pool_lock);
-    errno = 0;
-    job->value = job->run(job->arg);
-    job->error = errno;
-    if (job->drop != NULL) {
+    green__own_lock(&pool_lock);
+    pool_looking_up -= work->looks_up;
+    pthread_cond_broadcast(&pool_done);
+}
+
+/* The last touch of a job whose memory is the caller's is the post.  Takes the lock. */
+static void end_job(struct work *work, void *value, int error)
+{
+    struct green__job *job = work->job;
+    void (*drop)(void *value) = job->drop;
+    work->job = NULL;
+    job->value = value;
+    job->error = error;
+    if (drop != NULL) {
         int wanted = JOB_WANTED;
         if (!atomic_compare_exchange_strong(&job->state, &wanted, JOB_ENDED)) {
-            job->drop(job->value);
             free(job);
             job = NULL;
+            drop(value);
         }
     }
-    green__own_lock(&pool_lock);
-    pool_looking_up -= looks_up;
+    end_work(work);
     if (job != NULL) {
         job->ended = true;
         green__remote_post(job->hub->remote, &job->post);
     }
-    pthread_cond_broadcast(&pool_done);
+}
+
+static int start_thread(void);
+
+/* By pthread_exit() in what it ran, or as that was cancelled: another does what is left. */
+static void leave_thread(void *arg)
+{
+    struct work *work = arg;
+    if (work->job != NULL)
+        end_job(work, GREEN_FAILED, ECANCELED);
+    else
+        end_work(work);
+    pool_threads--;
+    if (pool_first != NULL && pool_idle == 0)
+        (void)start_thread();
+    pthread_mutex_unlock(&pool_lock);
+}
+
+static void do_job(struct green__job *job)
+{
+    struct work work = {.job = job, .looks_up = job->looks_up};
+    void *value;
+    pthread_mutex_unlock(&pool_lock);
+    pthread_cleanup_push(leave_thread, &work);
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    errno = 0;
+    value = job->run(job->arg);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    end_job(&work, value, errno);
+    pthread_cleanup_pop(0);
 }
 
 static void *pool_thread(void *unused)
 {
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     green__hub_forbidden = true;
     green__own_lock(&pool_lock);
     for (;;) {
