@@ -19,6 +19,31 @@ HUB_TEST(a_scope_limits_a_wait_and_its_struct_can_be_used_again)
     }
 }
 
+/* Begins what is open, as the first of the list and behind another. */
+HUB_TEST(a_scope_that_is_begun_again_has_a_new_time_and_those_around_it_hold)
+{
+    green_scope_t outer, scope, inner;
+    must_be_0(green_scope_begin(&outer, GREEN_MS(50), 0));
+    must_be_0(green_scope_begin(&scope, GREEN_MS(10), 0));
+    must_be_0(green_scope_begin(&scope, GREEN_MS(20), 0));
+    assert_refused(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    assert_int_equal(clock_ms(), 20);
+    must_be_0(green_scope_begin(&scope, GREEN_FOREVER, 0));
+    must_be_0(green_scope_begin(&inner, GREEN_MS(10), 0));
+    must_be_0(green_scope_begin(&scope, GREEN_MS(5), 0));
+    assert_refused(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    assert_int_equal(clock_ms(), 25);
+    assert_int_equal(green_scope_end(&scope), 1);
+    assert_refused(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    assert_int_equal(clock_ms(), 30);
+    assert_int_equal(green_scope_end(&inner), 1);
+    assert_refused(green_scope_begin(&scope, 0, 1), EINVAL);
+    assert_refused(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    assert_int_equal(clock_ms(), 50);
+    assert_int_equal(green_scope_end(&outer), 1);
+    must_be_0(green_sleep(1));
+}
+
 WORLD_TEST(a_scope_is_not_over_before_its_time)
 {
     green_scope_t scope;

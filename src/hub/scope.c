@@ -135,10 +135,42 @@ static green_scope_t *scope_after(green_t *g, green_scope_t *before)
     return NULL;
 }
 
+/* Of those that are not the first. */
+static __attribute__((noinline)) void take_out_slowly(green_t *g, green_scope_t *scope)
+{
+    (void)green__layer_current(); /* if main's frames are being left, its list is no more then */
+    green_scope_t *before = NULL, *found;
+    while ((found = listed_after(g, before)) != NULL && found != scope && is_scope(g, found))
+        before = found;
+    if (found != NULL) /* else the list has been dropped */
+        list_after(g, before, NEXT(scope));
+}
+
+static GREEN__NO_ASAN void take_out(green_t *g, green_scope_t *scope)
+{
+    if (LIKELY(listed_first(g) == scope))
+        set_first_scope(g, NEXT(scope));
+    else
+        take_out_slowly(g, scope);
+    GREEN_OF(scope) = NULL;
+}
+
+/* What is in it is not read, as it may be anything. */
+static void end_if_open(green_t *g, green_scope_t *scope)
+{
+    green_scope_t *found = NULL;
+    while ((found = scope_after(g, found)) != NULL && found != scope)
+        continue;
+    if (found != NULL)
+        take_out(g, scope);
+}
+
 int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
 {
     if (scope == NULL)
         return green__call_fail(EINVAL);
+    if (green__hub_self != NULL && !green__hub_forbidden)
+        end_if_open(green__layer_current(), scope);
     *scope = (green_scope_t){0};
     if ((flags & ~GREEN_SHIELD) != 0)
         return green__call_fail(EINVAL);
@@ -158,26 +190,6 @@ int green_scope_begin(green_scope_t *scope, int64_t timeout, unsigned flags)
     set_first_scope(me, scope);
     errno = error;
     return 0;
-}
-
-/* Of those that are not the first. */
-static __attribute__((noinline)) void take_out_slowly(green_t *g, green_scope_t *scope)
-{
-    (void)green__layer_current(); /* if main's frames are being left, its list is no more then */
-    green_scope_t *before = NULL, *found;
-    while ((found = listed_after(g, before)) != NULL && found != scope && is_scope(g, found))
-        before = found;
-    if (found != NULL) /* else the list has been dropped */
-        list_after(g, before, NEXT(scope));
-}
-
-static GREEN__NO_ASAN void take_out(green_t *g, green_scope_t *scope)
-{
-    if (LIKELY(listed_first(g) == scope))
-        set_first_scope(g, NEXT(scope));
-    else
-        take_out_slowly(g, scope);
-    GREEN_OF(scope) = NULL;
 }
 
 int green_scope_end(green_scope_t *scope)
