@@ -632,6 +632,7 @@ static int played(enum kind kind, int n, int for_good)
 TEST(whatever_fails_nothing_is_half_done_and_nothing_leaks)
 {
     long plays = 0, faults = 0, failed = 0;
+    const int step = times(1, 4); /* all of them where it is fast */
     memset(told, 0, sizeof *told);
     assert_non_null(dlopen("libgcc_s.so.1", RTLD_NOW)); /* else green_exit() loads it, or cannot */
     played(NO_KIND, 0, 0);
@@ -645,19 +646,20 @@ TEST(whatever_fails_nothing_is_half_done_and_nothing_leaks)
             print_message("malloc and its kin do not come by here: they are not made to fail\n");
             kind = SIGALTSTACK;
         }
-        int n = 0;
+        int calls = 0;
         atomic_store(&told->failed, 0);
         for (int for_good = 0; for_good <= 1; for_good++)
-            for (n = 1; played(kind, n, for_good); n++) {
+            for (int n = 1; played(kind, n, for_good); n += step) {
                 assert_true(n < 1000);
+                calls = n > calls ? n : calls;
                 plays++;
                 faults += atomic_load(&told->injected);
             }
         failed += atomic_load(&told->failed);
-        print_message("%-20s %3d calls, each once and for good: %d operations failed\n",
-                      names[kind], n - 1, atomic_load(&told->failed));
+        print_message("%-20s %3d calls, %s once and for good: %d operations failed\n", names[kind],
+                      calls, step == 1 ? "each" : "some", atomic_load(&told->failed));
         /* The scenario comes by there at all; guards by mprotect alone are not asked by a pipe. */
-        assert_true(n > 1 || kind == PIPE2);
+        assert_true(calls > 0 || kind == PIPE2);
     }
     print_message("faults: %ld calls refused in %ld plays of %d operations, %ld of which failed\n",
                   faults, plays, OPERATIONS, failed);

@@ -7,7 +7,7 @@
 #
 # LAUNCHER runs the program if it is for another CPU, say qemu-aarch64 -L DIR;
 # GREEN_TEST_SLOW is set under such and under tools that take their time.
-# BIG_BYTES is the size of the large input, 1 MiB unless set.  Needs what is in
+# BIG_BYTES is the size of the large input, 1 MiB unless set, 128 KiB there.  Needs what is in
 # Debian's base, and /proc for the check of memory.
 set -eu
 LC_ALL=C
@@ -20,7 +20,8 @@ fi
 program=$1
 shift
 launcher=$*
-big_bytes=${BIG_BYTES:-1048576}
+big_bytes=${BIG_BYTES:-${GREEN_TEST_SLOW:+131072}}
+big_bytes=${big_bytes:-1048576}
 
 # ------------------------------------------------------------------ tools
 
