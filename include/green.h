@@ -98,7 +98,7 @@
  *
  * 15. Kept across a switch: all that the platform's ABI calls callee-saved,
  *     the floating-point control modes included (rounding, exception masks);
- *     a green starts with its starter's.  In C++ programs also the exceptions
+ *     a green starts with those of who starts it.  In C++ programs also the exceptions
  *     being handled, as far as "Unwinding" says which C++ runtime is found.  Not
  *     kept: errno, the signal mask, thread-local variables, the floating-point
  *     exception flags: these belong to the thread.  Those of the x87 may be
@@ -316,10 +316,10 @@ int green_abandon(green_t *g);
  * Without an unwinder the frames are left at once, as by longjmp().  So are a frame
  * that has no unwind data and those above it.
  *
- * A noexcept function stops the program by std::terminate().  So does a
- * catch (...) that does not throw on, nor may it call green_exit() again instead:
- * with a sentence on stderr and abort(), or by std::terminate() if the exit came
- * from a handler of another exception.  With libc++abi, the runtime of libc++, a
+ * A noexcept function stops the program by std::terminate().  A catch (...) must throw
+ * on: one that does not, or calls green_exit() again instead, stops the program by a
+ * sentence on stderr and abort(), or by std::terminate() if the exit came from a
+ * handler of another exception.  With libc++abi, the runtime of libc++, a
  * catch (...) on the way stops the program in any case, with a sentence, as that
  * runtime cannot throw on what unwinds for an exit; nor can glibc's pthread_exit()
  * pass C++ frames that LLVM's unwinder is for.  On a main green, inside a trace hook or in
@@ -496,7 +496,7 @@ int green_backtrace(const green_t *g, void **pcs, int n);
  * Writes a line about each of the greens that green_each() finds to fd,
  *
  *     green 0x7f... "name": suspended, parent 0x7f... "main", stack 656 of
- *     262144, at wait_for_work+0x2c
+ *     266176, at wait_for_work+0x2c
  *
  * The last is the function that called the switch, if the dynamic linker knows
  * its name (link with -rdynamic), else, as for static functions, file and offset,
@@ -530,7 +530,7 @@ size_t green_stack_used(const green_t *g);
  * in the guard of the current green's stack writes a line to stderr before it
  * takes its course,
  *
- *     libgreen: stack overflow in green "name" (0x7f...): 262144 bytes of
+ *     libgreen: stack overflow in green "name" (0x7f...): 266176 bytes of
  *     stack, fault at 0x7f..., pc 0x55...; raise options.stack_size
  *
  * Handlers for SIGSEGV and SIGBUS are installed for it, once; they pass every

@@ -47,8 +47,9 @@
  * nothing could ever end the wait (green_hub.h 15) the thread blocks, as without the patch, and
  * locks fail with EDEADLK.
  *
- * With GREEN_PATCH=wait,io,names,locks,processes in the environment, or some of them,
- * or all, every thread of the process begins as if it had asked for these.
+ * The variable GREEN_PATCH of the environment has some of the words wait, io, names, locks
+ * and processes, with commas between them, or the word all.  Every thread of the process
+ * then begins as if it had asked for these.
  */
 #ifdef __cplusplus
 extern "C" {
