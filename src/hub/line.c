@@ -15,6 +15,25 @@ static struct green__hub *line_hub(struct green_private_line *line)
     return hub != NULL && green__line_is_mine(hub, line) ? hub : NULL;
 }
 
+/*
+ * The short ways, of plain calls on a thing of this hub: they call nothing, and so keep
+ * nothing.  What is not done on them is left to the long ones as it was.
+ */
+static inline __attribute__((always_inline)) bool
+is_short_call(struct green__call *call, const struct green_private_line *line)
+{
+    return LIKELY(green__call_is_plain(call)) && LIKELY(line->hub == call->hub->id);
+}
+
+/* Not in line, as that would have all of it keep registers. */
+static __attribute__((noinline)) int wait_shortly(struct green_private_line *line,
+                                                  const char *name, const void *object,
+                                                  struct green__thread *self, const void *place)
+{
+    struct green__call call = green__call_of_plain(self);
+    return green__wait_in(&call, line, NULL, GREEN_FOREVER, name, object, place);
+}
+
 /* ---- Events ---------------------------------------------------------------------- */
 
 int green_event_set(green_event_t *event)
@@ -39,7 +58,10 @@ int green_event_clear(green_event_t *event)
     return 0;
 }
 
-int green_event_wait(green_event_t *event, int64_t timeout)
+static const char event_name[] = "green_event_wait";
+
+static __attribute__((noinline)) int wait_for_event(green_event_t *event, int64_t timeout,
+                                                    const void *place)
 {
     struct green__call call;
     if (event == NULL)
@@ -51,8 +73,20 @@ int green_event_wait(green_event_t *event, int64_t timeout)
         return green__call_done(&call, timeout);
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
-    return green__wait_in(&call, &event->green_private_line, NULL, timeout, "green_event_wait",
-                          event, PLACE);
+    return green__wait_in(&call, &event->green_private_line, NULL, timeout, event_name, event,
+                          place);
+}
+
+int green_event_wait(green_event_t *event, int64_t timeout)
+{
+    struct green__call call;
+    if (LIKELY(event != NULL) && is_short_call(&call, &event->green_private_line)) {
+        if (event->green_private_set)
+            return green__call_done(&call, timeout);
+        if (timeout == GREEN_FOREVER)
+            return wait_shortly(&event->green_private_line, event_name, event, call.self, PLACE);
+    }
+    return wait_for_event(event, timeout, PLACE);
 }
 
 /* ---- Semaphores --------------------------------------------------------------------- */
@@ -60,7 +94,8 @@ int green_event_wait(green_event_t *event, int64_t timeout)
 /* By this name its waits are known, and by the other those of conditions. */
 static const char acquire_name[] = "green_semaphore_acquire";
 
-int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
+static __attribute__((noinline)) int acquire_slowly(green_semaphore_t *semaphore,
+                                                    int64_t timeout, const void *place)
 {
     struct green__call call;
     if (semaphore == NULL)
@@ -75,7 +110,22 @@ int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
     return green__wait_in(&call, &semaphore->green_private_line, NULL, timeout, acquire_name,
-                          semaphore, PLACE);
+                          semaphore, place);
+}
+
+int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
+{
+    struct green__call call;
+    if (LIKELY(semaphore != NULL) && is_short_call(&call, &semaphore->green_private_line)) {
+        if (semaphore->green_private_units > 0) {
+            semaphore->green_private_units--;
+            return green__call_done(&call, timeout);
+        }
+        if (timeout == GREEN_FOREVER)
+            return wait_shortly(&semaphore->green_private_line, acquire_name, semaphore,
+                                call.self, PLACE);
+    }
+    return acquire_slowly(semaphore, timeout, PLACE);
 }
 
 bool green__line_give_unit(struct green__hub *hub, green_semaphore_t *semaphore)
@@ -92,7 +142,7 @@ bool green__line_give_unit(struct green__hub *hub, green_semaphore_t *semaphore)
     return true;
 }
 
-int green_semaphore_release(green_semaphore_t *semaphore)
+static __attribute__((noinline)) int release_slowly(green_semaphore_t *semaphore)
 {
     if (semaphore == NULL)
         return green__call_fail(EINVAL);
@@ -100,6 +150,19 @@ int green_semaphore_release(green_semaphore_t *semaphore)
     if (hub == NULL)
         return -1;
     return green__line_give_unit(hub, semaphore) ? 0 : green__call_fail(EOVERFLOW);
+}
+
+int green_semaphore_release(green_semaphore_t *semaphore)
+{
+    struct green__call call;
+    if (LIKELY(semaphore != NULL) && is_short_call(&call, &semaphore->green_private_line)) {
+        struct green__entry *first = green__line_first(&semaphore->green_private_line);
+        if (first != NULL && green__wait_can_serve_barely(call.hub, first)) {
+            green__wait_serve_barely(call.hub, &semaphore->green_private_line, first);
+            return 0;
+        }
+    }
+    return release_slowly(semaphore);
 }
 
 /* ---- Mutexes -------------------------------------------------------------------------- */
@@ -114,7 +177,14 @@ static void pass_mutex(struct green__hub *hub, green_mutex_t *mutex)
         green__wait_serve(hub, first, 0);
 }
 
-int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
+static inline void take_mutex(green_mutex_t *mutex, const struct green_task *task)
+{
+    mutex->green_private_owner = task->number;
+    mutex->green_private_depth = 1;
+}
+
+static __attribute__((noinline)) int lock_slowly(green_mutex_t *mutex, int64_t timeout,
+                                                 const void *place)
 {
     struct green__call call;
     if (mutex == NULL)
@@ -131,15 +201,14 @@ int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
         return green__call_done(&call, timeout);
     }
     if (mutex->green_private_owner == 0) {
-        mutex->green_private_owner = call.task->number;
-        mutex->green_private_depth = 1;
+        take_mutex(mutex, call.task);
         return green__call_done(&call, timeout);
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);
     struct green__wait wait;
     struct green__entry entry = {0};
-    green__wait_prepare(&wait, &call, "green_mutex_lock", mutex, PLACE);
+    green__wait_prepare(&wait, &call, "green_mutex_lock", mutex, place);
     wait.entries = &entry;
     wait.count = 1;
     wait.role = GREEN__LOCKS;
@@ -147,7 +216,18 @@ int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
     return green__wait(call.hub, &wait, timeout);
 }
 
-int green_mutex_unlock(green_mutex_t *mutex)
+int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
+{
+    struct green__call call;
+    if (LIKELY(mutex != NULL) && is_short_call(&call, &mutex->green_private_line) &&
+        LIKELY(mutex->green_private_owner == 0)) {
+        take_mutex(mutex, call.task);
+        return green__call_done(&call, timeout);
+    }
+    return lock_slowly(mutex, timeout, PLACE);
+}
+
+static __attribute__((noinline)) int unlock_slowly(green_mutex_t *mutex)
 {
     if (mutex == NULL)
         return green__call_fail(EINVAL);
@@ -159,6 +239,20 @@ int green_mutex_unlock(green_mutex_t *mutex)
     if (--mutex->green_private_depth == 0)
         pass_mutex(hub, mutex);
     return 0;
+}
+
+int green_mutex_unlock(green_mutex_t *mutex)
+{
+    struct green__call call;
+    if (LIKELY(mutex != NULL) && is_short_call(&call, &mutex->green_private_line) &&
+        LIKELY(mutex->green_private_owner == call.task->number) &&
+        LIKELY(mutex->green_private_depth == 1) &&
+        LIKELY(green__line_first(&mutex->green_private_line) == NULL)) {
+        mutex->green_private_owner = 0;
+        mutex->green_private_depth = 0;
+        return 0;
+    }
+    return unlock_slowly(mutex);
 }
 
 /* ---- Conditions ------------------------------------------------------------------------- */
