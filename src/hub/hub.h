@@ -619,6 +619,13 @@ static inline struct green__turn *green__wait_first_bare(const struct green__hub
     return LIKELY(hub->left != 0) && LIKELY(first->kind == GREEN__TURN_BARE) ? first : NULL;
 }
 
+static inline void green__wait_count_turn(struct green__hub *hub)
+{
+    if (UNLIKELY(hub->credit != GREEN__HUB_CREDIT))
+        hub->credit = GREEN__HUB_CREDIT;
+    hub->left--;
+}
+
 /* Its turn has come: it is out of the line, but for the count of ready. */
 static inline void green__wait_take_first(struct green__hub *hub, struct green__turn *first)
 {
@@ -626,9 +633,7 @@ static inline void green__wait_take_first(struct green__hub *hub, struct green__
     hub->line.next = second;
     second->prev = &hub->line;
     first->next = NULL;
-    if (UNLIKELY(hub->credit != GREEN__HUB_CREDIT))
-        hub->credit = GREEN__HUB_CREDIT;
-    hub->left--;
+    green__wait_count_turn(hub);
 }
 
 /* From a plain call to the first of the line; *mine is to be what the own wait of its task shall be. */

@@ -593,6 +593,31 @@ static __attribute__((noinline)) int sleep_slowly(int64_t time, const void *plac
     return 0;
 }
 
+/*
+ * The turn of the first of the line has come, and this one goes to the end.  That the first is
+ * the only one is a case of its own: which it is the CPU predicts, and it need not wait for one
+ * pointer to know where the next is.
+ */
+static inline void put_last_for_first(struct green__hub *hub, struct green__turn *turn,
+                                      struct green__turn *first)
+{
+    struct green__turn *second = first->next;
+    green__wait_count_turn(hub);
+    first->next = NULL;
+    turn->next = &hub->line;
+    if (second == &hub->line) {
+        turn->prev = &hub->line;
+        hub->line.next = turn;
+    } else {
+        struct green__turn *last = hub->line.prev;
+        hub->line.next = second;
+        second->prev = &hub->line;
+        turn->prev = last;
+        last->next = turn;
+    }
+    hub->line.prev = turn;
+}
+
 /* Not in line, as the place of the call would be lost. */
 __attribute__((noinline)) int green_sleep(int64_t time)
 {
@@ -610,12 +635,7 @@ __attribute__((noinline)) int green_sleep(int64_t time)
         turn->kind = GREEN__TURN_BARE;
     if (UNLIKELY(turn->value != NULL))
         turn->value = NULL;
-    green__wait_take_first(hub, first);
-    struct green__turn *last = hub->line.prev;
-    turn->next = &hub->line;
-    turn->prev = last;
-    last->next = turn;
-    hub->line.prev = turn;
+    put_last_for_first(hub, turn, first);
     return green__wait_go(&call, turn, first);
 }
 
