@@ -597,7 +597,7 @@ static double memory(void *arg, long n)
     return (double)(memory->tables ? tables : bytes) * (double)n / (double)tasks;
 }
 
-/* ---- All -------------------------------------------------------------------------------------- */
+/* ---- All ------------------------------------------------------------------------------------- */
 
 #define TCP (&(bool){true})
 #define PIPE (&(bool){false})

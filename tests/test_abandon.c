@@ -570,7 +570,7 @@ TEST(a_child_of_fork_releases_what_was_abandoned_and_may_abandon_what_is_lost)
     assert_int_equal(stacks_live(), stacks);
 }
 
-/* ---- At the same time -------------------------------------------------------------------------- */
+/* ---- At the same time ------------------------------------------------------------------------ */
 
 /* A thread that frees what others have done with, as a garbage collector does. */
 struct collector {

@@ -240,7 +240,7 @@ WORLD_TEST(if_SIGCHLD_is_ignored_there_is_none_after_the_end)
     assert_refused(green_waitpid(pid, &status, 0), ECHILD);
 }
 
-/* ---- Spawning from tasks ------------------------------------------------------------------------ */
+/* ---- Spawning from tasks --------------------------------------------------------------------- */
 
 static void *spawn_true(void *unused)
 {
@@ -283,7 +283,7 @@ WORLD_TEST(a_pipe_that_is_shared_with_a_child_keeps_its_flags)
     close(ends[1]);
 }
 
-/* ---- Without pidfds ------------------------------------------------------------------------------ */
+/* ---- Without pidfds -------------------------------------------------------------------------- */
 
 static int await_without_pidfd(void *error)
 {

@@ -24,7 +24,7 @@ static void unlock(void)
     must_be_0(green_mutex_unlock(&mutex));
 }
 
-/* ---- The mutex --------------------------------------------------------------------------------- */
+/* ---- The mutex ------------------------------------------------------------------------------- */
 
 /* gevent: test_unacquired_wait, test_unacquired_notify */
 COND_TEST(to_wait_one_must_have_the_mutex_to_signal_not)
@@ -121,7 +121,7 @@ COND_TEST(a_recursive_mutex_is_unlocked_wholly_and_as_deep_again_at_the_return)
     finish(task);
 }
 
-/* ---- Without a mutex ----------------------------------------------------------------------------- */
+/* ---- Without a mutex ------------------------------------------------------------------------- */
 
 static bool ready;
 
@@ -147,7 +147,7 @@ COND_TEST(a_signal_is_not_kept_for_those_who_come)
     assert_refused(green_cond_wait(&cond, NULL, GREEN_MS(1)), ETIMEDOUT);
 }
 
-/* ---- Cancel ----------------------------------------------------------------------------------------- */
+/* ---- Cancel ---------------------------------------------------------------------------------- */
 
 static void *wait_in_vain(void *result)
 {
@@ -238,7 +238,7 @@ COND_TEST(who_is_cancelled_after_the_signal_has_been_served)
     assert_noted("served");
 }
 
-/* ---- Deadlock ------------------------------------------------------------------------------------------ */
+/* ---- Deadlock -------------------------------------------------------------------------------- */
 
 static void *lock_for_ever(void *unused)
 {
@@ -255,7 +255,7 @@ COND_TEST(a_mutex_that_cannot_be_had_again_is_a_deadlock_and_then_it_is_not_held
     finish(task);
 }
 
-/* ---- A recipe --------------------------------------------------------------------------------------------- */
+/* ---- A recipe -------------------------------------------------------------------------------- */
 
 /* The largest first: what a queue with priorities is made of. */
 static struct {

@@ -22,7 +22,7 @@ static void *wait_and_note(void *name)
     return GREEN_FAILED;
 }
 
-/* ---- Options ------------------------------------------------------------------------------------- */
+/* ---- Options --------------------------------------------------------------------------------- */
 
 static void hog(const char *name, pid_t thread, int64_t time, void *data)
 {
@@ -56,7 +56,7 @@ END_TEST(a_hub_is_made_once)
     assert_int_equal(green_hub_init(&zero), 0);
 }
 
-/* ---- green_hub_end() ------------------------------------------------------------------------------- */
+/* ---- green_hub_end() ------------------------------------------------------------------------- */
 
 /* gevent: test__destroy */
 END_TEST(after_the_end_the_next_use_makes_another)
@@ -255,7 +255,7 @@ END_TEST(who_waits_for_all_to_end_is_cancelled_too)
     assert_noted("hub wait");
 }
 
-/* ---- What belonged to the hub -------------------------------------------------------------------------- */
+/* ---- What belonged to the hub ---------------------------------------------------------------- */
 
 struct things {
     green_queue_t *queue;
@@ -390,7 +390,7 @@ END_TEST(what_a_thread_has_left_with_waiters_is_without_them_when_it_has_ended)
     use_and_release(&things);
 }
 
-/* ---- The end of a thread ------------------------------------------------------------------------------ */
+/* ---- The end of a thread --------------------------------------------------------------------- */
 
 static void *end_thread_of_green(void *unused)
 {
@@ -1020,7 +1020,7 @@ END_TEST(pthread_exit_below_a_green_that_offloads_unwinds_nothing_a_thread_may_w
 
 #endif
 
-/* ---- pthread_cancel() ----------------------------------------------------------------------------------- */
+/* ---- pthread_cancel() ------------------------------------------------------------------------ */
 
 static sem_t started;
 
@@ -1074,7 +1074,7 @@ END_TEST(a_thread_that_is_cancelled_while_it_waits_ends_at_its_next_cancellation
     sem_destroy(&started);
 }
 
-/* ---- Many threads ------------------------------------------------------------------------------------------ */
+/* ---- Many threads ---------------------------------------------------------------------------- */
 
 static void *use_and_end(void *unused)
 {

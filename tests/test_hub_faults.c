@@ -26,7 +26,7 @@ int main(void)
 
 #include "heap.h"
 
-/* ---- The system -------------------------------------------------------------------------------- */
+/* ---- The system ------------------------------------------------------------------------------ */
 
 enum kind { NONE, MALLOC, CALLOC, REALLOC, MMAP, EPOLL_CREATE, EVENTFD, EPOLL_CTL, TIMERFD, THREAD,
             KINDS };
@@ -113,7 +113,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
     return refused(THREAD) ? EAGAIN : real(thread, attributes, run, arg);
 }
 
-/* ---- The operations ------------------------------------------------------------------------------ */
+/* ---- The operations -------------------------------------------------------------------------- */
 
 /* Asks until it is done: refused once, it is granted. */
 #define MAKES(expr)                                                                        \

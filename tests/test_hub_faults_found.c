@@ -1411,7 +1411,7 @@ TEST(a_descriptor_behind_the_first_of_all_bytes_comes)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
-/* ---- Data with the attempt -------------------------------------------------------------------- */
+/* ---- Data with the attempt ------------------------------------------------------------------- */
 
 static void *accept_and_read(void *arg)
 {
@@ -1450,7 +1450,7 @@ TEST(what_is_sent_with_an_attempt_to_connect_is_sent)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
-/* ---- One of several, and a descriptor that is not ready after all ----------------------------- */
+/* ---- One of several, and a descriptor that is not ready after all ---------------------------- */
 
 struct choice {
     int ends[2];
@@ -1521,7 +1521,7 @@ TEST(who_chooses_waits_for_all_until_its_turn)
     assert_int_equal(green_hub_end(GREEN_FOREVER), 0);
 }
 
-/* ---- Calls that fail again and again ---------------------------------------------------------- */
+/* ---- Calls that fail again and again --------------------------------------------------------- */
 
 static void *close_in_turn(void *arg)
 {
@@ -1691,7 +1691,7 @@ TEST(who_goes_on_calling_what_cannot_wait_lets_others_run)
         assert_int_equal(close(fds[i]), 0);
 }
 
-/* ---- Messages that nobody takes --------------------------------------------------------------- */
+/* ---- Messages that nobody takes -------------------------------------------------------------- */
 
 static void *receive_for_ever(void *arg)
 {

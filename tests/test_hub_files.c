@@ -68,7 +68,7 @@ static int open_slow(void)
     return fd;
 }
 
-/* ---- What is moved ------------------------------------------------------------------------------ */
+/* ---- What is moved --------------------------------------------------------------------------- */
 
 enum { SIZE = 1 << 20 };
 static char wanted[SIZE], got[SIZE];
@@ -181,7 +181,7 @@ FILE_TEST(errors_are_the_systems)
     assert_refused(green_read(fd, got, 1), EBADF);
 }
 
-/* ---- By a thread of the pool -------------------------------------------------------------------- */
+/* ---- By a thread of the pool ----------------------------------------------------------------- */
 
 struct job {
     int fd;
@@ -298,7 +298,7 @@ FILE_TEST(if_no_thread_can_be_had_the_caller_reads)
     assert_child_held(run_child(read_without_threads, NULL));
 }
 
-/* ---- Numbers that are used again ------------------------------------------------------------------ */
+/* ---- Numbers that are used again ------------------------------------------------------------- */
 
 FILE_TEST(a_number_that_was_a_files_may_be_a_sockets)
 {

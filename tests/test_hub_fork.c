@@ -44,7 +44,7 @@ static void reap(pid_t pid)
     must(status == 0);
 }
 
-/* ---- Others end ------------------------------------------------------------------------------------ */
+/* ---- Others end ------------------------------------------------------------------------------ */
 
 /* gevent: test__issue1686 */
 FORK_TEST(tasks_run_in_the_parent_only)
@@ -189,7 +189,7 @@ FORK_TEST(a_group_is_empty_in_the_child)
     assert_int_equal(green_group_free(group), 0);
 }
 
-/* ---- What others had been given ------------------------------------------------------------------------ */
+/* ---- What others had been given -------------------------------------------------------------- */
 
 /* A call that others have not come back from has given them nothing. */
 static green_semaphore_t semaphore;
@@ -528,7 +528,7 @@ FORK_TEST(the_scopes_of_a_task_that_is_no_more_are_not_a_new_ones_in_the_child)
     finish(task);
 }
 
-/* ---- In a task ------------------------------------------------------------------------------------------ */
+/* ---- In a task ------------------------------------------------------------------------------- */
 
 static void *fork_and_return(void *unused)
 {
@@ -739,7 +739,7 @@ FORK_TEST(who_joins_in_main_one_that_is_no_more_finds_it_cancelled)
     finish(other);
 }
 
-/* ---- What is the parent's ------------------------------------------------------------------------------- */
+/* ---- What is the parent's -------------------------------------------------------------------- */
 
 static void *spawn_from_child(void *unused)
 {
@@ -859,7 +859,7 @@ TEST_WITH(the_hub_fd_of_the_child_is_its_own, begin_handle, hubs_end)
     assert_noted("2");
 }
 
-/* ---- Others ------------------------------------------------------------------------------------------------- */
+/* ---- Others ---------------------------------------------------------------------------------- */
 
 FORK_TEST(a_grandchild_is_a_child)
 {

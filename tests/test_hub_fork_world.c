@@ -165,7 +165,7 @@ WORLD_TEST(a_generator_of_the_task_that_forked_goes_on_too)
     assert_null(finish(spawn(run_generator, NULL)));
 }
 
-/* ---- What can come to the child --------------------------------------------------------------- */
+/* ---- What can come to the child -------------------------------------------------------------- */
 
 static void wait_for_nobody(void *event)
 {
@@ -287,7 +287,7 @@ WORLD_TEST(the_wait_of_main_for_a_thread_fails_in_the_child)
     wait_for_thread(true);
 }
 
-/* ---- Descriptors -------------------------------------------------------------------------------- */
+/* ---- Descriptors ----------------------------------------------------------------------------- */
 
 struct pair {
     int fd[2];
@@ -382,7 +382,7 @@ WORLD_TEST(a_descriptor_that_main_waits_for_comes_in_the_child)
     green_close(pair.fd[1]);
 }
 
-/* ---- Descriptors of the hub's own --------------------------------------------------------------- */
+/* ---- Descriptors of the hub's own ------------------------------------------------------------ */
 
 /* How many descriptors the process has that are of this kind, by the kernel's name of it. */
 static int count_kind(const char *kind)
@@ -563,7 +563,7 @@ WORLD_TEST(a_green_that_had_descriptors_of_the_hub_closes_no_others_in_the_child
     must_be_0(pthread_sigmask(SIG_SETMASK, &before, NULL));
 }
 
-/* ---- Other threads, and handles ------------------------------------------------------------------- */
+/* ---- Other threads, and handles -------------------------------------------------------------- */
 
 static void use_handle(void *hub)
 {

@@ -31,7 +31,7 @@ static void *fail_after(void *ms)
     return fail_with(V(E1));
 }
 
-/* ---- Nonsense --------------------------------------------------------------------------------------- */
+/* ---- Nonsense -------------------------------------------------------------------------------- */
 
 HUB_TEST(nonsense_is_refused)
 {
@@ -53,7 +53,7 @@ HUB_TEST(nonsense_is_refused)
     assert_noted("");
 }
 
-/* ---- Limits -------------------------------------------------------------------------------------------- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 /* gevent: PoolBasic.test_execute_async, TestSpawn.test */
 HUB_TEST(a_spawn_beyond_the_limit_waits_until_a_task_has_ended)
@@ -176,7 +176,7 @@ HUB_TEST(several_spawners_together_stay_within_the_limit)
     drop();
 }
 
-/* ---- Waiting --------------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* gevent: TestJoinEmpty, TestSpawn.testSpawnAndWait, test_waitall */
 HUB_TEST(wait_waits_for_all_or_for_its_time)
@@ -258,7 +258,7 @@ HUB_TEST(wait_returns_at_the_first_moment_when_there_is_none)
     drop();
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------------------ */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 struct failing {
     int ms, error;
@@ -365,7 +365,7 @@ HUB_TEST(cancelled_is_never_the_error_of_a_group)
     drop();
 }
 
-/* ---- Cancel and free ------------------------------------------------------------------------------------------- */
+/* ---- Cancel and free ------------------------------------------------------------------------- */
 
 HUB_TEST(a_cancelled_group_is_cancelled_for_ever)
 {
@@ -671,7 +671,7 @@ HUB_TEST(a_task_of_a_group_is_the_groups_to_release)
     drop();
 }
 
-/* ---- Many --------------------------------------------------------------------------------------------------------- */
+/* ---- Many ------------------------------------------------------------------------------------ */
 
 HUB_TEST(a_hundred_thousand_members_come_and_go)
 {

@@ -121,7 +121,7 @@ MUTEX_TEST(the_owner_is_the_task_not_the_green_that_locks)
     finish(spawn(try_it, NULL));
 }
 
-/* ---- Order ------------------------------------------------------------------------------------ */
+/* ---- Order ----------------------------------------------------------------------------------- */
 
 static void *pass_through(void *number)
 {
@@ -214,7 +214,7 @@ MUTEX_TEST(who_is_cancelled_before_is_passed_over)
     finish(b);
 }
 
-/* ---- Owners that end --------------------------------------------------------------------------- */
+/* ---- Owners that end ------------------------------------------------------------------------- */
 
 static void *lock_and_end(void *unused)
 {

@@ -118,7 +118,7 @@ static void wait_sem(sem_t *sem)
         continue;
 }
 
-/* ---- Look-ups --------------------------------------------------------------------------------- */
+/* ---- Look-ups -------------------------------------------------------------------------------- */
 
 static int look_up(const char *node)
 {
@@ -226,7 +226,7 @@ NAME_TEST(slow_look_ups_take_half_of_the_pool)
     assert_int_equal(most_looking, THREADS / 2);
 }
 
-/* ---- Races -------------------------------------------------------------------------------------- */
+/* ---- Races ----------------------------------------------------------------------------------- */
 
 /* A listener on loopback; its address goes behind the others of the answer.  -1: no such family. */
 static int listen_on(int family, int backlog)

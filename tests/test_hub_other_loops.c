@@ -40,7 +40,7 @@ static int run_all(int ms)
     return count;
 }
 
-/* ---- green_hub_run() ------------------------------------------------------------------------------ */
+/* ---- green_hub_run() ------------------------------------------------------------------------- */
 
 RUN_TEST(it_gives_each_that_is_ready_one_turn)
 {
@@ -147,7 +147,7 @@ RUN_TEST(it_is_called_on_the_main_green_only)
     assert_int_equal(green_free(generator), 0);
 }
 
-/* ---- green_hub_fd() --------------------------------------------------------------------------------- */
+/* ---- green_hub_fd() -------------------------------------------------------------------------- */
 
 LOOP_TEST(it_is_one_descriptor_that_is_quiet_when_idle)
 {

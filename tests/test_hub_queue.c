@@ -59,7 +59,7 @@ static void *get_task(void *name)
     return V(item);
 }
 
-/* ---- Making and releasing ------------------------------------------------------------------------ */
+/* ---- Making and releasing -------------------------------------------------------------------- */
 
 HUB_TEST(nonsense_makes_no_queue)
 {
@@ -138,7 +138,7 @@ HUB_TEST(items_of_any_size_are_copied_whole)
     }
 }
 
-/* ---- Producers and consumers ----------------------------------------------------------------------- */
+/* ---- Producers and consumers ----------------------------------------------------------------- */
 
 static void *produce_letters(void *unused)
 {
@@ -196,7 +196,7 @@ HUB_TEST(a_million_items_through_a_queue_of_one_take_no_more_memory)
     drop();
 }
 
-/* ---- Without waiting ---------------------------------------------------------------------------------- */
+/* ---- Without waiting ------------------------------------------------------------------------- */
 
 /* gevent: test_get_nowait_simple */
 HUB_TEST(without_time_a_get_takes_what_is_there_and_nobody_runs)
@@ -281,7 +281,7 @@ HUB_TEST(putters_are_served_in_the_order_in_which_they_came)
     drop();
 }
 
-/* ---- Waiters that go ------------------------------------------------------------------------------------ */
+/* ---- Waiters that go ------------------------------------------------------------------------- */
 
 static void *get_for_10_ms(void *unused)
 {
@@ -420,7 +420,7 @@ HUB_TEST(a_put_that_fails_leaves_the_item_to_the_caller)
     assert_int_equal(green_queue_free(big), 0);
 }
 
-/* ---- A rendezvous ------------------------------------------------------------------------------------------ */
+/* ---- A rendezvous ---------------------------------------------------------------------------- */
 
 /* gevent: test_zero_max_size, TestChannel.test_send */
 HUB_TEST(with_capacity_0_a_put_returns_only_when_it_was_got)
@@ -452,7 +452,7 @@ HUB_TEST(with_capacity_0_a_put_without_time_needs_a_getter_who_waits)
     drop();
 }
 
-/* ---- Close -------------------------------------------------------------------------------------------------- */
+/* ---- Close ----------------------------------------------------------------------------------- */
 
 /* gevent: shutdown */
 HUB_TEST(what_is_in_a_closed_queue_can_still_be_got)
@@ -513,7 +513,7 @@ HUB_TEST(an_item_that_was_put_before_the_close_is_got)
     drop();
 }
 
-/* ---- Workers ------------------------------------------------------------------------------------------------- */
+/* ---- Workers --------------------------------------------------------------------------------- */
 
 static void *work(void *sum)
 {

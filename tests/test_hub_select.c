@@ -26,7 +26,7 @@ static void drop(green_queue_t *queue)
     must_be_0(green_queue_free(queue));
 }
 
-/* ---- What is refused ------------------------------------------------------------------------------ */
+/* ---- What is refused ------------------------------------------------------------------------- */
 
 HUB_TEST(nonsense_is_refused_before_anything_is_done)
 {
@@ -65,7 +65,7 @@ HUB_TEST(without_cases_it_is_a_wait_for_the_time)
     assert_refused(green_select(&none, 1, GREEN_FOREVER), EDEADLK);
 }
 
-/* ---- What can be done at once ----------------------------------------------------------------------- */
+/* ---- What can be done at once ---------------------------------------------------------------- */
 
 HUB_TEST(each_kind_that_can_be_done_is_done_at_once)
 {
@@ -164,7 +164,7 @@ HUB_TEST(a_closed_queue_can_be_done_with_an_error)
     drop(queue);
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------------ */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 struct selecting {
     green_queue_t *a, *b;

@@ -185,7 +185,7 @@ WORLD_TEST(a_daemon_that_waits_for_a_signal_holds_nobody)
     unblock(SIGUSR1);
 }
 
-/* ---- Handlers of the program ------------------------------------------------------------------ */
+/* ---- Handlers of the program ----------------------------------------------------------------- */
 
 static atomic_int handled;
 
@@ -269,7 +269,7 @@ WORLD_TEST(a_handler_runs_on_the_stack_of_the_task)
     signal(SIGUSR1, before);
 }
 
-/* ---- What the hub leaves alone ------------------------------------------------------------------ */
+/* ---- What the hub leaves alone --------------------------------------------------------------- */
 
 /* The line of /proc/self/status that begins so. */
 static void status_line(const char *name, char *line, size_t size)
@@ -350,7 +350,7 @@ WORLD_TEST(SIGPIPE_never_comes_from_a_socket)
     signal(SIGPIPE, before);
 }
 
-/* ---- Cancellation of threads ----------------------------------------------------------------------- */
+/* ---- Cancellation of threads ----------------------------------------------------------------- */
 
 static void *call_while_cancelled(void *unused)
 {

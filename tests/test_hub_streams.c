@@ -150,7 +150,7 @@ WORLD_TEST(it_works_on_pipes_and_on_files)
     assert_int_equal(fclose(file), 0);
 }
 
-/* ---- What it refuses --------------------------------------------------------------------------- */
+/* ---- What it refuses ------------------------------------------------------------------------- */
 
 WORLD_TEST(modes_that_do_not_fit_are_refused)
 {
@@ -168,7 +168,7 @@ WORLD_TEST(modes_that_do_not_fit_are_refused)
     assert_null_errno(green_fdopen(-1, "r"), EBADF);
 }
 
-/* ---- Failures ----------------------------------------------------------------------------------- */
+/* ---- Failures -------------------------------------------------------------------------------- */
 
 WORLD_TEST(a_read_whose_time_is_over_sets_ferror)
 {
@@ -271,7 +271,7 @@ WORLD_TEST(a_cancel_wakes_a_task_that_reads)
     close(pair[1]);
 }
 
-/* ---- exit() -------------------------------------------------------------------------------------- */
+/* ---- exit() ---------------------------------------------------------------------------------- */
 
 static void *never_runs(void *unused)
 {

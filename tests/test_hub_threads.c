@@ -67,7 +67,7 @@ long syscall(long number, ...)
 }
 #endif
 
-/* ---- One thing ---------------------------------------------------------------------------------- */
+/* ---- One thing ------------------------------------------------------------------------------- */
 
 THREAD_TEST(nonsense_is_refused)
 {
@@ -142,7 +142,7 @@ THREAD_TEST(it_may_wait)
     assert_int_equal(green_event_wait(&event, GREEN_FOREVER), 0);
 }
 
-/* ---- Handles -------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 THREAD_TEST(each_handle_is_given_back_by_itself)
 {
@@ -379,7 +379,7 @@ TEST(the_numbers_of_a_hub_that_has_ended_may_be_anothers)
     must_be_0(pthread_join(thread, NULL));
 }
 
-/* ---- What others may not ------------------------------------------------------------------------------ */
+/* ---- What others may not --------------------------------------------------------------------- */
 
 static void *touch(void *task)
 {
@@ -414,7 +414,7 @@ THREAD_TEST(a_task_is_cancelled_from_another_thread_by_a_spawn)
     assert_ptr_equal(finish(task), V(ECANCELED));
 }
 
-/* ---- A process asleep ------------------------------------------------------------------------------------ */
+/* ---- A process asleep ------------------------------------------------------------------------ */
 
 static void *sleep_idle(void *unused)
 {
@@ -436,7 +436,7 @@ THREAD_TEST(a_hub_that_waits_for_other_threads_does_nothing_meanwhile)
     pthread_join(thread, NULL);
 }
 
-/* ---- The end while others post ----------------------------------------------------------------------------- */
+/* ---- The end while others post --------------------------------------------------------------- */
 
 struct poster {
     sem_t refused;

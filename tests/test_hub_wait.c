@@ -26,7 +26,7 @@ static void *wait_and_note(void *name)
     return NULL;
 }
 
-/* ---- green_hub_wait() ----------------------------------------------------------------------------- */
+/* ---- green_hub_wait() ------------------------------------------------------------------------ */
 
 /* gevent: test__hub_join_timeout */
 WAIT_TEST(it_waits_until_every_other_task_has_ended)
@@ -138,7 +138,7 @@ WAIT_TEST(a_daemon_may_wait_here)
     assert_noted("task:5");
 }
 
-/* ---- Deadlock ---------------------------------------------------------------------------------------- */
+/* ---- Deadlock -------------------------------------------------------------------------------- */
 
 /* gevent: LoopExit */
 WAIT_TEST(main_hears_that_nothing_can_come_again_and_again)
@@ -275,7 +275,7 @@ WAIT_TEST(of_two_waits_of_the_main_task_the_last_fails_the_first_goes_on)
     finish(task);
 }
 
-/* ---- Rescue: what may come ------------------------------------------------------------------------------ */
+/* ---- Rescue: what may come ------------------------------------------------------------------- */
 
 static void *put_later(void *handle)
 {
@@ -317,7 +317,7 @@ WORLD_TEST(the_close_of_the_last_handle_is_noticed_by_who_sleeps)
         pthread_join(threads[i], NULL);
 }
 
-/* ---- Others ------------------------------------------------------------------------------------------------ */
+/* ---- Others ---------------------------------------------------------------------------------- */
 
 WAIT_TEST(a_select_beside_a_sleeper_is_served)
 {
@@ -450,7 +450,7 @@ TEST(a_signal_with_its_default_action_ends_the_process)
     assert_int_equal(WTERMSIG(child.status), SIGINT);
 }
 
-/* ---- Numbers -------------------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 WAIT_TEST(the_numbers_are_true)
 {

@@ -685,7 +685,7 @@ void green__fd_job_ends(int fd)
         close_at_last(fd, known);
 }
 
-/* ---- fork, end --------------------------------------------------------------------------------- */
+/* ---- fork, end ------------------------------------------------------------------------------- */
 
 static void drop_held(int fd, struct green__fd *known)
 {

@@ -333,7 +333,7 @@ int green_hub_init(const green_hub_options_t *options)
     return begin_hub(options) != NULL ? 0 : -1;
 }
 
-/* ---- The hub as a whole ------------------------------------------------------------------------ */
+/* ---- The hub as a whole ---------------------------------------------------------------------- */
 
 int green_hub_wait(int64_t timeout)
 {

@@ -162,7 +162,7 @@ static int start_thread(void)
     return error;
 }
 
-/* ---- In the hubs' threads --------------------------------------------------------------------- */
+/* ---- In the hubs' threads -------------------------------------------------------------------- */
 
 static void begin_pool_work(void)
 {

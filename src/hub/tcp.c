@@ -459,7 +459,7 @@ int green_tcp_listen(const char *host, const char *service, unsigned flags)
     return fd;
 }
 
-/* ---- Serving ---------------------------------------------------------------------------------- */
+/* ---- Serving --------------------------------------------------------------------------------- */
 
 /* Until its task has ended.  Of the hub's list, which closes what is left of it. */
 struct green__served {

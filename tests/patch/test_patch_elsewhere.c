@@ -35,7 +35,7 @@ static int64_t world_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 static void *calls_in_a_thread(void *how)
 {
@@ -223,7 +223,7 @@ ELSEWHERE_TEST(only_what_was_asked_for_is_patched)
     assert_int_equal(green_patch(PATCHED), GREEN_PATCH_WAIT);
 }
 
-/* ---- Hooks ------------------------------------------------------------------------------------- */
+/* ---- Hooks ----------------------------------------------------------------------------------- */
 
 static int hooked;
 
@@ -254,7 +254,7 @@ ELSEWHERE_TEST(trace_hooks_block)
     noted()[0] = '\0';
 }
 
-/* ---- Signal handlers -------------------------------------------------------------------------- */
+/* ---- Signal handlers ------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t handled;
 

@@ -378,7 +378,7 @@ IO_TEST(a_cancelled_task_is_given_nothing_more)
     assert_int_equal(left, sizeof much); /* the next who reads has all of it */
 }
 
-/* ---- Moving ----------------------------------------------------------------------------------- */
+/* ---- Moving ---------------------------------------------------------------------------------- */
 
 static void *read_one(void *fd)
 {
@@ -708,7 +708,7 @@ IO_TEST(what_came_before_the_limit_is_given)
     assert_true(n > 0 && n < SIZE);
 }
 
-/* ---- Modes -------------------------------------------------------------------------------------- */
+/* ---- Modes ----------------------------------------------------------------------------------- */
 
 IO_TEST(modes_are_the_programs_own)
 {
@@ -817,7 +817,7 @@ PATCH_WORLD_TEST(a_program_that_is_executed_finds_blocking_descriptors)
     must_be_0(close(tube[0]) | close(tube[1]));
 }
 
-/* ---- As without ------------------------------------------------------------------------------------ */
+/* ---- As without ------------------------------------------------------------------------------ */
 
 static volatile sig_atomic_t broken_pipes;
 
@@ -1091,7 +1091,7 @@ TEST(SIGPIPE_kills_who_has_no_handler)
     assert_int_equal(WTERMSIG(child.status), SIGPIPE);
 }
 
-/* ---- Terminals -------------------------------------------------------------------------------------- */
+/* ---- Terminals ------------------------------------------------------------------------------- */
 
 /* A thread of the kernel carries it to the other side: time stands still until it is there. */
 static void type(const char *text, bool gives)

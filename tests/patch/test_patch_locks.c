@@ -1049,7 +1049,7 @@ WORLD_LOCK_TEST(a_task_posts_to_a_thread)
     must_be_0(sem_destroy(&semaphore));
 }
 
-/* ---- Read-write locks ----------------------------------------------------------------------------- */
+/* ---- Read-write locks ------------------------------------------------------------------------ */
 
 static void *read_for(void *ms)
 {

@@ -486,7 +486,7 @@ PATCH_TEST(a_cancelled_sleep_says_what_is_left)
     assert_int_equal(clock_ms(), 500);
 }
 
-/* ---- Cancel, and the end of a scope ----------------------------------------------------------- */
+/* ---- Cancel, and the end of a scope ---------------------------------------------------------- */
 
 #define MAKE_READY(name)                                \
     static int make_##name(void)                        \
