@@ -194,7 +194,9 @@ template <class Out, class In> struct state {
             me->call();
         } catch (const cancelled &) {
             me->stopped = true;
-#ifdef __GLIBCXX__ /* libc++abi has no such type, and cannot: the thread or the green is being ended from outside: to be let through */
+            /* The thread or the green is being ended from outside: to be let through.
+               libc++abi has no such type, and cannot. */
+#ifdef __GLIBCXX__
         } catch (abi::__forced_unwind &) {
             throw;
 #endif

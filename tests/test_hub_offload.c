@@ -110,7 +110,8 @@ OFFLOAD_TEST(a_call_that_leaves_its_thread_has_failed_and_the_next_has_another_t
     pthread_t other;
     for (int i = 0; i < 4 * THREADS; i++) {
         value = NULL;
-        assert_int_equal(green_offload(leave_the_thread, i % 2 != 0 ? V(1) : NULL, &value, NULL), 0);
+        void *by_cancel = i % 2 != 0 ? V(1) : NULL;
+        assert_int_equal(green_offload(leave_the_thread, by_cancel, &value, NULL), 0);
         assert_ptr_equal(value, GREEN_FAILED);
         assert_int_equal(errno, ECANCELED);
         assert_int_equal(green_offload(give_thread, &other, &value, NULL), 0);
