@@ -20,7 +20,7 @@ static struct green__hub *line_hub(struct green_private_line *line)
  * nothing.  What is not done on them is left to the long ones as it was.
  */
 static inline __attribute__((always_inline)) bool
-is_short_call(struct green__call *call, const struct green_private_line *line)
+is_short_on_line(struct green__call *call, const struct green_private_line *line)
 {
     return LIKELY(green__call_is_plain(call)) && LIKELY(line->hub == call->hub->id);
 }
@@ -80,7 +80,7 @@ static __attribute__((noinline)) int wait_for_event(green_event_t *event, int64_
 int green_event_wait(green_event_t *event, int64_t timeout)
 {
     struct green__call call;
-    if (LIKELY(event != NULL) && is_short_call(&call, &event->green_private_line)) {
+    if (LIKELY(event != NULL) && is_short_on_line(&call, &event->green_private_line)) {
         if (event->green_private_set)
             return green__call_done(&call, timeout);
         if (timeout == GREEN_FOREVER)
@@ -116,7 +116,7 @@ static __attribute__((noinline)) int acquire_slowly(green_semaphore_t *semaphore
 int green_semaphore_acquire(green_semaphore_t *semaphore, int64_t timeout)
 {
     struct green__call call;
-    if (LIKELY(semaphore != NULL) && is_short_call(&call, &semaphore->green_private_line)) {
+    if (LIKELY(semaphore != NULL) && is_short_on_line(&call, &semaphore->green_private_line)) {
         if (semaphore->green_private_units > 0) {
             semaphore->green_private_units--;
             return green__call_done(&call, timeout);
@@ -155,7 +155,7 @@ static __attribute__((noinline)) int release_slowly(green_semaphore_t *semaphore
 int green_semaphore_release(green_semaphore_t *semaphore)
 {
     struct green__call call;
-    if (LIKELY(semaphore != NULL) && is_short_call(&call, &semaphore->green_private_line)) {
+    if (LIKELY(semaphore != NULL) && is_short_on_line(&call, &semaphore->green_private_line)) {
         struct green__entry *first = green__line_first(&semaphore->green_private_line);
         if (first != NULL && green__wait_can_serve_barely(call.hub, first)) {
             green__wait_serve_barely(call.hub, &semaphore->green_private_line, first);
@@ -219,7 +219,7 @@ static __attribute__((noinline)) int lock_slowly(green_mutex_t *mutex, int64_t t
 int green_mutex_lock(green_mutex_t *mutex, int64_t timeout)
 {
     struct green__call call;
-    if (LIKELY(mutex != NULL) && is_short_call(&call, &mutex->green_private_line) &&
+    if (LIKELY(mutex != NULL) && is_short_on_line(&call, &mutex->green_private_line) &&
         LIKELY(mutex->green_private_owner == 0)) {
         take_mutex(mutex, call.task);
         return green__call_done(&call, timeout);
@@ -244,7 +244,7 @@ static __attribute__((noinline)) int unlock_slowly(green_mutex_t *mutex)
 int green_mutex_unlock(green_mutex_t *mutex)
 {
     struct green__call call;
-    if (LIKELY(mutex != NULL) && is_short_call(&call, &mutex->green_private_line) &&
+    if (LIKELY(mutex != NULL) && is_short_on_line(&call, &mutex->green_private_line) &&
         LIKELY(mutex->green_private_owner == call.task->number) &&
         LIKELY(mutex->green_private_depth == 1) &&
         LIKELY(green__line_first(&mutex->green_private_line) == NULL)) {
