@@ -213,8 +213,8 @@ static void wake(struct green__hub *hub, struct green__fd *known, unsigned direc
     for (; entry != NULL; entry = next) {
         struct green__fd_entry *own = entry->item;
         next = entry->next;
-        if (entry->wait->state != GREEN__WAITS || (!all && (own->events & events) == 0))
-            continue;
+        if (entry->wait->state != GREEN__WAITS || (own->events & (all ? ~0u : events)) == 0)
+            continue; /* also who waits for its end alone */
         if (!own->looks) {
             if (!all && known->woken[direction] != 0)
                 continue;
@@ -445,6 +445,15 @@ static __attribute__((noinline)) bool retry_later(struct green__hub *hub, int fd
     return true;
 }
 
+/* The first who waits to read; who only looks whether the number is closed takes nothing. */
+static struct green__entry *first_reader(const struct green__fd *known)
+{
+    struct green__entry *entry = green__line_first(&known->in);
+    while (entry != NULL && ((struct green__fd_entry *)entry->item)->looks)
+        entry = entry->next;
+    return entry;
+}
+
 /* asks: nobody has anything more to do, so epoll is asked for all of them. */
 static void retry(struct green__hub *hub, bool asks)
 {
@@ -455,7 +464,7 @@ static void retry(struct green__hub *hub, bool asks)
         struct green__fd *known = green__fd_look(hub, fd);
         /* If nobody waits any more, or epoll was asked for all, there is nothing to do. */
         bool is_asked = known->armed != 0 || known->made; /* a new one with that number */
-        struct green__entry *entry = is_asked ? NULL : green__line_first(&known->in);
+        struct green__entry *entry = is_asked ? NULL : first_reader(known);
         next = known->retry_next;
         if (entry != NULL && !asks && known->retry_after == turns) {
             put_last_to_retry(hub, fd, known);
@@ -587,6 +596,29 @@ int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *kno
     if (UNLIKELY(!delist_from(hub, &own, known)) && result == 0)
         return green__call_fail(EBADF);
     return result == 0 && own.retries ? 1 : result;
+}
+
+int green__fd_pause(struct green__call *call, int fd, int64_t time,
+                    struct green_private_line *ending, const char *name, const void *place)
+{
+    struct green__wait wait;
+    struct green__entry entries[2] = {{0}, {0}};
+    struct green__fd_entry own = {.entry = entries, .fd = fd, .looks = true}; /* for no event */
+    struct green__fd *known = green__fd_need(call->hub, fd);
+    green__wait_prepare(&wait, call, name, (const void *)(intptr_t)fd, place);
+    wait.entries = entries;
+    wait.ends_well = true;
+    if (known != NULL) {
+        own.closes = known->closes;
+        entries[0].item = &own;
+        green__wait_enlist(&wait, &entries[wait.count++], &known->in);
+    }
+    if (ending != NULL)
+        green__wait_enlist(&wait, &entries[wait.count++], ending);
+    int result = green__wait(call->hub, &wait, time);
+    if (result == 0 && wait.task != NULL && known != NULL && known->closes != own.closes)
+        return green__call_fail(EBADF);
+    return result;
 }
 
 /* ---- Closing -------------------------------------------------------------------------------- */

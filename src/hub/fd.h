@@ -142,6 +142,21 @@ int green__fd_wait_for(struct green__call *call, int fd, uint32_t events, int64_
 int green__fd_wait_known(struct green__call *call, int fd, struct green__fd *known, uint32_t events,
                          int64_t timeout, const char *name, const void *place);
 
+/*
+ * Lets some time go by: 0, or -1 with errno, EBADF if the number is closed meanwhile.  Who
+ * serves that line, if it is not NULL, ends it too.
+ */
+int green__fd_pause(struct green__call *call, int fd, int64_t time,
+                    struct green_private_line *ending, const char *name, const void *place);
+
+/* How often the hub knows that a number was closed: whether it was, between two calls. */
+static inline uint32_t green__fd_closes(int fd)
+{
+    const struct green__hub *hub = green__hub_self;
+    const struct green__fd *known = hub != NULL ? green__fd_look(hub, fd) : NULL;
+    return known != NULL ? known->closes : 0;
+}
+
 /* Something was read. */
 static inline void green__fd_was_read(struct green__fd *known)
 {

@@ -308,10 +308,8 @@ static void note_always(struct green__hub *hub, struct green__fd *known, int fd)
  */
 static bool pause_between(struct green__call *call, unsigned times, const struct transfer *t)
 {
-    struct green__wait wait;
-    green__wait_prepare(&wait, call, t->name, (const void *)(intptr_t)t->fd, t->place);
-    wait.ends_well = true;
-    return green__wait(call->hub, &wait, GREEN_MS(1) << (times < 6 ? times : 6)) == 0;
+    int64_t time = GREEN_MS(1) << (times < 6 ? times : 6);
+    return green__fd_pause(call, t->fd, time, NULL, t->name, t->place) == 0;
 }
 
 /*
@@ -346,6 +344,7 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
 {
     unsigned direction = t->out ? 1 : 0, in_vain = 0;
     bool waits = (t->flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) == 0, woken = false, retried = false;
+    bool paused = false;
     for (;;) {
         struct green__fd *known = green__fd_look(call->hub, t->fd);
         bool skip = !woken && waits && known != NULL && t->flags == 0 && t->message == NULL &&
@@ -383,10 +382,15 @@ static ssize_t io_move_some(struct green__call *call, const struct transfer *t)
         }
         if ((woken || in_vain != 0) && !green__call_goes_on(call))
             return -1;
-        if (in_vain >= 2 && (t->out || is_woken_for_others(t)) &&
-            !pause_between(call, in_vain - 2, t))
-            return -1;
         in_vain += woken && !retried;
+        if (in_vain > 2 && !paused && (t->out || is_woken_for_others(t))) {
+            if (!pause_between(call, in_vain - 3, t))
+                return -1;
+            paused = true; /* what has come meanwhile is seen before it waits for more */
+            woken = false;
+            continue;
+        }
+        paused = false;
         int result = green__fd_wait_for(call, t->fd, t->out ? GREEN__FD_WRITES : GREEN__FD_READS,
                                         GREEN_FOREVER, t->name, t->place);
         if (result < 0)
@@ -555,14 +559,19 @@ static void io_advance(struct transfer *t, size_t n)
 }
 
 /*
- * Moves all of one part, of which so much is moved already, each time with a call of its own:
+ * Moves all of one part, of which so much is moved already, each time with a call of its own,
+ * as long as the number is not closed since, when it had been closed so often:
  * what was moved, fewer with errno 0 at the end of the file and another if it failed; -1 if
  * before the first.
  */
-static ssize_t io_move_all(struct transfer *t, ssize_t moved)
+static ssize_t io_move_all(struct transfer *t, ssize_t moved, uint32_t closes)
 {
     int error = errno;
     do {
+        if (green__fd_closes(t->fd) != closes) {
+            errno = EBADF;
+            return moved > 0 ? moved : -1;
+        }
         ssize_t n = io_move(t);
         if (n < 0)
             return moved > 0 ? moved : -1;
@@ -575,6 +584,17 @@ static ssize_t io_move_all(struct transfer *t, ssize_t moved)
     } while (t->n > 0);
     errno = error;
     return moved;
+}
+
+/* For that, before the first call: what is not known of is not counted. */
+static uint32_t closes_so_far(int fd)
+{
+    int error = errno;
+    struct green__hub *hub = green__hub_need();
+    if (hub != NULL)
+        (void)green__fd_need(hub, fd);
+    errno = error;
+    return green__fd_closes(fd);
 }
 
 /* By MSG_WAITALL: messages are received one by one, and who peeks leaves what it has seen. */
@@ -593,12 +613,14 @@ static __attribute__((noinline)) ssize_t move_longly(int fd, bool out, void *byt
 }
 
 static __attribute__((noinline)) ssize_t move_all_longly(int fd, bool out, void *bytes, size_t size,
-                                                         size_t moved, const char *name,
-                                                         const void *place)
+                                                         size_t moved, uint32_t closes,
+                                                         const char *name, const void *place)
 {
     struct iovec part = {(char *)bytes + moved, size - moved};
+    if (moved == 0)
+        closes = closes_so_far(fd);
     return io_move_all(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place, false},
-                       (ssize_t)moved);
+                       (ssize_t)moved, closes);
 }
 
 ssize_t green_read(int fd, void *buffer, size_t size)
@@ -659,11 +681,12 @@ ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
         return n;
     struct iovec part = {buffer, size};
     struct transfer t = {fd, false, flags & ~MSG_WAITALL, &part, 1, -1, NULL, name, PLACE, true};
+    uint32_t closes = (flags & MSG_WAITALL) != 0 ? closes_so_far(fd) : 0;
     n = io_move(&t);
     if (n <= 0 || (size_t)n >= size || !waits_for_all(fd, flags))
         return n;
     io_advance(&t, (size_t)n);
-    ssize_t rest = io_move_all(&t, 0);
+    ssize_t rest = io_move_all(&t, 0, closes);
     return rest > 0 ? n + rest : n;
 }
 
@@ -722,7 +745,7 @@ static bool has_descriptors(const struct msghdr *message)
  * the bytes is that of the last that came; room: the size of what there is for it.
  */
 static ssize_t fill_rest(int fd, struct msghdr *message, size_t room, int flags, ssize_t n,
-                         const void *place)
+                         uint32_t closes, const void *place)
 {
     size_t size = (size_t)message->msg_iovlen * sizeof(struct iovec);
     struct iovec few[16], *parts = size > sizeof few ? malloc(size) : few;
@@ -738,6 +761,10 @@ static ssize_t fill_rest(int fd, struct msghdr *message, size_t room, int flags,
         next = (struct msghdr){.msg_iov = t.parts, .msg_iovlen = (size_t)t.n,
                                .msg_control = message->msg_control,
                                .msg_controllen = (__typeof__(next.msg_controllen))room};
+        if (green__fd_closes(fd) != closes) {
+            error = EBADF;
+            break;
+        }
         ssize_t some = io_move(&t);
         error = some < 0 ? errno : some == 0 ? 0 : error;
         if (some <= 0)
@@ -760,9 +787,10 @@ ssize_t green_recvmsg(int fd, struct msghdr *message, int flags)
     size_t room = message->msg_controllen;
     struct transfer t = {fd, false, flags & ~MSG_WAITALL, NULL, 0, -1, message, "green_recvmsg",
                          PLACE, true};
+    uint32_t closes = (flags & MSG_WAITALL) != 0 ? closes_so_far(fd) : 0;
     ssize_t n = io_move(&t);
     if (n > 0 && (message->msg_flags & (MSG_TRUNC | MSG_EOR)) == 0 && waits_for_all(fd, flags))
-        return fill_rest(fd, message, room, flags & ~MSG_WAITALL, n, PLACE);
+        return fill_rest(fd, message, room, flags & ~MSG_WAITALL, n, closes, PLACE);
     return n;
 }
 
@@ -779,6 +807,7 @@ ssize_t green_read_all(int fd, void *buffer, size_t size)
     static const char name[] = "green_read_all";
     if (UNLIKELY(size == 0))
         return read_nothing(fd);
+    uint32_t closes = green__fd_closes(fd);
     ssize_t n = move_shortly(fd, false, false, buffer, size, name, PLACE);
     if (LIKELY(n == (ssize_t)size) || n == -1)
         return n;
@@ -786,14 +815,16 @@ ssize_t green_read_all(int fd, void *buffer, size_t size)
         errno = 0; /* the end of the file */
         return 0;
     }
-    return move_all_longly(fd, false, buffer, size, n > 0 ? (size_t)n : 0, name, PLACE);
+    return move_all_longly(fd, false, buffer, size, n > 0 ? (size_t)n : 0, closes, name, PLACE);
 }
 
 ssize_t green_write_all(int fd, const void *buffer, size_t size)
 {
     static const char name[] = "green_write_all";
+    uint32_t closes = green__fd_closes(fd);
     ssize_t n = move_shortly(fd, true, false, (void *)buffer, size, name, PLACE);
     if (LIKELY(n == (ssize_t)size) || n == -1)
         return n;
-    return move_all_longly(fd, true, (void *)buffer, size, n > 0 ? (size_t)n : 0, name, PLACE);
+    return move_all_longly(fd, true, (void *)buffer, size, n > 0 ? (size_t)n : 0, closes, name,
+                           PLACE);
 }

@@ -91,13 +91,13 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
         return result;
     }
     struct green__hub *hub = call.hub;
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        return green__call_tried(&call, GREEN_FOREVER, errno);
+    int pidfd = -1;
+    if (green__loop_need_epoll(hub) == 0) /* else there is none to be had, nor for that */
+        pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd >= 0) {
         green__fd_begin(hub, pidfd, false);
-        if (green__fd_hold(&call, pidfd) != 0)
-            return green__call_tried(&call, GREEN_FOREVER, errno);
+        if (green__fd_hold(&call, pidfd) != 0) /* which closes it */
+            pidfd = -1;
     }
     int64_t pause = GREEN_MS(1);
     struct green__child child = {.waiter = call.me};

@@ -105,15 +105,6 @@ static int begin_connect(struct green__hub *hub, int fd, const struct sockaddr *
     return error == EINTR ? EINPROGRESS : error;
 }
 
-/* A full AF_UNIX listener tells nobody when it has room. */
-static int pause_before_connect(struct green__call *call, int fd, int64_t time, const void *place)
-{
-    struct green__wait wait;
-    green__wait_prepare(&wait, call, "green_connect", (const void *)(intptr_t)fd, place);
-    wait.ends_well = true;
-    return green__wait(call->hub, &wait, time);
-}
-
 int green_connect(int fd, const struct sockaddr *address, socklen_t length)
 {
     struct green__call call;
@@ -122,8 +113,10 @@ int green_connect(int fd, const struct sockaddr *address, socklen_t length)
     if (!green__call_begin(&call, GREEN_FOREVER))
         return -1;
     int error = begin_connect(call.hub, fd, address, length);
+    /* A full AF_UNIX listener tells nobody when it has room. */
     for (int64_t pause = GREEN_MS(1); error == EAGAIN && address->sa_family == AF_UNIX;) {
-        if (pause_before_connect(&call, fd, pause, PLACE) != 0 || !green__call_goes_on(&call))
+        if (green__fd_pause(&call, fd, pause, NULL, "green_connect", PLACE) != 0 ||
+            !green__call_goes_on(&call))
             return -1;
         pause = pause < GREEN_MS(50) ? 2 * pause : GREEN_MS(100);
         error = begin_connect(call.hub, fd, address, length);
@@ -471,13 +464,6 @@ struct green__served {
     void *arg;
 };
 
-static uint32_t closes_of(int fd)
-{
-    const struct green__fd *known =
-        green__hub_self != NULL ? green__fd_look(green__hub_self, fd) : NULL;
-    return known != NULL ? known->closes : 0;
-}
-
 static void link_served(struct green__hub *hub, struct green__served *served)
 {
     served->prev = NULL;
@@ -501,7 +487,7 @@ static void close_served(void *arg)
 {
     struct green__served *served = arg;
     unlink_served(green__hub_self, served);
-    if (closes_of(served->fd) == served->closes)
+    if (green__fd_closes(served->fd) == served->closes)
         (void)green_close(served->fd);
     free(served);
 }
@@ -513,7 +499,7 @@ static void drop_served(struct green__hub *hub, const struct green_task *but)
         next = served->next;
         if (served->task != NULL && served->task == but)
             continue;
-        if (closes_of(served->fd) == served->closes)
+        if (green__fd_closes(served->fd) == served->closes)
             green__fd_drop(hub, served->fd, but != NULL);
         unlink_served(hub, served);
         free(served);
@@ -574,7 +560,7 @@ static int spawn_served(green_group_t *group, const struct green__served *one)
     return green__call_fail(error);
 }
 
-/* Lets some time go by, until the group is cancelled. */
+/* Lets some time go by, until the group is cancelled or the number closed. */
 static int pause_before_accept(int fd, green_group_t *group, int64_t time, const void *place)
 {
     struct green__call call;
@@ -582,21 +568,14 @@ static int pause_before_accept(int fd, green_group_t *group, int64_t time, const
         return -1;
     if (green__group_is_cancelled(group))
         return green__call_fail(ECANCELED);
-    struct green__wait wait;
-    struct green__entry entry = {0};
-    green__wait_prepare(&wait, &call, "green_serve", (const void *)(intptr_t)fd, place);
-    wait.entries = &entry;
-    wait.count = 1;
-    wait.ends_well = true;
-    green__wait_enlist(&wait, &entry, green__group_servers(group));
-    return green__wait(call.hub, &wait, time);
+    return green__fd_pause(&call, fd, time, green__group_servers(group), "green_serve", place);
 }
 
 static int serve(struct green__hub *hub, int fd, green_group_t *group,
                  void (*handle)(int connection, void *arg), void *arg, const void *place)
 {
     int64_t pause = 0;
-    const uint32_t closes = closes_of(fd);
+    const uint32_t closes = green__fd_closes(fd);
     for (;;) {
         struct green__call call;
         struct sockaddr_storage address;
@@ -608,7 +587,7 @@ static int serve(struct green__hub *hub, int fd, green_group_t *group,
                                        place) != 0 ||
             !green__call_begin(&call, GREEN_FOREVER))
             return -1;
-        if (closes_of(fd) != closes)
+        if (green__fd_closes(fd) != closes)
             return green__call_fail(EBADF); /* closed meanwhile */
         int connection = accept_one(&call, fd, group, &address, &length, SOCK_CLOEXEC,
                                     "green_serve", place);
@@ -620,7 +599,8 @@ static int serve(struct green__hub *hub, int fd, green_group_t *group,
                 set_nodelay(connection);
             (void)green__fd_need(call.hub, connection); /* so that its end can be told */
             struct green__served served = {
-                .fd = connection, .closes = closes_of(connection), .handle = handle, .arg = arg};
+                .fd = connection, .closes = green__fd_closes(connection), .handle = handle,
+                .arg = arg};
             error = spawn_served(group, &served) == 0 ? 0 : errno;
             if (error != 0)
                 close_keeping_errno(connection);
