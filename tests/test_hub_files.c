@@ -322,6 +322,23 @@ FILE_TEST(a_number_that_was_a_files_may_be_a_sockets)
     green_close(pair[1]);
 }
 
+/* What is known of the number is that of a pipe, which is written to by parts. */
+FILE_TEST(a_file_that_has_a_pipes_number_is_written_whole)
+{
+    static char much[1 << 20];
+    char byte;
+    int ends[2], file = memfd_create("file", MFD_CLOEXEC);
+    must(file >= 0);
+    must_be_0(pipe2(ends, O_CLOEXEC));
+    must(green_write(ends[1], "x", 1) == 1 && green_read(ends[0], &byte, 1) == 1);
+    must(dup2(file, ends[1]) == ends[1]);
+    assert_int_equal(green_write(ends[1], much, sizeof much), sizeof much);
+    assert_int_equal(green_write(ends[1], much, sizeof much), sizeof much);
+    must_be_0(green_close(file));
+    must_be_0(green_close(ends[0]));
+    must_be_0(green_close(ends[1]));
+}
+
 int main(void)
 {
     return run_all_tests();

@@ -157,6 +157,18 @@ static bool is_invalid(const struct transfer *t)
     return invalid;
 }
 
+/* Whether it is a regular file by now, of which all is moved.  What it is is seen the next time. */
+static bool is_file_by_now(struct green__fd *known, const struct transfer *t)
+{
+    struct stat about;
+    if (!t->out || size_of_parts(t->parts, t->n) <= PIPE_BUF || fstat(t->fd, &about) != 0 ||
+        !green__file_is_one(&about))
+        return false;
+    if (known != NULL)
+        known->kind = GREEN__FD_UNKNOWN;
+    return true;
+}
+
 /*
  * Tries what is no socket.  EAGAIN also if it must be ready first: that is asked each time, as
  * of what woke a task another may have taken since.
@@ -179,7 +191,7 @@ static ssize_t try_other(struct green__fd *known, const struct transfer *t)
         return move_plainly(t); /* of the wrong end of a pipe poll() would say nothing */
     struct pollfd poll_one = {.fd = t->fd, .events = t->out ? POLLOUT : POLLIN};
     if (GREEN__OWN(poll(&poll_one, 1, 0)) > 0)
-        return move_when_ready(t);
+        return is_file_by_now(known, t) ? move_plainly(t) : move_when_ready(t);
     errno = EAGAIN;
     return -1;
 }
