@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "filters.h"
 #include "hubs.h"
@@ -326,6 +327,61 @@ WORLD_TEST(at_exit_too_no_socket_raises_SIGPIPE)
     signal(SIGPIPE, before);
     assert_int_equal(child.status, 7 << 8);
     close(pair[0]);
+}
+
+enum { STREAMED = 1 << 20 };
+
+static char in_turn(int place)
+{
+    return (char)('a' + place % 23);
+}
+
+static void *flush_much(void *stream)
+{
+    FILE *file = stream;
+    for (int i = 0; i < STREAMED; i++)
+        must(putc(in_turn(i), file) != EOF);
+    fflush(file);
+    return stream;
+}
+
+static int exit_in_the_middle_of_a_write(void *fd)
+{
+    static char buffer[2 * STREAMED];
+    FILE *file = open_stream((int)(intptr_t)fd, "w");
+    must_be_0(setvbuf(file, buffer, _IOFBF, sizeof buffer));
+    spawn(flush_much, file);
+    turn(); /* it waits until somebody reads, or has just been told to go on */
+    exit(7);
+}
+
+/* How much comes until the end; -1: not what should. */
+static int count_in_turn(int fd)
+{
+    char bytes[4096];
+    int count = 0;
+    for (ssize_t n; (n = read(fd, bytes, sizeof bytes)) > 0;)
+        for (ssize_t i = 0; i < n; i++)
+            if (bytes[i] != in_turn(count++))
+                return -1;
+    return count;
+}
+
+WORLD_TEST(of_what_a_task_was_writing_at_exit_the_rest_is_written)
+{
+    int pair[2], status;
+    make_pair(pair);
+    pid_t reader = fork();
+    if (reader == 0) {
+        close(pair[0]);
+        leave_child(count_in_turn(pair[1]) == STREAMED ? 0 : 1);
+    }
+    close(pair[1]);
+    struct child child = run_child(exit_in_the_middle_of_a_write, V(pair[0]));
+    assert_int_equal(child.status, 7 << 8);
+    close(pair[0]);
+    assert_int_equal(waitpid(reader, &status, 0), reader);
+    assert_int_equal(status, 0);
 }
 
 int main(void)

@@ -423,7 +423,8 @@ static ssize_t send_when_connected(struct green__call *call, struct transfer *t)
     return green__call_goes_on(call) ? io_move_some(call, t) : -1;
 }
 
-static ssize_t io_move(struct transfer *t)
+/* moved: as soon as it is known, before others have a turn, it is more by that. */
+static ssize_t io_move_counting(struct transfer *t, size_t *moved)
 {
     struct green__call call;
     if ((t->n > 0 && t->parts == NULL) || t->n < 0 || t->n > IOV_MAX)
@@ -436,10 +437,17 @@ static ssize_t io_move(struct transfer *t)
         n = send_when_connected(&call, t);
     if (n < 0)
         return -1;
+    *moved += (size_t)n;
     call.task = green__task_of(call.hub, call.me);
     (void)green__call_done(&call, GREEN_FOREVER);
     errno = error;
     return n;
+}
+
+static ssize_t io_move(struct transfer *t)
+{
+    size_t unused = 0;
+    return io_move_counting(t, &unused);
 }
 
 /*
@@ -828,6 +836,24 @@ ssize_t green_read_all(int fd, void *buffer, size_t size)
         return 0;
     }
     return move_all_longly(fd, false, buffer, size, n > 0 ? (size_t)n : 0, closes, name, PLACE);
+}
+
+ssize_t green__io_write_all(int fd, const void *buffer, size_t size, size_t *moved)
+{
+    struct iovec part = {(void *)buffer, size};
+    struct transfer t = {fd, true, 0, &part, 1, -1, NULL, "green_write_all", PLACE, false};
+    uint32_t closes = closes_so_far(fd);
+    int error = errno;
+    while (t.n > 0) {
+        if (green__fd_closes(fd) != closes)
+            return green__call_fail(EBADF);
+        ssize_t n = io_move_counting(&t, moved);
+        if (n < 0)
+            return -1;
+        io_advance(&t, (size_t)n);
+    }
+    errno = error;
+    return (ssize_t)size;
 }
 
 ssize_t green_write_all(int fd, const void *buffer, size_t size)

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef GREEN_HUB_IO_H
 #define GREEN_HUB_IO_H
-/* Regular files, which are always ready and may block all the same: file.c. */
+/* What io.c has for stdio; and regular files, which are always ready and may block: file.c. */
 #include "hub.h"
+
+/*
+ * As green_write_all(), but -1 also if some was moved.  *moved is at any moment more by what was
+ * moved by then, should the process end meanwhile.
+ */
+ssize_t green__io_write_all(int fd, const void *buffer, size_t size, size_t *moved);
 
 /*
  * Moves all of parts that there is, at offset or, if that is -1, where the descriptor is:

@@ -13,9 +13,12 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "io.h"
 
 struct stream {
     int fd;
+    const char *unfinished; /* what is being written; NULL: nothing ... */
+    size_t moved;           /* ... and how much of it is */
 };
 
 /* exit() flushes streams after all atexit() functions: nobody waits any more then. */
@@ -43,11 +46,28 @@ static ssize_t read_stream(void *cookie, char *buffer, size_t size)
     return n;
 }
 
-/* As write(), but that it raises no SIGPIPE from a socket. */
-static ssize_t write_at_exit(int fd, const char *buffer, size_t size)
+/* As write(), but that it raises no SIGPIPE from a socket; of what a task has begun, the rest. */
+static ssize_t write_at_exit(struct stream *stream, const char *buffer, size_t size)
 {
-    ssize_t n = GREEN__OWN(send(fd, buffer, size, MSG_NOSIGNAL));
-    return n < 0 && errno == ENOTSOCK ? GREEN__OWN(write(fd, buffer, size)) : n;
+    size_t moved = buffer == stream->unfinished && stream->moved <= size ? stream->moved : 0;
+    stream->unfinished = NULL;
+    buffer += moved;
+    size -= moved;
+    if (size == 0)
+        return (ssize_t)moved;
+    ssize_t n = GREEN__OWN(send(stream->fd, buffer, size, MSG_NOSIGNAL));
+    if (n < 0 && errno == ENOTSOCK)
+        n = GREEN__OWN(write(stream->fd, buffer, size));
+    return n >= 0 ? (ssize_t)moved + n : moved != 0 ? (ssize_t)moved : -1;
+}
+
+static ssize_t write_in_task(struct stream *stream, const char *buffer, size_t size)
+{
+    stream->unfinished = buffer;
+    stream->moved = 0;
+    ssize_t n = green__io_write_all(stream->fd, buffer, size, &stream->moved);
+    stream->unfinished = NULL;
+    return n < 0 && stream->moved != 0 ? (ssize_t)stream->moved : n;
 }
 
 /* That it failed, glibc wants to hear by a number that is too small, musl by -1. */
@@ -55,8 +75,7 @@ static ssize_t write_stream(void *cookie, const char *buffer, size_t size)
 {
     struct stream *stream = cookie;
     green__given((void *)buffer, size); /* the C library's, which MSan has not seen it write */
-    ssize_t n = exiting ? write_at_exit(stream->fd, buffer, size)
-                        : green_write_all(stream->fd, buffer, size);
+    ssize_t n = exiting ? write_at_exit(stream, buffer, size) : write_in_task(stream, buffer, size);
 #ifdef __GLIBC__
     return n > 0 ? n : 0;
 #else
