@@ -251,7 +251,7 @@ int green_group_wait(green_group_t *group, int *error, int64_t timeout)
     if (!green__call_begin(&call, timeout) || !group_is_mine(call.hub, group))
         return -1;
     if (call.task->group == group)
-        return green__call_fail(EDEADLK);
+        return green__call_tried(&call, timeout, EDEADLK);
     int first_error = group->error;
     if (group->size + group->promised == 0) {
         group->error = 0;
@@ -299,7 +299,8 @@ int green_group_free(green_group_t *group)
     if (group->freeing)
         return green__call_fail(EBUSY);
     cancel_group(hub, group);
-    if (group->size + group->promised != 0) {
+    bool waits = group->size + group->promised != 0;
+    if (waits) {
         struct green__wait wait;
         struct green__entry entry = {.wait = &wait};
         green__wait_prepare(&wait, &call, "green_group_free", group, PLACE);
@@ -319,7 +320,7 @@ int green_group_free(green_group_t *group)
         group->freed = true;
     else
         free(group);
-    return 0;
+    return waits ? 0 : green__call_done(&call, GREEN_FOREVER);
 }
 
 void green__group_lose(struct green__hub *hub, const struct green__wait *wait)

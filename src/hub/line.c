@@ -194,9 +194,9 @@ static __attribute__((noinline)) int lock_slowly(green_mutex_t *mutex, int64_t t
         return -1;
     if (mutex->green_private_owner == call.task->number) {
         if (!mutex->green_private_recursive)
-            return green__call_fail(EDEADLK);
+            return green__call_tried(&call, timeout, EDEADLK);
         if (mutex->green_private_depth == UINT32_MAX)
-            return green__call_fail(EAGAIN);
+            return green__call_tried(&call, timeout, EAGAIN);
         mutex->green_private_depth++;
         return green__call_done(&call, timeout);
     }
@@ -295,7 +295,7 @@ int green_cond_wait(green_cond_t *cond, green_mutex_t *mutex, int64_t timeout)
         if (!green__line_is_mine(call.hub, &mutex->green_private_line))
             return -1;
         if (mutex->green_private_owner != call.task->number)
-            return green__call_fail(EPERM);
+            return green__call_tried(&call, timeout, EPERM);
     }
     if (timeout <= 0)
         return green__call_fail(ETIMEDOUT);

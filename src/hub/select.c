@@ -15,9 +15,10 @@
 /* By this name its waits are known. */
 static const char select_name[] = "green_select";
 
-/* Whether a case is well-formed, and this thread's; else an errno. */
-static int check_case(struct green__hub *hub, const green_case_t *c)
+/* Whether a case is well-formed, this thread's, and not the end of who calls; else an errno. */
+static int check_case(const struct green__call *call, const green_case_t *c)
 {
+    struct green__hub *hub = call->hub;
     if (c->reserved != NULL)
         return EINVAL;
     if (c->kind == GREEN_KIND_NONE || c->kind == GREEN_KIND_FD)
@@ -33,6 +34,8 @@ static int check_case(struct green__hub *hub, const green_case_t *c)
         mine = green__queue_is_mine(hub, c->object);
         break;
     case GREEN_KIND_TASK:
+        if (c->object == call->task)
+            return EDEADLK;
         mine = ((green_task_t *)c->object)->hub == hub || ((green_task_t *)c->object)->hub == NULL;
         break;
     case GREEN_KIND_EVENT:
@@ -264,9 +267,9 @@ int green_select(green_case_t *cases, int n, int64_t timeout)
     if (!green__call_begin(&call, timeout))
         return -1;
     for (int i = 0; i < n; i++) {
-        int error = check_case(call.hub, &cases[i]);
+        int error = check_case(&call, &cases[i]);
         if (error != 0)
-            return green__call_fail(error);
+            return green__call_tried(&call, timeout, error);
         cases[i].error = 0;
     }
     int descriptors = 0;

@@ -470,7 +470,7 @@ static __attribute__((noinline)) int join_slowly(green_task_t *task, void **valu
     if (!green__call_begin(&call, timeout))
         return -1;
     if (task == call.task)
-        return green__call_fail(EDEADLK);
+        return green__call_tried(&call, timeout, EDEADLK);
     if (task->ended) {
         task->joined = true;
         void *result = task->result;

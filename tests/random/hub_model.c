@@ -478,7 +478,7 @@ static void do_at_once(struct hub_model *m, int i)
         m->group[o].error = 0;
     }
     settle(m);
-    if (t->shielded) { /* green_task_free() and the like do not count for rule 6 or 9 */
+    if (t->shielded && t->call != H_GROUP_FREE) { /* these do not count for rule 6 or 9 */
         finish(m, t->outcome);
         return;
     }
@@ -563,9 +563,9 @@ static void enter(struct hub_model *m, int chosen)
         error = is_wrong(m);
         if (error == 0)
             try_call(m, chosen);
-        else if (t->call != H_GROUP_SPAWN || --m->credit != 0)
+        else if (t->nowait || --m->credit != 0)
             refuse(m, error);
-        else { /* that one counts: another task has cancelled the group */
+        else {
             t->outcome = (struct h_outcome){ .result = -1, .error = error };
             give_turn(m);
         }
