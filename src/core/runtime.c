@@ -349,8 +349,12 @@ void green_private_runtime_1(const struct green_private_runtime *given)
     struct green__unwinder its_unwinder;
     _Static_assert(sizeof its_unwinder == sizeof given->unwinder, "");
     memcpy(&its_unwinder, given->unwinder, sizeof its_unwinder);
-    if (unwinds(&its_unwinder))
+    if (load(unwinder) == NULL && unwinds(&its_unwinder)) {
+        void *function;
+        memcpy(&function, &its_unwinder.forced_unwind, sizeof function);
+        keep_object(function); /* which may be in a plugin, and goes with it otherwise */
         know_unwinder(&its_unwinder);
+    }
     if (load(cxx) == NULL && its_cxx.get_globals != NULL && its_cxx.end_catch != NULL)
         know_cxx(&its_cxx);
 }

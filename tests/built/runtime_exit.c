@@ -4,8 +4,10 @@
  * with NAMES_UNWINDER it seems to have a function of the unwinder, and has not.
  *
  *     runtime_exit [-l] [PLUGIN]
+ *     runtime_exit -u PLUGIN
  *
  * -l: the unwinder is loaded before, in a scope of its own, and let go afterwards.
+ * -u: a plugin that tells of its unwinder is loaded and let go before.
  * PLUGIN: one with a C++ runtime, of runtime_fake.c, that comes when the library has been
  * used.
  */
@@ -49,9 +51,19 @@ static int check_plugin(const char *path)
     return check_runtime();
 }
 
+static void load_and_unload(const char *path)
+{
+    void *plugin = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (plugin == NULL || dlclose(plugin) != 0) {
+        printf("%s\n", dlerror());
+        exit(6);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int loads = argc > 1 && strcmp(argv[1], "-l") == 0;
+    int unloads = argc > 2 && strcmp(argv[1], "-u") == 0;
     void *loaded = NULL;
     alarm(60);
     if (green_main() == NULL)
@@ -60,7 +72,11 @@ int main(int argc, char **argv)
         printf("skipped: %s\n", dlerror());
         return 0;
     }
+    if (unloads)
+        load_and_unload(argv[2]);
     exit_once();
+    if (unloads)
+        return 0;
     if (loads)
         dlclose(loaded);
     if (dlopen(unwinder, RTLD_LAZY | RTLD_NOLOAD) == NULL && dlopen(unwinder, RTLD_LAZY) != NULL) {

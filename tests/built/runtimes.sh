@@ -136,7 +136,17 @@ exits="$CC -O1 -I$root/include $built/runtime_exit.c $so -Wl,-rpath,$dir -ldl"
 $exits -o "$dir/exits" || exit
 # shellcheck disable=SC2086
 $exits -DNAMES_UNWINDER -rdynamic -o "$dir/exits_naming" || exit
+# What a plugin has told of stays when the plugin is let go.
+for kind in shared static; do
+    # shellcheck disable=SC2086
+    $CC -O1 -shared -fPIC -fexceptions -$kind-libgcc -Wl,--exclude-libs,ALL -I"$root/include" \
+        "$built/runtime.c" -o "$dir/tells_$kind.so" || exit
+done
 for program in exits exits_naming; do
+    for kind in shared static; do
+        "$dir/$program" -u "$dir/tells_$kind.so" > "$dir/out" 2>&1
+        result $? "$program: an unwinder that a plugin told of stays, $kind"
+    done
     "$dir/$program" > "$dir/out" 2>&1
     result $? "$program: an unwinder is loaded for green_exit()"
     "$dir/$program" -l > "$dir/out" 2>&1
