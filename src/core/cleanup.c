@@ -16,6 +16,13 @@ struct green__clean_up {
     uintptr_t exceptions[2]; /* as they were before */
 };
 
+/*
+ * longjmp() itself.  With _FORTIFY_SOURCE <setjmp.h> makes of that name a call that aborts
+ * if it leads to a lower address, as it may from another stack.
+ */
+_Noreturn void green__jump_back(jmp_buf back, int value) __asm__("longjmp")
+    __attribute__((visibility("default")));
+
 struct green__ending *green__ending_begin(green_t *me)
 {
     struct green__ending *ending = green__ending_of(me);
@@ -190,5 +197,5 @@ void green__clean_up_leave(struct green__thread *self, green_t *me)
     if (self->has_cxx)
         green__end_handlers(self, call->exceptions);
     green__memory_clean(me->stack.low, me->stack.size);
-    longjmp(call->back, 1);
+    green__jump_back(call->back, 1);
 }

@@ -47,6 +47,11 @@ for flags in "" "-std=c11 -O2 -fPIC"; do
     check "which is" diff ../wanted ../printed
 done
 
+# As distributions build it.
+check "it compiles with _FORTIFY_SOURCE" $CC $wanted -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -I. \
+    "$root/tests/built/exit_elsewhere.c" green.c green.S -pthread -o exit_elsewhere
+check "and green_exit() ends a deferred function that stands on another stack" "$@" ./exit_elsewhere
+
 # Global but hidden must be what is private, and what is hidden must be in it.
 symbols()
 {
