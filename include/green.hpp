@@ -171,8 +171,9 @@ template <class Out, class In> struct state {
     unsigned holders;         /* the handle, and calls that wait */
     green_t *handle;          /* NULL once it is released */
     slot<In> in;
-    slot<Out> out;
-    std::exception_ptr error; /* what ended it */
+    slot<Out> out;            /* what it yields, */
+    slot<Out> result;         /* returns, */
+    std::exception_ptr error; /* or is ended by: deferred functions may yield after that */
     bool waits;               /* to be entered: new, or in yield() */
     bool stopped;             /* by cancelled */
 
@@ -214,12 +215,14 @@ template <class Out, class In> struct state {
     {
         in.drop();
         if (arrived == this) {
+            if (waits)
+                return out.take();
             if (error) {
                 std::exception_ptr thrown;
                 std::swap(thrown, error);
                 std::rethrow_exception(std::move(thrown));
             }
-            return out.take();
+            return result.take();
         }
         if (arrived != GREEN_FAILED && green_state(handle) == GREEN_DEAD)
             fail(ECANCELED, call_name);
@@ -295,6 +298,9 @@ public:
          * Throws cancelled when the green is to end; std::system_error with what
          * is thrown into it, EPROTO (see above), or EPERM in another green than
          * this one.
+         *
+         * A function that the green has deferred may call it too, and must catch what it
+         * throws: what the body has returned or thrown comes after what that yields.
          */
         template <class... V> in_type yield(V &&...value)
         {
@@ -322,7 +328,7 @@ private:
         F body;
         self me;
         explicit state_with(F &&f) : body(std::move(f)), me(*this) {}
-        void call() override { this->in.pass(this->out, body, me); }
+        void call() override { this->in.pass(this->result, body, me); }
     };
 
 public:

@@ -262,6 +262,59 @@ void a_value_whose_copy_throws_leaves_the_green_as_it_was()
     CHECK(g.switch_to(fragile(true)) == 2);
 }
 
+typedef libgreen::green<std::string()> speaker;
+
+void defy(void *self)
+{
+    try {
+        static_cast<speaker::self *>(self)->yield(std::string("deferred, longer than a pointer"));
+    } catch (const libgreen::cancelled &) {
+        story += "told to end ";
+    }
+}
+
+void a_deferred_function_may_yield_before_the_result_of_the_body()
+{
+    speaker g([](speaker::self &me) {
+        CHECK(green_defer(defy, &me) == 0);
+        return std::string("the result, longer than a pointer");
+    });
+    CHECK(g.switch_to() == "deferred, longer than a pointer" && g);
+    CHECK(g.switch_to() == "the result, longer than a pointer" && !g);
+    {
+        speaker left([](speaker::self &me) {
+            CHECK(green_defer(defy, &me) == 0);
+            return std::string("what nobody fetches, longer than that");
+        });
+        left.switch_to();
+    }
+    CHECK(story == "told to end ");
+
+    plain empty([](plain::self &me) {
+        CHECK(green_defer([](void *self) { static_cast<plain::self *>(self)->yield(); }, &me) == 0);
+    });
+    empty.switch_to();
+    CHECK(empty);
+    empty.switch_to();
+    CHECK(!empty);
+}
+
+void a_deferred_function_may_yield_before_the_exception_of_the_body()
+{
+    speaker g([](speaker::self &me) -> std::string {
+        CHECK(green_defer(defy, &me) == 0);
+        throw witness("thrown");
+    });
+    CHECK(g.switch_to() == "deferred, longer than a pointer" && g);
+    try {
+        g.switch_to();
+        CHECK(!"thrown");
+    } catch (const witness &) {
+        story += "caught ";
+    }
+    CHECK(!g && story == "caught ~thrown ");
+}
+
 /* ---- Handles ---------------------------------------------------------------- */
 
 void a_handle_moves_and_takes_its_green_along()
@@ -837,6 +890,8 @@ const struct {
     TEST(an_exception_is_gone_when_it_was_caught),
     TEST(inside_a_trace_hook_nothing_is_entered),
     TEST(a_value_whose_copy_throws_leaves_the_green_as_it_was),
+    TEST(a_deferred_function_may_yield_before_the_result_of_the_body),
+    TEST(a_deferred_function_may_yield_before_the_exception_of_the_body),
     TEST(a_handle_moves_and_takes_its_green_along),
     TEST(a_handle_moves_from_under_a_call_that_waits),
     TEST(a_handle_moves_from_under_its_end),
