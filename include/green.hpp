@@ -412,6 +412,7 @@ public:
      *   EPERM      another thread has started it
      *   ECANCELED  it has ended without a value, told to by somebody else
      *   EPROTO     somebody else has entered the calling green
+     *   ELOOP      it is in yield(), and an ancestor of the calling green
      *   EINVAL     there is no green
      */
     Out switch_to(In... value)

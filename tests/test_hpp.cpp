@@ -610,6 +610,25 @@ void who_cannot_be_entered_is_refused_and_nothing_changes()
     CHECK(yield_error == EPERM);
 }
 
+void an_ancestor_that_yields_is_refused_to_whom_it_has_entered()
+{
+    plain outer, inner;
+    int error = 0;
+    inner = plain([&](plain::self &) {
+        CHECK(error_of([&] { outer.reset(); }) == EBUSY);
+        error = error_of([&] { outer.switch_to(); });
+    });
+    outer = plain([&](plain::self &me) {
+        try {
+            inner.switch_to();
+        } catch (const libgreen::cancelled &) {
+            CHECK(error_of([&] { me.yield(); }) == EPROTO);
+            throw;
+        }
+    });
+    CHECK(error_of([&] { outer.switch_to(); }) == ECANCELED && error == ELOOP);
+}
+
 void whoever_enters_a_green_is_its_parent()
 {
     adder sum(add_up);
@@ -906,6 +925,7 @@ const struct {
     TEST(an_exception_goes_up_through_greens_that_do_not_catch_it),
     TEST(an_error_thrown_into_a_green_is_a_system_error_there),
     TEST(who_cannot_be_entered_is_refused_and_nothing_changes),
+    TEST(an_ancestor_that_yields_is_refused_to_whom_it_has_entered),
     TEST(whoever_enters_a_green_is_its_parent),
     TEST(what_is_entered_from_c_receives_no_value),
     TEST(a_body_that_exits_leaves_no_value),
