@@ -159,7 +159,8 @@ template <class In> struct only<In> {
 
 inline void end(green_t *g)
 {
-    if (green_free(g) != 0 && (errno == EPERM || green_abandon(g) != 0))
+    bool is_ours = green_parent(g) != nullptr; /* errno may say EPERM of what is thrown at us */
+    if (green_free(g) != 0 && (!is_ours || green_abandon(g) != 0))
         std::terminate();
 }
 
@@ -367,9 +368,10 @@ public:
      * Ends the green if need be, by green_free(): the call it waits in throws
      * cancelled, so that destructors run.  What it leaves, also by another
      * exception, is dropped.  One that yields instead of ending is abandoned, by
-     * green_abandon().  If not even that is possible, inside a trace hook or of a
-     * green that is running or being freed, and in another thread than the green's,
-     * std::terminate().
+     * green_abandon().  So it is if an error is thrown at the calling green meanwhile,
+     * which is dropped, be it the order to end.  If not even that is possible, inside a
+     * trace hook or of a green that is running or being freed, and in another thread than
+     * the green's, std::terminate().
      * What runs meanwhile finds the handle empty.
      */
     ~green()
@@ -382,8 +384,9 @@ public:
     }
 
     /*
-     * The same, but throws std::system_error as green_free() fails: the handle is
-     * then kept, and the green lives.
+     * The same, but the handle is kept, and the green lives, if green_free() fails:
+     * throws cancelled if the calling green is told to end meanwhile, else
+     * std::system_error as that says.
      */
     void reset()
     {
@@ -392,6 +395,8 @@ public:
             int error = errno;
             green given_meanwhile(std::move(*this));
             shared = std::move(ending);
+            if (error == ECANCELED)
+                throw cancelled();
             green_private::fail(error, "libgreen::green::reset");
         }
         if (ending)

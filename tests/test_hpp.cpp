@@ -476,6 +476,51 @@ void a_green_that_refuses_to_end_is_kept_by_reset_and_abandoned_with_its_handle(
     delete end;
 }
 
+/* Throws an error at its parent when it is told to end, and ends the next time. */
+plain one_that_throws(int error)
+{
+    return plain([error](plain::self &me) {
+        try {
+            me.yield();
+        } catch (const libgreen::cancelled &) {
+        }
+        green_throw(green_parent(green_current()), error);
+    });
+}
+
+void an_error_thrown_at_who_ends_a_handle_leaves_its_green_abandoned()
+{
+    for (int error : {EIO, EPERM, ECANCELED}) {
+        plain g = one_that_throws(error);
+        g.switch_to();
+        std::size_t before = living();
+        g = plain();
+        CHECK(g.get() == nullptr && living() == before - 1);
+    }
+}
+
+void reset_throws_what_is_thrown_at_its_caller_and_keeps_the_handle()
+{
+    for (int error : {EIO, ECANCELED}) {
+        plain inner = one_that_throws(error);
+        plain outer([&](plain::self &) {
+            inner.switch_to();
+            try {
+                inner.reset();
+            } catch (const libgreen::cancelled &) {
+                story += "cancelled ";
+            } catch (const std::system_error &refused) {
+                CHECK(refused.code().value() == EIO);
+                story += "refused ";
+            }
+        });
+        outer.switch_to();
+        CHECK(inner);
+        inner.reset();
+    }
+    CHECK(story == "refused cancelled ");
+}
+
 void a_destructor_may_yield_while_its_green_lives()
 {
     struct farewell {
@@ -919,6 +964,8 @@ const struct {
     TEST(what_a_green_throws_while_it_is_ended_is_dropped),
     TEST(a_handler_of_std_exception_does_not_stop_the_end),
     TEST(a_green_that_refuses_to_end_is_kept_by_reset_and_abandoned_with_its_handle),
+    TEST(an_error_thrown_at_who_ends_a_handle_leaves_its_green_abandoned),
+    TEST(reset_throws_what_is_thrown_at_its_caller_and_keeps_the_handle),
     TEST(a_destructor_may_yield_while_its_green_lives),
     TEST(a_waiting_call_outlives_the_handle_of_whom_it_entered),
     TEST(an_exception_ends_a_green_and_is_thrown_at_its_parent),
