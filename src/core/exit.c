@@ -6,6 +6,7 @@
  * The unwinder is the program's, or one that is loaded for it: see runtime.c.
  */
 #define _GNU_SOURCE /* syscall */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ static _Noreturn void unwind(struct green__thread *self, green_t *me)
 
 void green_exit(void *value)
 {
+    int error = errno; /* of GREEN_FAILED */
     green__runtime_look();
     struct green__thread *self = green__caller();
     green_t *me = load(self->current);
@@ -87,6 +89,7 @@ void green_exit(void *value)
         green__write(STDERR_FILENO, sentence, sizeof sentence - 1);
         abort();
     }
+    errno = error;
     green__set_result(me, value);
     if (UNLIKELY(me->layer != NULL))
         green__layer_leave(self, me, false);

@@ -11,7 +11,10 @@
  * PLUGIN: one with a C++ runtime, of runtime_fake.c, that comes when the library has been
  * used.
  */
+#define _GNU_SOURCE /* dl_iterate_phdr, RTLD_NEXT */
 #include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +33,31 @@ static void *leave(void *value)
     green_exit(value);
 }
 
+static void *fail(void *error)
+{
+    errno = *(int *)error;
+    green_exit(GREEN_FAILED);
+}
+
+/* The library looks by this, and errno is not to tell of it. */
+int dl_iterate_phdr(int (*fn)(struct dl_phdr_info *, size_t, void *), void *arg)
+{
+    __typeof__(dl_iterate_phdr) *next;
+    void *function = dlsym(RTLD_NEXT, "dl_iterate_phdr");
+    memcpy(&next, &function, sizeof next);
+    int result = next(fn, arg);
+    errno = E2BIG;
+    return result;
+}
+
 static void exit_once(void)
 {
-    green_t *g = green_new(leave, NULL);
+    int error = EIO;
+    green_t *g = green_new(leave, NULL), *failing = green_new(fail, NULL);
     if (green_switch(g, &g) != &g || green_free(g) != 0)
         exit(2);
+    if (green_switch(failing, &error) != GREEN_FAILED || errno != EIO || green_free(failing) != 0)
+        exit(7);
 }
 
 static int check_plugin(const char *path)
