@@ -20,6 +20,7 @@ library says where things stand (src/core/layout.c), and HUB_TABLE for tasks.  I
 suspended stacks (src/arch/arch.h).  Greens that are new or dead are in no list
 of the library, and so not here.
 """
+import re
 import struct
 import time
 
@@ -576,16 +577,16 @@ class GreenApply(gdb.Command):
 
     def invoke(self, argument, from_tty):
         greens = all_greens()
-        words = argument.split()
-        if words[:1] == ["all"]:
-            chosen, words = greens, words[1:]
-        else:
-            chosen = []
-            while words and words[0].isdigit():
-                chosen.append(find(greens, words.pop(0)))
-        if not chosen or not words:
+        chosen, command = [], argument.strip()
+        word, rest = first_word(command)
+        if word == "all":
+            chosen, command = greens, rest
+        while word.isdigit():
+            chosen.append(find(greens, word))
+            command = rest
+            word, rest = first_word(command)
+        if not chosen or command == "":
             raise gdb.GdbError("green apply all COMMAND, or green apply N... COMMAND")
-        command = " ".join(words)
         with Place():
             for green in chosen:
                 gdb.write("\n%s:\n" % green.title())
@@ -594,6 +595,12 @@ class GreenApply(gdb.Command):
                     gdb.execute(command, False)
                 except gdb.error as error:
                     gdb.write("%s\n" % error)
+
+
+def first_word(text):
+    """It, and what is behind it, whose blanks may matter."""
+    words = text.split(None, 1)
+    return words[0] if words else "", words[1] if len(words) > 1 else ""
 
 
 class Wait:
@@ -621,8 +628,11 @@ class Wait:
 
 def describe_place(pc):
     """The function that a call returns to at pc, and the line of the call."""
-    symbol = gdb.execute("info symbol %#x" % (pc - 1), to_string=True).split()[0]
-    text = "%s ()" % symbol if symbol != "No" else "%#x" % pc
+    symbol = gdb.execute("info symbol %#x" % (pc - 1), to_string=True)
+    name = re.match(r"(.*?)( \+ \d+)? in section ", symbol)
+    text = "%#x" % pc
+    if name is not None:
+        text = name[1] if "(" in name[1] else name[1] + " ()"  # one of C++ has its parameters
     line = gdb.find_pc_line(pc - 1)
     if line.symtab is not None and line.line > 0:
         text += " at %s:%d" % (line.symtab.filename, line.line)

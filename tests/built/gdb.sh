@@ -180,6 +180,7 @@ task_rows()
         !/^[0-9-]+ +[0-9?]+ /             { inside = 0 }
         inside {
             sub(/ s /, " ")
+            sub(/int, char/, "int,char")
             print $3, $4, $5, $6, $7, $7 == "-" ? "" : $(9 - ($8 == "from")) " " $(10 - ($8 == "from"))
         }' "$1" | sed 's/ *$//'
 }
@@ -189,7 +190,7 @@ expected_task_rows="main WAITING no 1.500 green_task_join from main
 sleeper WAITING no 1.750 green_sleep from sleep_long
 getter WAITING no 1.750 green_queue_get from get
 shielded WAITING yes 1.750 green_event_wait from wait_shielded
-parent WAITING no 1.750 green_mutex_lock from lock
+parent WAITING no 1.750 green_mutex_lock from tasks::lock(int,char*)
 woken READY no 1.750 green_event_wait from be_woken
 reader WAITING no 1.750 green_read from read_input
 runs RUNNING no - -
@@ -208,6 +209,7 @@ grep -q '^python works' "$dir/python" || skip "gdb is built without Python"
 live "$@" -- -ex 'info greens' -ex 'green apply all bt' -ex 'echo Ended\n' \
     -ex 'green' -ex 'green 6' -ex 'print local_of_first' \
     -ex 'thread apply all bt 1' -ex 'green apply 7 9 bt 4' -ex 'green' \
+    -ex 'green apply 7  9  echo three   blanks\n' \
     -ex 'show backtrace past-main' -ex 'stepi' -ex 'green' -ex 'green 6' -ex 'continue' \
     -ex 'show backtrace past-main' > "$dir/live"
 grep -q 'Operation not permitted' "$dir/live" && skip "ptrace is not permitted"
@@ -217,6 +219,8 @@ same "live: green apply all bt" "$expected_frames" "$(sed '/^Ended/q' "$dir/live
 same "live: who is looked at: the running one, then who is chosen, until the program goes on" \
     'runs first first runs first' \
     "$(sed -n 's/^\[Green .*"\(.*\)"), thread 1,.*/\1/p' "$dir/live" | xargs)"
+same "live: green apply leaves a command as it is" "three   blanks three   blanks" \
+    "$(sed -n 's/^three .*/& /p' "$dir/live" | tr -d '\n' | sed 's/ $//')"
 same "live: nobody is at address zero" "" "$(grep '^#.*0x0000000000000000 in' "$dir/live")"
 if [ -n "$sanitized" ]; then
     echo "skipped: a suspended one's locals (gcc moves them, and forgets to say so)"
