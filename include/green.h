@@ -610,7 +610,6 @@ struct green_private_runtime {
     void (*end_catch)(void);
     void (*unwinder[4])(void);
 };
-void green_private_runtime_1(const struct green_private_runtime *runtime);
 
 #if (defined(__cplusplus) || defined(__EXCEPTIONS)) && !defined(GREEN_PRIVATE_LIBRARY)
 #define GREEN_PRIVATE_WEAK __attribute__((__weak__))
@@ -639,6 +638,8 @@ __attribute__((__constructor__(101), __unused__)) static void green_private_tell
     if (green_private_runtime_1)
         green_private_runtime_1(&runtime);
 }
+#else
+void green_private_runtime_1(const struct green_private_runtime *runtime);
 #endif
 
 #ifdef __cplusplus
