@@ -364,6 +364,33 @@ CLEAN_TEST(a_green_that_went_deep_once_does_not_keep_its_pages)
     assert_in_range(green_trim(0), SEVERAL * PAGE, SEVERAL * 6 * PAGE);
 }
 
+/* Once when it is counted first, and once when it is not counted. */
+CLEAN_TEST(of_a_stack_that_is_very_deep_not_all_is_kept)
+{
+    skip_if_stressed();
+    if (SANITIZED || UNDER_TSAN)
+        skip_because("it is not the green's stack that is deep here");
+    static unsigned char resident[64 * MIB / PAGE];
+    size_t most = 16 * MIB + 4 * PAGE;
+    for (int round = 0; round < 2; round++) {
+        void *low;
+        size_t size;
+        must((greens[0] = with(go_deep, 64 * MIB, 0)) != NULL);
+        green_stack(greens[0], &low, &size);
+        must(green_switch(greens[0], V(40 * MIB)) == NULL);
+        end(1);
+        if (round == 1)
+            assert_in_range(green_trim(16 * MIB), 24 * MIB - PAGE, 24 * MIB + 4 * PAGE);
+        char *begin = (char *)(((uintptr_t)low + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+        size_t kept = 0, pages = 64 * MIB / PAGE - 1;
+        must(mincore(begin, pages * PAGE, resident) == 0);
+        for (size_t i = 0; i < pages; i++)
+            kept += (resident[i] & 1) * PAGE;
+        assert_in_range(kept, 15 * MIB, most);
+        assert_int_equal(green_trim(16 * MIB), 0);
+    }
+}
+
 CLEAN_TEST(trim_keeps_what_it_is_told_to)
 {
     skip_if_stressed();

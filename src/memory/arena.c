@@ -126,20 +126,50 @@ int green__slot_prepare(struct green__slot *slot)
     return 0;
 }
 
-void green__slot_count(struct green__slot *slot)
+/* Counts the resident pages of a range; false if that cannot be told. */
+static bool count_resident(char *low, const char *end, size_t *pages)
 {
     unsigned char resident[256] = {0}; /* MSan does not know what mincore() writes */
     size_t page = green__page_size(), piece = sizeof resident * page;
-    size_t end = green__slot_size(slot), low = end < COUNT_MOST ? 0 : end - COUNT_MOST;
-    unsigned pages = 0;
+    *pages = 0;
     for (; low < end; low += piece) {
-        size_t n = end - low < piece ? end - low : piece;
-        if (mincore(green__slot_low(slot) + low, n, resident) != 0)
-            return; /* then what was counted last */
+        size_t left = (size_t)(end - low), n = left < piece ? left : piece;
+        if (mincore(low, n, resident) != 0)
+            return false;
         for (size_t i = 0; i < n / page; i++)
-            pages += resident[i] & 1;
+            *pages += resident[i] & 1;
     }
-    slot->pages = (uint16_t)pages;
+    return true;
+}
+
+/* How much of a slot is too deep to be counted. */
+static size_t uncounted(const struct green__slot *slot)
+{
+    size_t size = green__slot_size(slot);
+    return size < COUNT_MOST ? 0 : size - COUNT_MOST;
+}
+
+void green__slot_count(struct green__slot *slot)
+{
+    char *low = green__slot_low(slot);
+    size_t pages;
+    if (count_resident(low + uncounted(slot), low + green__slot_size(slot), &pages))
+        slot->pages = (uint16_t)pages; /* else what was counted last */
+}
+
+size_t green__slot_clear_uncounted(struct green__slot *slot, bool tells)
+{
+    char *low = green__slot_low(slot);
+    size_t size = uncounted(slot), page = green__page_size(), before = 0, after = 0;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0) - (uintptr_t)low;
+    if (size == 0 || here < size + page) /* what is called from here stands below */
+        return 0;
+    if (tells)
+        (void)count_resident(low, low + size, &before);
+    (void)madvise(low, size, MADV_DONTNEED);
+    if (tells)
+        (void)count_resident(low, low + size, &after); /* locked memory stays */
+    return before > after ? (before - after) * page : 0;
 }
 
 size_t green__slot_clear(struct green__slot *slot, const char *kept)

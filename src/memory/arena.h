@@ -96,8 +96,14 @@ size_t green__arena_trim(size_t keep);
 /* Makes a slot fit to be handed out: 0, or -1 if there is no guard to be had. */
 int green__slot_prepare(struct green__slot *slot);
 
-/* Counts the resident pages of a slot. */
+/* Counts the resident pages of a slot, of a large one only those of its upper 16 MiB. */
 void green__slot_count(struct green__slot *slot);
+
+/*
+ * Gives back the others, which nobody would know of, unless the caller runs there.  If it
+ * tells, which takes some time, it returns how many bytes that was; else 0.
+ */
+size_t green__slot_clear_uncounted(struct green__slot *slot, bool tells);
 
 /*
  * Gives back a slot's pages, but those from `kept` up unless that is NULL; those that

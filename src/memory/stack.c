@@ -175,6 +175,7 @@ static RARE void count_pages(struct green__slot *slot)
 {
     bool first = slot->pages == 0;
     green__slot_count(slot);
+    green__slot_clear_uncounted(slot, false);
     if (slot->pages == 0)
         return;
     slot->uses = slot->pages <= SHALLOW ? COUNT_EVERY : COUNT_DEEP;
@@ -354,23 +355,29 @@ void green__stack_drop(struct green__stack_cache *cache)
             empty(cache, &cache->kinds[i]);
 }
 
-/* What a stack really has may have changed since it was counted. */
-static void count_all(struct green__stack_cache *cache)
+/*
+ * What a stack really has may have changed since it was counted.  Returns how much of it
+ * was given back, as it cannot be counted.
+ */
+static size_t count_all(struct green__stack_cache *cache)
 {
+    size_t given = 0;
     cache->pages = 0;
     for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++) {
         for (struct green__slot *slot = cache->kinds[i].warm; slot != NULL; slot = slot->next) {
             green__slot_count(slot);
+            given += green__slot_clear_uncounted(slot, true);
             cache->pages += slot->pages;
         }
     }
+    return given;
 }
 
 size_t green__stack_trim(struct green__stack_cache *cache, size_t keep)
 {
     size_t given = 0, page = green__page_size();
     if (cache != NULL) {
-        count_all(cache);
+        given = count_all(cache);
         while ((cache->pages > keep / page || keep == 0) && cool_one(cache, &given)) {
         }
         for (size_t i = 0; i < sizeof cache->kinds / sizeof cache->kinds[0]; i++)
