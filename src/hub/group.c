@@ -299,8 +299,7 @@ int green_group_free(green_group_t *group)
     if (group->freeing)
         return green__call_fail(EBUSY);
     cancel_group(hub, group);
-    bool waits = group->size + group->promised != 0;
-    if (waits) {
+    if (group->size + group->promised != 0) {
         struct green__wait wait;
         struct green__entry entry = {.wait = &wait};
         green__wait_prepare(&wait, &call, "green_group_free", group, PLACE);
@@ -320,7 +319,7 @@ int green_group_free(green_group_t *group)
         group->freed = true;
     else
         free(group);
-    return waits ? 0 : green__call_done(&call, GREEN_FOREVER);
+    return 0;
 }
 
 void green__group_lose(struct green__hub *hub, const struct green__wait *wait)

@@ -91,9 +91,11 @@ pid_t green_waitpid(pid_t pid, int *status, int options)
         return result;
     }
     struct green__hub *hub = call.hub;
-    int pidfd = -1;
-    if (green__loop_need_epoll(hub) == 0) /* else there is none to be had, nor for that */
-        pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd >= 0 && green__loop_need_epoll(hub) != 0) { /* it could not be waited for */
+        green__close(pidfd);
+        pidfd = -1;
+    }
     if (pidfd >= 0) {
         green__fd_begin(hub, pidfd, false);
         if (green__fd_hold(&call, pidfd) != 0) /* which closes it */

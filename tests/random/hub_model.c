@@ -478,7 +478,7 @@ static void do_at_once(struct hub_model *m, int i)
         m->group[o].error = 0;
     }
     settle(m);
-    if (t->shielded && t->call != H_GROUP_FREE) { /* these do not count for rule 6 or 9 */
+    if (t->shielded) { /* green_task_free() and the like do not count for rule 6 or 9 */
         finish(m, t->outcome);
         return;
     }
