@@ -530,6 +530,47 @@ END_TEST(who_waited_while_the_thread_ended_may_be_switched_to_in_its_clean_up)
     assert_noted("task unwound main unwound");
 }
 
+static green_t *lower, *upper;
+
+static void *wait_above(void *unused)
+{
+    lower = green_new(yield_once, NULL);
+    must(green_switch(lower, NULL) == V(1));
+    (void)green_sleep(GREEN_FOREVER);
+    note("the task goes on");
+    return unused;
+}
+
+static void enter_below(void *value)
+{
+    green_hub_stats_t stats;
+    must(green_switch(lower, V(2)) == value);
+    must_be_0(green_free(lower));
+    must_be_0(green_free(upper));
+    must_be_0(green_hub_stats(&stats, sizeof stats));
+    must(stats.tasks == 1 && stats.ready == 0);
+    note("main unwound");
+}
+
+static void *wait_for_the_unwinding(void *unused)
+{
+    upper = NULL;
+    must_be_0(green_task_detach(spawn(wait_above, NULL)));
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    pthread_cleanup_push(enter_below, V(3));
+    green_sleep(GREEN_FOREVER);
+    pthread_cleanup_pop(0);
+    return unused;
+}
+
+END_TEST(what_ends_in_a_clean_up_below_a_task_of_the_thread_does_not_enter_it)
+{
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    in_thread(wait_for_the_unwinding, NULL);
+    assert_noted("task unwound main unwound");
+}
+
 /* The wait of who is unwound is gone, also for the call that does not wait itself. */
 static int pipe_ends[2];
 

@@ -678,6 +678,99 @@ FORK_TEST(a_call_that_goes_on_in_a_generator_of_a_task_that_is_no_more_has_faile
     assert_int_equal(green_queue_free(numbers), 0);
 }
 
+static void *have_generator_sleep(void *unused)
+{
+    (void)unused;
+    waiting = green_new(sleep_for, NULL);
+    void *error = green_switch(waiting, V(5));
+    note("goes on");
+    return error;
+}
+
+FORK_TEST(what_ends_below_a_task_that_is_no_more_does_not_enter_it)
+{
+    green_task_t *task = spawn(have_generator_sleep, NULL);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must(green_switch(waiting, NULL) == GREEN_FAILED && errno == EDEADLK);
+        must(strcmp(noted(), "") == 0 && hub_stat(tasks) == 1);
+        must_be_0(green_free(waiting));
+        must_be_0(green_task_free(task));
+        must_be_0(green_hub_end(GREEN_FOREVER));
+        leave_child(0);
+    }
+    reap(pid);
+    assert_null(finish(task));
+    assert_noted("goes on");
+    assert_int_equal(green_free(waiting), 0);
+}
+
+static void *yield_and_look(void *unused)
+{
+    must(green_yield(unused) == green_task_current());
+    return unused;
+}
+
+static void *have_generator_look(void *unused)
+{
+    waiting = green_new(yield_and_look, NULL);
+    must(green_switch(waiting, NULL) == NULL);
+    must_be_0(green_event_wait(&event, GREEN_FOREVER));
+    (void)unused;
+    return green_switch(waiting, green_task_current());
+}
+
+FORK_TEST(a_generator_of_a_task_that_is_no_more_is_mains)
+{
+    green_task_t *task = spawn(have_generator_look, NULL);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        must(green_switch(waiting, green_task_current()) == GREEN_FAILED && errno == EDEADLK);
+        leave_child(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    assert_null(finish(task));
+    assert_int_equal(green_free(waiting), 0);
+}
+
+static void *use_stack(void *unused)
+{
+    char much[4096];
+    must(memset(much, 'x', sizeof much) == much);
+    return unused;
+}
+
+static void *fork_and_look(void *text)
+{
+    child_pid = fork_now();
+    if (child_pid == 0) {
+        finish(spawn(use_stack, NULL));
+        must(strcmp(text, "text") == 0);
+        leave_child(0);
+    }
+    return text;
+}
+
+static void *lend_text(void *unused)
+{
+    char text[] = "text";
+    must(finish(spawn(fork_and_look, text)) == text);
+    return unused;
+}
+
+FORK_TEST(what_is_on_the_stack_of_a_task_that_is_no_more_stays_until_that_is_freed)
+{
+    green_task_t *task = spawn(lend_text, NULL);
+    assert_int_equal(green_task_join(task, NULL, GREEN_FOREVER), 0);
+    if (child_pid == 0)
+        nap(5); /* the one that forked ends the child */
+    reap(child_pid);
+    assert_int_equal(green_task_free(task), 0);
+}
+
 static void *fork_and_end(void *unused)
 {
     child_pid = fork_now();

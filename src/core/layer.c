@@ -33,9 +33,26 @@ void green__layer_release(green_t *g)
         g->detached = true;
         return;
     }
-    if (load(g->life) != GREEN__DEAD)
+    if (load(g->life) != GREEN__DEAD) {
         green__end_unrun(self, g);
+    } else if (g->stack.low != NULL) {
+        green__stack_put(&self->stacks, &g->stack, g->valgrind);
+        g->children--;
+    }
     green__release(g);
+}
+
+void green__layer_end_unrun(green_t *g)
+{
+    struct green__thread *self = green__self;
+    if (g == load(self->current) || load(g->life) == GREEN__DEAD)
+        return;
+    struct green__stack stack = g->stack;
+    g->stack = (struct green__stack){0};
+    g->kept = 0;
+    green__end_unrun(self, g);
+    g->stack = stack;
+    g->children++;
 }
 
 void green__layer_let_go(green_t *g)

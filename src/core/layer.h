@@ -223,6 +223,12 @@ static inline green_t *green__layer_new(green_fn *run, green_t *parent,
 /* Releases an owned or own green that is DEAD or NEW; its stack also if it is started. */
 void green__layer_release(green_t *g);
 
+/*
+ * Ends an owned green, but the current one, where it stands: it is DEAD.  Until it is released
+ * it has its stack, as others may have something there, and holds one child more for that.
+ */
+void green__layer_end_unrun(green_t *g);
+
 /* The same of one that is DEAD and has nothing left; false, and nothing is done: it is another. */
 static inline bool green__layer_release_bare(green_t *g)
 {

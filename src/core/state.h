@@ -102,7 +102,7 @@ struct green {
 
     /*
      * The family: children counts the greens whose parent field points here,
-     * main greens excepted, which count nothing.
+     * main greens excepted, which count nothing; and what layer.h has to hold.
      */
     uint32_t children;
     uint32_t taken;           /* of these, taken over by other threads; under the lock */

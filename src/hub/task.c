@@ -437,6 +437,7 @@ void green__task_end_all(struct green__hub *hub, struct green_task *but, bool al
                     green__task_keep(task);
             }
             end_task(hub, task, GREEN_FAILED, ECANCELED, alone);
+            green__layer_end_unrun(task->green);
         }
         task = next;
     }
