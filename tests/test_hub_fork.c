@@ -771,6 +771,100 @@ FORK_TEST(what_is_on_the_stack_of_a_task_that_is_no_more_stays_until_that_is_fre
     assert_int_equal(green_task_free(task), 0);
 }
 
+/* ---- In a call that frees -------------------------------------------------------------------- */
+
+static green_task_t *freed;
+static green_group_t *freed_group;
+static green_event_t told;
+
+static void *wait_shielded(void *of)
+{
+    GREEN_SCOPE(shield, GREEN_FOREVER, GREEN_SHIELD);
+    return wait_for_event(of);
+}
+
+/* For the generator of a task that is no more; it hands on to main. */
+static void *free_task_below(void *unused)
+{
+    if (green_task_free(freed) != 0)
+        green_switch(green_main(), V(errno));
+    return unused;
+}
+
+static void *free_group_below(void *unused)
+{
+    if (green_group_free(freed_group) != 0)
+        green_switch(green_main(), V(errno));
+    return unused;
+}
+
+static void *have_generator_run(void *of)
+{
+    waiting = green_new(*(green_fn **)of, NULL);
+    return green_switch(waiting, NULL);
+}
+
+static void *free_group(void *group)
+{
+    must_be_0(green_group_free(group));
+    return NULL;
+}
+
+/* The block of the task is that of a new one when the call goes on. */
+FORK_TEST(a_free_that_was_dropped_leaves_alone_what_is_where_the_task_was)
+{
+    green_fn *below = free_task_below;
+    freed = spawn(wait_shielded, &event);
+    turn();
+    green_task_t *task = spawn(have_generator_run, &below);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        green_group_t *group = green_group_new(0, 0);
+        must_be_0(green_group_spawn(group, wait_for_event, &event));
+        must_be_0(green_task_free(freed));
+        must_be_0(green_group_spawn(group, sleep_for, V(5)));
+        must(green_switch(waiting, NULL) == V(ECANCELED));
+        nap(10);
+        must(green_group_size(group) == 1);
+        must_be_0(green_group_free(group));
+        leave_child(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    assert_null(finish(task));
+    assert_int_equal(green_free(waiting), 0);
+}
+
+/* So it is of a group: the new one is being freed by another. */
+FORK_TEST(a_free_that_was_dropped_leaves_alone_what_is_where_the_group_was)
+{
+    green_fn *below = free_group_below;
+    freed_group = green_group_new(0, 0);
+    must_be_0(green_group_spawn(freed_group, wait_shielded, &event));
+    turn();
+    green_task_t *task = spawn(have_generator_run, &below);
+    turn();
+    pid_t pid = fork_now();
+    if (pid == 0) {
+        told = (green_event_t)GREEN_EVENT_INIT;
+        must_be_0(green_group_free(freed_group));
+        green_group_t *group = green_group_new(0, 0);
+        must_be_0(green_group_spawn(group, wait_shielded, &told));
+        turn();
+        task = spawn(free_group, group);
+        turn();
+        must(green_switch(waiting, NULL) == V(ECANCELED));
+        must_be_0(green_event_set(&told));
+        must(finish(task) == NULL);
+        leave_child(0);
+    }
+    reap(pid);
+    assert_int_equal(green_event_set(&event), 0);
+    assert_null(finish(task));
+    assert_int_equal(green_free(waiting), 0);
+}
+
 static void *fork_and_end(void *unused)
 {
     child_pid = fork_now();

@@ -310,6 +310,8 @@ int green_group_free(green_group_t *group)
         group->freeing = true;
         group->freer = &entry;
         if (green__wait(hub, &wait, GREEN_FOREVER) != 0) {
+            if (wait.task == NULL)
+                return -1;
             group->freeing = false;
             group->freer = NULL;
             return -1;

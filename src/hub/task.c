@@ -589,8 +589,8 @@ static int free_task_slowly(green_task_t *task, const void *place)
         task->freeing = true;
         task->freer = &entry;
         if (green__wait(hub, &wait, GREEN_FOREVER) != 0) {
-            task->freer = NULL;
-            task->freeing = false;
+            if (wait.task != NULL)
+                green__task_keep(task);
             return -1;
         }
     }
