@@ -571,6 +571,57 @@ END_TEST(what_ends_in_a_clean_up_below_a_task_of_the_thread_does_not_enter_it)
     assert_noted("task unwound main unwound");
 }
 
+struct left_wait {
+    int64_t time;
+    unsigned flags; /* of the hub */
+};
+
+static void *sleep_above(void *arg)
+{
+    const struct left_wait *wait = arg;
+    lower = green_new(yield_once, NULL);
+    must(green_switch(lower, NULL) == V(1));
+    if (wait->time == 0)
+        must_be_0(green_sleep(0)); /* it has had its turn */
+    else
+        must_fail(green_sleep(wait->time), ECANCELED);
+    return V(4);
+}
+
+static void *give_turns(void *unused)
+{
+    while (green_sleep(0) == 0)
+        continue;
+    return unused;
+}
+
+static void *leave_a_wait(void *arg)
+{
+    const struct left_wait *wait = arg;
+    must_be_0(green_hub_init(&(green_hub_options_t){ .flags = wait->flags }));
+    must_be_0(green_task_detach(spawn(give_turns, NULL)));
+    must_be_0(green_task_detach(spawn(exit_thread_in_task, NULL)));
+    pthread_cleanup_push(enter_below, V(4));
+    upper = green_new(sleep_above, NULL);
+    green_switch(upper, arg);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+/* Its place in the line, or its timer, went with the hub's green. */
+END_TEST(a_wait_of_a_green_of_main_that_goes_on_in_a_clean_up_has_failed)
+{
+    struct left_wait waits[] = {
+        { 0, 0 }, { 0, GREEN_HUB_VIRTUAL_TIME }, { GREEN_SEC(10), 0 }, { GREEN_FOREVER, 0 },
+    };
+    if (UNDER_TSAN)
+        skip_because(skipped_for_tsan);
+    for (int i = 0; i < 4; i++) {
+        in_thread(leave_a_wait, &waits[i]);
+        assert_noted("task unwound main unwound");
+    }
+}
+
 /* The wait of who is unwound is gone, also for the call that does not wait itself. */
 static int pipe_ends[2];
 

@@ -865,6 +865,68 @@ FORK_TEST(a_free_that_was_dropped_leaves_alone_what_is_where_the_group_was)
     assert_int_equal(green_free(waiting), 0);
 }
 
+/* ---- After the end of the hub ---------------------------------------------------------------- */
+
+static void *give_turn_below(void *unused)
+{
+    turn();
+    return unused;
+}
+
+static void *fail_twice(void *unused)
+{
+    must_fail(green_sleep(0), ECANCELED);
+    must_fail(green_sleep(0), ECANCELED); /* gives a turn before */
+    return unused;
+}
+
+static void *wait_with_mutex(void *unused)
+{
+    must_be_0(green_mutex_lock(&mutex, GREEN_FOREVER));
+    must(green_cond_wait(&cond, &mutex, GREEN_SEC(1)) == -1);
+    must(errno == ECANCELED || errno == ETIMEDOUT);
+    must_be_0(green_mutex_unlock(&mutex));
+    return unused;
+}
+
+static void *cancel_itself(void *below)
+{
+    if (*(green_fn **)below == fail_twice)
+        must_be_0(green_task_cancel(green_task_current()));
+    return have_generator_run(below);
+}
+
+/* Whoever reads or writes what was the hub's finds letters. */
+static void end_hub_and_reuse_memory(void)
+{
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    for (size_t size = 64; size < 4096; size += 16) {
+        void *memory = malloc(size);
+        must(memory != NULL && memset(memory, 'A', size) == memory);
+    }
+}
+
+THINGS_TEST(a_generator_of_a_task_that_is_no_more_goes_on_after_the_hub)
+{
+    static green_fn *const all[] = { give_turn_below, fail_twice, wait_with_mutex };
+    for (int i = 0; i < 3; i++) {
+        green_fn *below = all[i];
+        green_task_t *task = spawn(cancel_itself, &below), *forks = spawn(fork_and_return, NULL);
+        void *value = finish(forks);
+        if (child_pid == 0) {
+            must(value == V(3));
+            end_hub_and_reuse_memory();
+            must(green_switch(waiting, NULL) == NULL);
+            must_be_0(green_free(waiting));
+            must_be_0(green_hub_end(GREEN_FOREVER));
+            leave_child(0);
+        }
+        reap(child_pid);
+        assert_null(finish(task));
+        assert_int_equal(green_free(waiting), 0);
+    }
+}
+
 static void *fork_and_end(void *unused)
 {
     child_pid = fork_now();

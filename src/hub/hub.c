@@ -118,6 +118,7 @@ static void forget_waits(struct green__hub *hub)
     hub->timers.count = 0;
     hub->timers.spilt = NULL;
     hub->descriptors = 0;
+    hub->children = NULL;
     hub->main.waits = NULL;
     hub->main_own.wait.turn.next = NULL;
     hub->main_own.wait.state = GREEN__NO_WAIT;

@@ -308,6 +308,9 @@ int green_cond_wait(green_cond_t *cond, green_mutex_t *mutex, int64_t timeout)
                                 PLACE);
     if (mutex != NULL) {
         int error = errno;
+        call.hub = green__hub_need(); /* in a child its own may have ended meanwhile */
+        if (call.hub == NULL || !green__line_is_mine(call.hub, &mutex->green_private_line))
+            return -1;
         call.task = green__task_of(call.hub, call.me); /* its own may have ended meanwhile */
         if (!lock_again(&call, mutex, depth, PLACE))
             return -1;

@@ -56,6 +56,10 @@ bool green__call_begin_slowly(struct green__call *call, bool own_over)
         return true;
     if (call->task->failures != 0) {
         green__wait_give_turn(hub, call->me);
+        if (green__hub_self != hub) { /* it has ended meanwhile, in a child */
+            errno = error;
+            return false;
+        }
         call->task = green__task_of(hub, call->me); /* its own may have ended meanwhile */
     }
     green__task_set_failures(call->task, 1);
@@ -406,6 +410,12 @@ static __attribute__((noinline)) int fail_wait(struct green__hub *hub, struct gr
     return green__call_fail(wait->error);
 }
 
+/* Whether the hub is there, and with it what its line had: else that was forgotten. */
+static inline bool keeps_turns(const struct green__hub *hub)
+{
+    return LIKELY(green__hub_self == hub) && LIKELY(hub->green != NULL);
+}
+
 static inline bool is_served_well(const struct green__wait *wait)
 {
     return wait->state == GREEN__SERVED && wait->error == 0;
@@ -414,6 +424,13 @@ static inline bool is_served_well(const struct green__wait *wait)
 /* Whether the wait goes on: it was entered by a death, and that does not end it. */
 static __attribute__((noinline)) bool goes_on(struct green__hub *hub, struct green__wait *wait)
 {
+    if (wait->task == NULL)
+        return false;
+    if (UNLIKELY(!keeps_turns(hub))) {
+        wait->state = GREEN__FAILS;
+        wait->task = NULL;
+        return false;
+    }
     if (wait->state == GREEN__WOKEN) {
         delist_all(wait);
         wait->state = GREEN__SERVED;
@@ -522,9 +539,10 @@ static __attribute__((noinline)) void give_turn_slowly(struct green__hub *hub, g
     hub->yielding += turn.yields;
     green__loop_push(hub, &turn);
     switch_away_slowly(hub, me);
-    if (UNLIKELY(turn.next != NULL)) /* entered by a death: it has had its turn */
+    if (UNLIKELY(turn.next != NULL) && keeps_turns(hub)) /* entered by a death: it has had it */
         green__loop_remove(hub, &turn);
-    come_back(hub, me);
+    if (green__hub_self == hub)
+        come_back(hub, me);
     errno = error;
 }
 
@@ -549,10 +567,11 @@ static inline void change_places(struct green__hub *hub, green_t *me)
     last->next = &turn;
     hub->line.prev = &turn;
     enter_turn(hub, other);
-    if (UNLIKELY(turn.next != NULL))
+    if (UNLIKELY(turn.next != NULL) && keeps_turns(hub))
         green__loop_remove(hub, &turn);
-    come_back(hub, turn.green);
-    *hub->errno_at = error;
+    if (green__hub_self == hub)
+        come_back(hub, turn.green);
+    errno = error;
 }
 
 void green__wait_give_turn(struct green__hub *hub, green_t *me)
