@@ -72,6 +72,7 @@ static struct green__post *take_posts(struct green_hub *remote)
 static void collect_posts(struct green__hub *hub)
 {
     struct green_hub *remote = hub->remote;
+    unsigned closed = atomic_load(&remote->closed); /* first: who has closed has posted before */
     struct green__post **last = &remote->undelivered;
     while (*last != NULL)
         last = &(*last)->next;
@@ -82,9 +83,8 @@ static void collect_posts(struct green__hub *hub)
             break; /* no memory: again at the next look */
         remote->undelivered = next;
     }
-    unsigned closed = atomic_load_explicit(&remote->closed, memory_order_relaxed);
     if (closed != 0) {
-        closed = atomic_exchange(&remote->closed, 0);
+        atomic_fetch_sub(&remote->closed, closed);
         remote->open -= closed;
         if (remote->open == 0)
             green__loop_remove_world(hub);
