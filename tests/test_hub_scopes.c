@@ -44,6 +44,28 @@ HUB_TEST(a_scope_that_is_begun_again_has_a_new_time_and_those_around_it_hold)
     must_be_0(green_sleep(1));
 }
 
+static void *scope_and_yield(void *unused)
+{
+    green_scope_t scope;
+    for (int i = 0; i < 100; i++)
+        nap(1);
+    must_be_0(green_scope_begin(&scope, GREEN_MS(10), 0));
+    must(green_yield(unused) == unused);
+    must_fail(green_sleep(GREEN_FOREVER), ETIMEDOUT);
+    must(green_scope_end(&scope) == 1);
+    return unused;
+}
+
+HUB_TEST(a_scope_limits_its_green_also_when_there_is_another_hub)
+{
+    green_t *g = green_new(scope_and_yield, NULL);
+    assert_null(green_switch(g, NULL));
+    must_be_0(green_hub_end(GREEN_FOREVER));
+    must_be_0(green_hub_init(&(green_hub_options_t){ .flags = GREEN_HUB_VIRTUAL_TIME }));
+    assert_null(green_switch(g, NULL));
+    must_be_0(green_free(g));
+}
+
 WORLD_TEST(a_scope_is_not_over_before_its_time)
 {
     green_scope_t scope;

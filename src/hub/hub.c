@@ -19,6 +19,13 @@ static pthread_mutex_t hubs_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct green__hub *hubs;
 static uint64_t last_hub_id;
 
+/*
+ * Numbers of tasks and of waits: each hub has so many that no other has, and if it needs more,
+ * those of one that begins later are greater.  What is less than next_number was given away.
+ */
+#define NUMBERS_OF_A_HUB (UINT64_C(1) << 32)
+static uint64_t next_number = 1;
+
 bool green__hub_is_alive(uint64_t id)
 {
     green__own_lock(&hubs_lock);
@@ -33,6 +40,8 @@ static void register_hub(struct green__hub *hub)
 {
     green__own_lock(&hubs_lock);
     hub->id = ++last_hub_id;
+    hub->last_number = hub->waits_made = next_number;
+    next_number += NUMBERS_OF_A_HUB;
     hub->next_hub = hubs;
     hubs = hub;
     pthread_mutex_unlock(&hubs_lock);
@@ -45,6 +54,9 @@ static void unregister_hub(struct green__hub *hub)
     while (*at != hub)
         at = &(*at)->next_hub;
     *at = hub->next_hub;
+    uint64_t used = hub->last_number > hub->waits_made ? hub->last_number : hub->waits_made;
+    if (next_number <= used)
+        next_number = used + 1;
     pthread_mutex_unlock(&hubs_lock);
 }
 
@@ -279,7 +291,7 @@ static struct green__hub *begin_hub(const green_hub_options_t *options)
     register_hub(hub);
     hub->hub_wait.hub = hub->all_ended.hub = hub->id;
     green__task_init(&hub->main, &hub->main_own, hub, main);
-    hub->main.number = hub->last_number = hub->id << 40;
+    hub->main.number = hub->last_number;
     green__layer_set_word(main, &hub->main_own);
     green__layer_mark_main(main, true);
     green__task_mark_plain(&hub->main);
