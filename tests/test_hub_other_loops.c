@@ -288,6 +288,34 @@ LOOP_TEST(it_is_readable_when_main_has_waited_and_left_others_ready)
     assert_int_equal(green_task_free(b), 0);
 }
 
+enum { MANY = 80 }; /* turns: between them the hub looks */
+
+static void *set_event_or_nap(void *number)
+{
+    if (number == V(0))
+        must_be_0(green_event_set(&event));
+    if (number == V(MANY - 1))
+        nap(20);
+    return NULL;
+}
+
+LOOP_TEST(it_is_readable_when_a_generator_of_main_has_waited_and_left_a_timer)
+{
+    struct pollfd hub = { .fd = green_hub_fd(), .events = POLLIN };
+    green_task_t *tasks[MANY];
+    for (int i = 0; i < MANY; i++)
+        tasks[i] = spawn(set_event_or_nap, V(i));
+    green_t *generator = green_new(wait_for_event, NULL);
+    assert_null(green_switch(generator, &event));
+    assert_int_equal(green_free(generator), 0);
+    while (green_task_join(tasks[MANY - 1], NULL, GREEN_NOWAIT) != 0) {
+        assert_int_equal(poll(&hub, 1, 20000), 1);
+        (void)green_hub_run(GREEN_NOWAIT);
+    }
+    for (int i = 0; i < MANY; i++)
+        finish(tasks[i]);
+}
+
 /* In virtual time the next timer is due at once. */
 RUN_TEST(in_virtual_time_it_is_readable_as_soon_as_all_wait)
 {

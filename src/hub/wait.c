@@ -369,7 +369,7 @@ int green__wait_leave(struct green__hub *hub, struct green__turn *mine)
 /* Back in a green: what it does for itself before it goes on. */
 static inline void come_back(struct green__hub *hub, const green_t *me)
 {
-    if (UNLIKELY(!hub->is_plain) && hub->fd_asked && green__layer_is_main(me))
+    if (UNLIKELY(!hub->is_plain) && hub->fd_asked && !green__layer_is_owned(me))
         green__loop_tell_fd(hub);
 }
 
