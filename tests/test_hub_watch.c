@@ -138,6 +138,17 @@ WATCH_TEST(main_is_not_watched_outside_of_calls_that_wait)
     assert_int_equal(atomic_load(&told.count), 0);
 }
 
+WATCH_TEST(main_is_not_watched_after_a_green_of_it_has_waited)
+{
+    green_t *generator = green_new(sleep_for, NULL);
+    assert_null(green_switch(generator, V(1)));
+    int64_t end = clock_now() + GREEN_MS(5 * longest_ms);
+    while (clock_now() < end)
+        usleep(1000);
+    assert_int_equal(atomic_load(&told.count), 0);
+    assert_int_equal(green_free(generator), 0);
+}
+
 static void *watch_in_thread(void *unused)
 {
     hub_thread = pthread_self();

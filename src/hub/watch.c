@@ -152,7 +152,7 @@ void green__watch_turn(struct green__hub *hub, const green_t *g)
 {
     struct green__watch *watch = hub->watch;
     uint64_t words[NAME_WORDS] = {0};
-    if (g != NULL && green__layer_is_main(g))
+    if (g != NULL && green__task_of(hub, (green_t *)g) == &hub->main)
         g = NULL; /* watched only inside calls that wait */
     const char *name = g != NULL ? green_name(g) : NULL;
     if (name != NULL)
