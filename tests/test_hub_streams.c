@@ -151,6 +151,25 @@ WORLD_TEST(it_works_on_pipes_and_on_files)
     assert_int_equal(fclose(file), 0);
 }
 
+WORLD_TEST(on_a_terminal_a_line_is_written_when_it_is_whole)
+{
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0)
+        skip_because("there are no terminals");
+    int fd = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    errno = E1;
+    FILE *file = open_stream(fd, "w");
+    assert_int_equal(errno, E1);
+    struct pollfd other = { .fd = terminal, .events = POLLIN };
+    assert_true(fputs("part", file) >= 0);
+    assert_int_equal(poll(&other, 1, 0), 0);
+    assert_true(fputs(" of a line\n", file) >= 0);
+    assert_int_equal(poll(&other, 1, 20000), 1);
+    assert_int_equal(fclose(file), 0);
+    close(terminal);
+}
+
 /* ---- What it refuses ------------------------------------------------------------------------- */
 
 WORLD_TEST(modes_that_do_not_fit_are_refused)

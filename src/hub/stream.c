@@ -138,6 +138,11 @@ FILE *green_fdopen(int fd, const char *mode)
     if (file == NULL) {
         free(stream);
         errno = ENOMEM;
+        return NULL;
     }
+    int error = errno;
+    if (isatty(fd)) /* as fdopen() has it, which asks the descriptor that this stream hides */
+        (void)setvbuf(file, NULL, _IOLBF, 0);
+    errno = error;
     return file;
 }
