@@ -629,7 +629,9 @@ int green_serve(int fd, green_group_t *group, void (*handle)(int connection, voi
     if (hub == NULL || set_nonblocking(fd) != 0 || green__fd_need(hub, fd) == NULL ||
         !green__group_hold(hub, group))
         return -1;
+    uint64_t id = hub->id;
     int result = serve(hub, fd, group, handle, arg, PLACE);
-    green__group_release(group);
+    if (green__hub_self != NULL && green__hub_self->id == id) /* else a child has ended it */
+        green__group_release(group);
     return result;
 }
