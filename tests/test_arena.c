@@ -36,8 +36,11 @@ static int nothing_is_mapped(void **state)
 
 __attribute__((noinline)) static void touch(size_t bytes)
 {
-    char frame[bytes];
-    memset(frame, 1, bytes);
+    size_t here = bytes < MIB ? bytes : MIB; /* to Valgrind a larger step is to another stack */
+    char frame[here];
+    memset(frame, 1, here);
+    if (here < bytes)
+        touch(bytes - here);
     __asm__ volatile("" : : "r"(frame) : "memory"); /* it is used */
 }
 
