@@ -619,6 +619,7 @@ static inline struct green__turn *green__wait_first_bare(const struct green__hub
     return LIKELY(hub->left != 0) && LIKELY(first->kind == GREEN__TURN_BARE) ? first : NULL;
 }
 
+/* Somebody has a turn, by a short way. */
 static inline void green__wait_count_turn(struct green__hub *hub)
 {
     if (UNLIKELY(hub->credit != GREEN__HUB_CREDIT))

@@ -579,31 +579,26 @@ static void io_advance(struct transfer *t, size_t n)
 }
 
 /*
- * Moves all of one part, of which so much is moved already, each time with a call of its own,
- * as long as the number is not closed since, when it had been closed so often:
- * what was moved, fewer with errno 0 at the end of the file and another if it failed; -1 if
- * before the first.
+ * Moves all of one part, of which *moved is moved already, each time with a call of its own, as
+ * long as the number is not closed since it had been closed so often: what was moved, fewer
+ * with errno 0 at the end of the file and another if it failed; -1 if before the first.
  */
-static ssize_t io_move_all(struct transfer *t, ssize_t moved, uint32_t closes)
+static ssize_t io_move_all(struct transfer *t, size_t *moved, uint32_t closes)
 {
     int error = errno;
     do {
-        if (green__fd_closes(t->fd) != closes) {
-            errno = EBADF;
-            return moved > 0 ? moved : -1;
-        }
-        ssize_t n = io_move(t);
+        bool is_anothers = green__fd_closes(t->fd) != closes;
+        ssize_t n = is_anothers ? green__call_fail(EBADF) : io_move_counting(t, moved);
         if (n < 0)
-            return moved > 0 ? moved : -1;
+            return *moved > 0 ? (ssize_t)*moved : -1;
         if (n == 0 && t->n > 0 && t->parts->iov_len > 0) {
             errno = 0;
-            return moved;
+            return (ssize_t)*moved;
         }
-        moved += n;
         io_advance(t, (size_t)n);
     } while (t->n > 0);
     errno = error;
-    return moved;
+    return (ssize_t)*moved;
 }
 
 /* For that, before the first call: what is not known of is not counted. */
@@ -640,7 +635,7 @@ static __attribute__((noinline)) ssize_t move_all_longly(int fd, bool out, void 
     if (moved == 0)
         closes = closes_so_far(fd);
     return io_move_all(&(struct transfer){fd, out, 0, &part, 1, -1, NULL, name, place, false},
-                       (ssize_t)moved, closes);
+                       &moved, closes);
 }
 
 ssize_t green_read(int fd, void *buffer, size_t size)
@@ -706,8 +701,8 @@ ssize_t green_recv(int fd, void *buffer, size_t size, int flags)
     if (n <= 0 || (size_t)n >= size || !waits_for_all(fd, flags))
         return n;
     io_advance(&t, (size_t)n);
-    ssize_t rest = io_move_all(&t, 0, closes);
-    return rest > 0 ? n + rest : n;
+    size_t moved = (size_t)n;
+    return io_move_all(&t, &moved, closes);
 }
 
 ssize_t green_send(int fd, const void *buffer, size_t size, int flags)
@@ -842,18 +837,8 @@ ssize_t green__io_write_all(int fd, const void *buffer, size_t size, size_t *mov
 {
     struct iovec part = {(void *)buffer, size};
     struct transfer t = {fd, true, 0, &part, 1, -1, NULL, "green_write_all", PLACE, false};
-    uint32_t closes = closes_so_far(fd);
-    int error = errno;
-    while (t.n > 0) {
-        if (green__fd_closes(fd) != closes)
-            return green__call_fail(EBADF);
-        ssize_t n = io_move_counting(&t, moved);
-        if (n < 0)
-            return -1;
-        io_advance(&t, (size_t)n);
-    }
-    errno = error;
-    return (ssize_t)size;
+    *moved = 0;
+    return io_move_all(&t, moved, closes_so_far(fd));
 }
 
 ssize_t green_write_all(int fd, const void *buffer, size_t size)

@@ -4,10 +4,7 @@
 /* What io.c has for stdio; and regular files, which are always ready and may block: file.c. */
 #include "hub.h"
 
-/*
- * As green_write_all(), but -1 also if some was moved.  *moved is at any moment more by what was
- * moved by then, should the process end meanwhile.
- */
+/* As green_write_all(); *moved is at any moment what was moved by then, should the process end. */
 ssize_t green__io_write_all(int fd, const void *buffer, size_t size, size_t *moved);
 
 /*

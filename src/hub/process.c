@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Children: by a pidfd, which is readable when its process has ended.  There is no
- * handler for SIGCHLD, and nobody else's child is reaped.  Where the system has no pidfds
+ * handler for SIGCHLD, and nobody else's child is reaped.  Where the system gives none
  * the child is asked about after 1 ms, 2, 4, up to 100.
  */
 #include <poll.h>

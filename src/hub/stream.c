@@ -63,11 +63,11 @@ static ssize_t write_at_exit(struct stream *stream, const char *buffer, size_t s
 
 static ssize_t write_in_task(struct stream *stream, const char *buffer, size_t size)
 {
-    stream->unfinished = buffer;
     stream->moved = 0;
+    stream->unfinished = buffer;
     ssize_t n = green__io_write_all(stream->fd, buffer, size, &stream->moved);
     stream->unfinished = NULL;
-    return n < 0 && stream->moved != 0 ? (ssize_t)stream->moved : n;
+    return n;
 }
 
 /* That it failed, glibc wants to hear by a number that is too small, musl by -1. */
